@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from captum_tgrad._support.printable import in_html, in_markdown, printable
 from captum_tgrad.cli import chosen
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import Method, evaluate
-from captum_tgrad.evaluation.methods.builders import captum_builder
+from captum_tgrad.evaluation.methods.builders import captum_class
 from captum_tgrad.visualization import Report, explanation_figure, methods_figure
 from captum_tgrad.zoo.recipe import load_weights
 from tests.evaluation.networks import CLASSES, classifier, images, network
@@ -102,7 +103,7 @@ def test_explain_and_sanity_check_take_such_files(tmp_path, folder, capfd):
 
 
 def test_a_method_may_have_any_name(tmp_path):
-    method = Method(f"x{SCRIPT}", f"{SCRIPT} \x1b[2J $x_{{", "", captum_builder("Saliency"))
+    method = Method(f"x{SCRIPT}", f"{SCRIPT} \x1b[2J $x_{{", "", partial(captum_class, "Saliency"))
     found = evaluate(network(), images(2), ["t_grad", method], tmp_path, n_steps=2)
     _assert_harmless_page(found.table)
     _assert_harmless_page((tmp_path / "table.md").read_text(encoding="utf-8"))

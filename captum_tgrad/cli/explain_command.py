@@ -19,8 +19,7 @@ from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, user_err
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.outcome import Printer, existing, fitted, print_skipped
-from captum_tgrad.evaluation.report.files import png
-from captum_tgrad.evaluation.storage.files import write_files
+from captum_tgrad.evaluation.storage.files import png, write_files
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure

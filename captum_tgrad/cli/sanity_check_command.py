@@ -20,9 +20,8 @@ from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.outcome import Printer, existing
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
-from captum_tgrad.evaluation.report.files import csv_text, png
 from captum_tgrad.evaluation.report.table import Table
-from captum_tgrad.evaluation.storage.files import write_files
+from captum_tgrad.evaluation.storage.files import csv_text, png, write_files
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.untouched import training_modules
+
+_SCORE_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def check_out(out: Any, resume: bool) -> None:
@@ -54,4 +57,33 @@ def check_model(model: Any) -> None:
         raise ValueError(
             f"model is in training mode, so its scores are random: call model.eval(). In training"
             f" mode: {', '.join(training[:5])}."
+        )
+
+
+def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:
+    """Raises ValueError unless the passes can run in this precision."""
+    if dtype not in _SCORE_DTYPES:
+        known = " or ".join(map(str, _SCORE_DTYPES))
+        raise ValueError(f"score_dtype must be {known}, got {dtype!r}.")
+    if dtype == torch.float32:
+        return
+    for name, each in model.named_parameters():
+        if each.is_floating_point() and each.dtype != torch.float32:
+            raise ValueError(
+                f"score_dtype={dtype} needs a model in float32, but its {name!r} is in"
+                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, which keeps"
+                " the dtype of the model."
+            )
+    with warnings.catch_warnings():
+        # Without support, torch raises an error on some devices, and only warns on others.
+        warnings.simplefilter("ignore")
+        try:
+            with torch.autocast(device.type, dtype):
+                works = torch.is_autocast_enabled(device.type)
+        except RuntimeError:
+            works = False
+    if not works:
+        raise ValueError(
+            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32"
+            " (--score-dtype float32)."
         )

@@ -90,14 +90,6 @@ class Workers:
             raise raised
         return result  # type: ignore[no-any-return]
 
-    def first_of(self, text: str | None) -> str | None:
-        """Waits for all processes; returns the first of their texts, None if none has one."""
-        if self.count == 1:
-            return text
-        found: list[str | None] = [None] * self.count
-        distributed.all_gather_object(found, text)
-        return next((each for each in found if each is not None), None)
-
     def wait(self) -> None:
         """Waits for all processes."""
         if self.count > 1:

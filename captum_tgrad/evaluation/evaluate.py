@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,17 @@ from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
+from captum_tgrad.evaluation import checks
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
+from captum_tgrad.evaluation.report.evaluation import write_results
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
-from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
-from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import (
     Scores,
     Settings,
@@ -39,12 +38,7 @@ from captum_tgrad.evaluation.running.settings import (
 )
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.digests import (
-    architecture,
-    fingerprint,
-    image_digest,
-    preprocessing,
-)
+from captum_tgrad.evaluation.storage import digests
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import versions
 from captum_tgrad.evaluation.storage.records import Record
@@ -176,19 +170,19 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    check_out(out, resume)
+    checks.check_out(out, resume)
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     classifier = model if isinstance(model, Classifier) else None
     module = model.model if isinstance(model, Classifier) else model
-    check_model(module)
+    checks.check_model(module)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
-    check_black(black)
+    checks.check_black(black)
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    check_budget(budget)
-    check_score_dtype(score_dtype, module, device)
+    checks.check_budget(budget)
+    checks.check_score_dtype(score_dtype, module, device)
     seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
@@ -201,15 +195,13 @@ def evaluate(
         "methods": {method.name: method.settings for method in chosen},
     }
     if isinstance(dataset, ImageFiles):
-        protocol["preprocessing"] = preprocessing(dataset.preprocess)
+        protocol["preprocessing"] = digests.preprocessing(dataset.preprocess)
     timed = {
         method.name: TimedMethod(method, module, black, batch_size, at_once) for method in chosen
     }
-    titles = titles_of(chosen)
-    with (
-        tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
-        Output(Path(folder), titles, Workers()) as output,
-    ):
+    with ExitStack() as held:
+        folder = held.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        output = Output(Path(folder), titles_of(chosen), Workers(), held)
         done = output.begin(
             protocol,
             resume,
@@ -221,7 +213,10 @@ def evaluate(
             with output.opened() as files:
                 run = Run(module, timed, samples, settings, *files, bar, regions)
                 run(work, budget)
-            _raise_if_all_skipped(run.refused, output, len(samples))
+            output.workers.wait()  # until all have written what they skipped
+            rejection = output.workers.once(lambda: output.rejection(len(samples)))
+            if rejection is not None:
+                raise run.refused or RuntimeError(rejection)
             bar.show("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))
@@ -257,19 +252,9 @@ def _described_model(
     pixels = torch.as_tensor(black, device="cpu")
     found = {
         "model": type(model).__name__ if classifier is None else classifier.name,
-        "weights": fingerprint(model),
-        "architecture": architecture(model),
-        "black": image_digest(pixels) if pixels.dim() else float(pixels),
+        "weights": digests.fingerprint(model),
+        "architecture": digests.architecture(model),
+        "black": digests.image_digest(pixels) if pixels.dim() else float(pixels),
     }
     resize = "crop" if classifier is None else getattr(classifier.preprocess, "resize", "crop")
     return found if resize == "crop" else {**found, "resize": resize}
-
-
-def _raise_if_all_skipped(refused: RuntimeError | None, output: Output, images: int) -> None:
-    """Raises the model's error in all processes, if it rejected an image and all were skipped.
-
-    If only this process raised it, the others would wait for it.
-    """
-    said = output.workers.first_of(None if refused is None else str(refused))
-    if said is not None and output.workers.once(lambda: output.is_all_skipped(images)):
-        raise refused or RuntimeError(said)

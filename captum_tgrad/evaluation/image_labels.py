@@ -53,7 +53,7 @@ def listed_labels(
     # Bytes of file names that are not UTF-8 are decoded as in Python's own file names.
     for line, row in csv_rows(path, is_entry, errors="surrogateescape"):
         name = name_of(row)
-        if name not in known and any(map(_is_no_text, row)):
+        if name not in known and any("\ud800" <= letter <= "\udfff" for letter in "".join(row)):
             raise ValueError(
                 f"{path} is not a CSV file in UTF-8: line {line} has other characters, and matches"
                 f" no image in {folder}. Save it in UTF-8"
@@ -92,10 +92,6 @@ def csv_rows(
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     return rows[1:] if rows and not is_entry(rows[0][1]) else rows
-
-
-def _is_no_text(cell: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in cell)
 
 
 def composed(path: str) -> str:

@@ -14,15 +14,74 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad.attribution.checks import ChannelDim, listed
+from captum_tgrad.attribution.checks import ChannelDim, listed, named_tensors
 from captum_tgrad.metrics.baselines import Baselines
-from captum_tgrad.metrics.engine.checks import NanPolicy
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.masking import masked_scores
+from captum_tgrad.metrics.engine.baseline_forms import resolve
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
+from captum_tgrad.metrics.engine.features import channels_back
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, Maps, pooled
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
-from captum_tgrad.metrics.engine.metric_call import Attributions
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import AverageDropResult, IncreaseInConfidenceResult
+
+
+def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
+    """The scores of the inputs masked with the maps of each method, ``(N,)``."""
+    for (name, tensor), frozen in zip(named_tensors(call.inputs), call.frozen, strict=True):
+        if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, which cannot be masked by fractions: pass"
+                f" {name}.float(), or None as its attributions to leave it unmasked."
+            )
+    masks = [_masks(call, method) for method in call.methods]
+    baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
+    check_finite(baseline, "baselines", call.nan_policy)
+    with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
+        for maps, _ in masks:
+            for run in buffer.chunks(call.samples):
+                buffer.add(_masked(call, baseline, maps, slice(run.start, run.stop)), run)
+        scores = buffer.finish().reshape(len(masks), call.samples)
+    found = []
+    for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
+        finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
+        call.check_scores(finite, method)
+        found.append({"masked_score": masked.masked_fill(~finite, torch.nan)})
+    return call.protocol(label), found
+
+
+def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
+    """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken."""
+    maps, broken = call.maps(method, "everything is masked")
+    together = pooled(maps)
+    lowest = together.amin(1)
+    span = together.amax(1) - lowest
+    return tuple(None if each is None else _scaled(each, lowest, span) for each in maps), broken
+
+
+def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:
+    sizes = (-1, *[1] * (each.dim() - 1))
+    scaled = (each - lowest.reshape(sizes)) / span.reshape(sizes)
+    return torch.where(span.reshape(sizes) == 0, 0, scaled)
+
+
+def _masked(
+    call: MetricCall, baseline: tuple[Tensor, ...], maps: Maps, here: slice
+) -> tuple[Tensor, ...]:
+    """``baseline + map * (input - baseline)`` of some samples; the input where there is no map."""
+    found = []
+    each_input = zip(call.inputs, baseline, maps, call.channel_dims, strict=True)
+    for tensor, other, each, channel_dim in each_input:
+        masked = tensor[here]
+        if each is not None:
+            weight = each[here].to(tensor.dtype)
+            if tensor.dim() > 2:
+                weight = channels_back(weight.unsqueeze(1), channel_dim)
+            else:
+                weight = weight.reshape(masked.shape)
+            masked = torch.lerp(other[here], masked, weight)  # at 1, exactly the input
+        found.append(masked)
+    return tuple(found)
 
 
 def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:

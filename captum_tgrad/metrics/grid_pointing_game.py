@@ -13,12 +13,8 @@ from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad.attribution.checks import broken_samples
-from captum_tgrad.metrics.engine.checks import (
-    NanPolicy,
-    check_model_and_inputs,
-    check_omitted,
-    methods_of,
-)
+from captum_tgrad.metrics.engine import checks
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
 from captum_tgrad.metrics.engine.importance import (
@@ -100,7 +96,7 @@ def grid_pointing_game(
         >>> result.grid_pointing_game, result.chance
         (tensor([1.]), tensor([0.2500]))
     """
-    images, *others = check_model_and_inputs(forward_func, inputs, nan_policy)
+    images, *others = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
     if others:
         raise ValueError(f"inputs must be one tensor of images, got a tuple of {len(others) + 1}.")
     check_count(grid, "grid")
@@ -112,7 +108,7 @@ def grid_pointing_game(
     seed = check_count(seed, "seed", least=0)
     if not 0 <= check_number(confidence, "confidence") <= 1:
         raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
-    named = methods_of(methods, "methods")
+    named = checks.methods_of(methods, "methods")
     _check_methods(named)
     findings = Findings()
     findings.training(forward_func)
@@ -148,7 +144,7 @@ def grid_pointing_game(
                 shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
         holds_nan = f"the result of {name} holds NaN or inf in a cell of grid"
-        check_omitted(cells.isnan().any(1), nan_policy, holds_nan, which="cells")
+        checks.check_omitted(cells.isnan().any(1), nan_policy, holds_nan, which="cells")
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         protocol = protocol_of("grid_pointing_game", entries)
         results.append(

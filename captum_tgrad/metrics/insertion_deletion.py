@@ -27,12 +27,7 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import DeletionResult, InsertionDeletionResult, InsertionResult
 
 
-def _both(**fields: Any) -> InsertionDeletionResult:
-    difference = fields["insertion"] - fields["deletion"]
-    return InsertionDeletionResult(difference=difference, **fields)
-
-
-@metric(partial(areas, curves=("insertion", "deletion")), _both)
+@metric(partial(areas, curves=("insertion", "deletion")), InsertionDeletionResult)
 def insertion_deletion(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],

@@ -27,15 +27,13 @@ from captum_tgrad.metrics.engine.importance import (
 )
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
-from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import RoadResult
 
 
-def _scores(
-    call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
-) -> list[dict[str, Any]]:
-    """The scores of the inputs, and of the inputs with imputed pixels, for each method."""
+def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int) -> Scores:
+    """The scores of the inputs with imputed pixels, for each method."""
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_count(seed, "seed", least=0)
     _check(call, percentages, noise)
@@ -59,22 +57,14 @@ def _scores(
                 buffer.add((channels_back(filled, call.channel_dims[0]),), run)
         shape = (len(rankings), 2, len(percentages), call.samples)
         scores = buffer.finish().reshape(shape).transpose(2, 3)
-    baseline = f"noisy linear imputation (noise={noise:g})"
-    protocol = call.protocol(baseline, percentages=percentages, seed=seed)
     found = []
     for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
         call.check_scores(finite, method)
-        both = both.masked_fill(~finite[:, None], torch.nan)
-        found.append(
-            {
-                "clean_score": clean,
-                "most_relevant_scores": both[0],
-                "least_relevant_scores": both[1],
-                "protocol": protocol,
-            }
-        )
-    return found
+        most, least = both.masked_fill(~finite[:, None], torch.nan)
+        found.append({"most_relevant_scores": most, "least_relevant_scores": least})
+    baseline = f"noisy linear imputation (noise={noise:g})"
+    return call.protocol(baseline, percentages=percentages, seed=seed), found
 
 
 def _road(**fields: Any) -> RoadResult:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import torch
-from torch import Tensor
 
 from captum_tgrad import metrics as functions
 from captum_tgrad._support.optional import import_from_extra
@@ -121,33 +120,35 @@ class _PerSample(Metric):
             target: As for the function.
             options: Arguments for this batch only, such as ``additional_forward_args``.
         """
-        _check_one_method(attributions)
-        own = {**self._options, **options}
-        function = getattr(functions, self._function)
-        self._keep(function(self._forward_func[0], inputs, attributions, target=target, **own))
+        model, options = self._forward_func[0], {"target": target, **options}
+        self._keep(model, inputs, attributions=attributions, **options)
 
-    def _keep(self, found: Any) -> None:
+    def _keep(self, *arguments: Any, attributions: Any, **options: Any) -> None:
+        """Keeps the numbers that the function returns for these arguments and the fixed options."""
+        if isinstance(attributions, Mapping):
+            raise TypeError(
+                "attributions must be of one method, got a dict: make one metric object for each"
+                " method, and update each with its own attributions."
+            )
+        function = getattr(functions, self._function)
+        found = function(*arguments, attributions=attributions, **{**self._options, **options})
         for name, field in self._values.items():
             # Processes without samples gather a tensor of this dtype: all have to use it.
             getattr(self, name).append(getattr(found, field).to(self.device, self.dtype))
 
     def compute(self) -> Any:
         """The mean or the numbers of all samples. Without samples: NaN or an empty tensor."""
-        found = {name: self._reduced(name) for name in self._values}
+        found = {}
+        for name in self._values:
+            kept = getattr(self, name)
+            empty = torch.empty(0, dtype=self.dtype, device=self.device)
+            numbers = dim_zero_cat(kept) if len(kept) > 0 else empty
+            found[name] = numbers if self._reduction == "none" else numbers.nanmean()
         return found if len(found) > 1 else next(iter(found.values()))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Plots the current result or others, ``val``, on new axes or ``ax``; returns both."""
         return self._plot(val, ax)
-
-    def _reduced(self, name: str) -> Tensor:
-        kept = getattr(self, name)
-        numbers: Tensor = (
-            dim_zero_cat(kept)
-            if len(kept) > 0
-            else torch.empty(0, dtype=self.dtype, device=self.device)
-        )
-        return numbers if self._reduction == "none" else numbers.nanmean()
 
 
 class Insertion(_PerSample, number="insertion", function="insertion"):
@@ -220,9 +221,7 @@ class _Localization(_PerSample):
             regions: As for the function.
             options: Arguments for this batch only, such as ``size``.
         """
-        _check_one_method(attributions)
-        own = {**self._options, **options}
-        self._keep(getattr(functions, self._function)(attributions, regions, **own))
+        self._keep(attributions=attributions, regions=regions, **options)
 
 
 class PointingGame(_Localization, number="pointing_game"):
@@ -247,11 +246,3 @@ class MassAccuracy(_Localization, number="mass_accuracy"):
 
 class RankAccuracy(_Localization, number="rank_accuracy"):
     """The mean share of the highest-ranked pixels; see ``captum_tgrad.metrics.rank_accuracy``."""
-
-
-def _check_one_method(attributions: Any) -> None:
-    if isinstance(attributions, Mapping):
-        raise TypeError(
-            "attributions must be of one method, got a dict: make one metric object for each"
-            " method, and update each with its own attributions."
-        )

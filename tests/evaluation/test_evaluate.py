@@ -530,7 +530,7 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
         time.sleep(0.05)
         return {}
 
-    monkeypatch.setattr("captum_tgrad.evaluation.report.write._drawn", drawn)
+    monkeypatch.setattr("captum_tgrad.evaluation.report.evaluation._drawn", drawn)
     slow = Method("slow", "The slow one", "", build)
     evaluate(network(), images(3), [slow, "random"], tmp_path, n_steps=2, show_progress=True)
     lines = seen["before drawing"]

@@ -9,7 +9,7 @@ import torch
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import Method, OutputError, evaluate
-from captum_tgrad.evaluation.report.page import markdown
+from captum_tgrad.evaluation.report.evaluation import markdown
 from captum_tgrad.metrics import energy_in_mask, mass_accuracy, pointing_game, rank_accuracy
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 from tests.evaluation.networks import classifier, images

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
-from captum_tgrad.evaluation.report.page import markdown
+from captum_tgrad.evaluation.report.evaluation import markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.storage.records import KEYS

@@ -6,11 +6,10 @@ import io
 import numpy as np
 import pytest
 
-from captum_tgrad.evaluation.report.page import markdown
+from captum_tgrad.evaluation.report.evaluation import as_csv, markdown
 from captum_tgrad.evaluation.report.summary import summarize
 from captum_tgrad.evaluation.report.table import table_of, text_table
 from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
-from captum_tgrad.evaluation.report.write import as_csv
 from captum_tgrad.evaluation.storage.records import KEYS
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 

@@ -56,35 +56,24 @@ NOISE_SAMPLES = 50
 NOISE_SIGMA = 0.1
 
 
-def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Compute]:
-    """Returns a builder for T-Grad, the only method with a residual."""
-
-    def build(model: nn.Module, black: Black) -> Compute:
-        return partial(
-            TGradAttribution(model).attribute,
-            aggregation=aggregation,
-            return_convergence_delta=True,
-        )
-
-    return build
+def t_grad(aggregation: Aggregation, model: nn.Module, black: Black) -> Compute:
+    """T-Grad, the only method with a residual."""
+    attribute = TGradAttribution(model).attribute
+    return partial(attribute, aggregation=aggregation, return_convergence_delta=True)
 
 
-def build_full_grad(model: nn.Module, black: Black) -> Compute:
+def full_grad(model: nn.Module, black: Black) -> Compute:
     """FullGrad, from the same terms as T-Grad."""
     return FullGradAttribution(model).attribute
 
 
-def captum_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
-    """Returns a builder for a class of Captum that needs nothing but the inputs and the targets."""
-
-    def build(model: nn.Module, black: Black) -> Compute:
-        method = getattr(attr, class_name)(model)
-        return lambda inputs, target: method.attribute(leaf(inputs), target)
-
-    return build
+def captum_class(class_name: str, model: nn.Module, black: Black) -> Compute:
+    """A class of Captum that needs nothing but the inputs and the targets."""
+    method = getattr(attr, class_name)(model)
+    return lambda inputs, target: method.attribute(leaf(inputs), target)
 
 
-def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
+def integrated_gradients(model: nn.Module, black: Black) -> Compute:
     """Integrated Gradients with a black image as the baseline."""
     method = attr.IntegratedGradients(model)
 
@@ -103,7 +92,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
     return compute
 
 
-def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
+def smooth_grad(model: nn.Module, black: Black) -> Compute:
     """The mean magnitude of the gradient around the image."""
     method = attr.NoiseTunnel(attr.Saliency(model))
 
@@ -122,7 +111,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
     return one_by_one(compute)
 
 
-def build_random(model: nn.Module, black: Black) -> Compute:
+def random(model: nn.Module, black: Black) -> Compute:
     """Uniform random numbers, the chance level; an image has the same ones on every device."""
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
@@ -132,7 +121,7 @@ def build_random(model: nn.Module, black: Black) -> Compute:
     return one_by_one(compute)
 
 
-def build_grad_cam(model: nn.Module, black: Black) -> Compute:
+def grad_cam(model: nn.Module, black: Black) -> Compute:
     """Captum's LayerGradCam, with the final ReLU of Grad-CAM."""
     methods: list[attr.LayerGradCam] = []
 
@@ -145,22 +134,18 @@ def build_grad_cam(model: nn.Module, black: Black) -> Compute:
     return compute
 
 
-def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
-    """Returns a builder for a class of the grad-cam package, which uses the same layer."""
-
-    def build(model: nn.Module, black: Black) -> Compute:
-        cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
-        return CamAttribution(model, cam_class).attribute
-
-    return build
+def cam_class(class_name: str, model: nn.Module, black: Black) -> Compute:
+    """A class of the grad-cam package, which uses the same layer."""
+    found = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
+    return CamAttribution(model, found).attribute
 
 
-def build_score_cam(model: nn.Module, black: Black) -> Compute:
+def score_cam(model: nn.Module, black: Black) -> Compute:
     """Score-CAM, one image at a time: it holds the image once for every channel of the layer."""
-    cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
+    score_cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
-        method = CamAttribution(model, cam_class, batch_size=examples_at_once)
+        method = CamAttribution(model, score_cam_class, batch_size=examples_at_once)
         attributions: Tensor = method.attribute(image, target)
         return attributions
 

@@ -4,65 +4,58 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.evaluation.methods.builders import (
-    INTEGRATION_STEPS,
-    NOISE_SAMPLES,
-    NOISE_SIGMA,
-    build_full_grad,
-    build_grad_cam,
-    build_integrated_gradients,
-    build_random,
-    build_score_cam,
-    build_smooth_grad,
-    cam_builder,
-    captum_builder,
-    t_grad_builder,
-)
-from captum_tgrad.evaluation.methods.method import Method
+from captum_tgrad.evaluation.methods import builders
+from captum_tgrad.evaluation.methods.method import Builder, Method
 
-_ONE_PASS = "1 forward and 1 backward pass"
 _TO_THE_LAYER = "1 forward pass, 1 backward pass to the layer"
 
 
+def _one_pass(name: str, title: str, builder: Builder, source: str) -> Method:
+    return Method(name, title, "1 forward and 1 backward pass", builder, source=source)
+
+
 def _captum(name: str, title: str, class_name: str, source: str) -> Method:
-    return Method(name, title, _ONE_PASS, captum_builder(class_name), source=source)
+    return _one_pass(name, title, partial(builders.captum_class, class_name), source)
 
 
 def _cam(name: str, title: str, class_name: str, source: str, cost: str = _TO_THE_LAYER) -> Method:
-    return Method(name, title, cost, cam_builder(class_name), source=source, extra="cam")
+    builder = partial(builders.cam_class, class_name)
+    return Method(name, title, cost, builder, source=source, extra="cam")
 
 
 _METHODS = (
-    Method("t_grad", "T-Grad", _ONE_PASS, t_grad_builder("paper"), source="Tran et al., eq. 8"),
-    Method(
+    _one_pass("t_grad", "T-Grad", partial(builders.t_grad, "paper"), "Tran et al., eq. 8"),
+    _one_pass(
         "t_grad_levels",
         "T-Grad (levels)",
-        _ONE_PASS,
-        t_grad_builder("levels"),
-        source="Tran et al., all resolutions weighted equally",
+        partial(builders.t_grad, "levels"),
+        "Tran et al., all resolutions weighted equally",
     ),
-    Method("full_grad", "FullGrad", _ONE_PASS, build_full_grad, source="Srinivas and Fleuret 2019"),
+    _one_pass("full_grad", "FullGrad", builders.full_grad, "Srinivas and Fleuret 2019"),
     _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
     _captum("input_x_gradient", "Input x Gradient", "InputXGradient", "Shrikumar et al. 2016"),
     Method(
         "integrated_gradients",
         "Integrated Gradients",
-        f"{INTEGRATION_STEPS} forward and backward passes",
-        build_integrated_gradients,
-        {"n_steps": INTEGRATION_STEPS, "baseline": "black image"},
+        f"{builders.INTEGRATION_STEPS} forward and backward passes",
+        builders.integrated_gradients,
+        {"n_steps": builders.INTEGRATION_STEPS, "baseline": "black image"},
         source="Sundararajan et al. 2017",
     ),
     Method(
         "smooth_grad",
         "SmoothGrad",
-        f"{NOISE_SAMPLES} forward and backward passes",
-        build_smooth_grad,
-        {"samples": NOISE_SAMPLES, "sigma": NOISE_SIGMA},
+        f"{builders.NOISE_SAMPLES} forward and backward passes",
+        builders.smooth_grad,
+        {"samples": builders.NOISE_SAMPLES, "sigma": builders.NOISE_SIGMA},
         source="Smilkov et al. 2017",
     ),
-    Method("grad_cam", "Grad-CAM", _TO_THE_LAYER, build_grad_cam, source="Selvaraju et al. 2017"),
+    Method(
+        "grad_cam", "Grad-CAM", _TO_THE_LAYER, builders.grad_cam, source="Selvaraju et al. 2017"
+    ),
     _cam("grad_cam_plus_plus", "Grad-CAM++", "GradCAMPlusPlus", "Chattopadhay et al. 2018"),
     _cam(
         "eigen_cam",
@@ -75,12 +68,12 @@ _METHODS = (
         "score_cam",
         "Score-CAM",
         "1 forward pass for each channel of the layer",
-        build_score_cam,
+        builders.score_cam,
         source="Wang et al. 2020",
         extra="cam",
     ),
     _cam("x_grad_cam", "XGrad-CAM", "XGradCAM", "Fu et al. 2020"),
-    Method("random", "Random", "none", build_random, source="a control"),
+    Method("random", "Random", "none", builders.random, source="a control"),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}

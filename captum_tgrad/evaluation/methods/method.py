@@ -24,6 +24,9 @@ Methods that draw random numbers also accept ``seeds``, one for each image; meth
 forward passes per image also accept ``examples_at_once``.
 """
 
+Builder = Callable[[nn.Module, Black], Compute]
+"""From a model and its input for a black image to the function of an ``Explainer``."""
+
 EXAMPLES_AT_ONCE = 32
 """Examples per batch for methods with many forward passes, as in the paper."""
 
@@ -107,7 +110,7 @@ class Method:
     name: str
     title: str
     cost: str
-    builder: Callable[[nn.Module, Black], Compute] = field(repr=False, compare=False)
+    builder: Builder = field(repr=False, compare=False)
     settings: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     extra: str = ""

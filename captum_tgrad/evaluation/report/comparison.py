@@ -8,10 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.compare import Comparison
-from captum_tgrad.evaluation.report.files import png
-from captum_tgrad.evaluation.report.page import Markdown, add_table
+from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.storage.files import write_files
+from captum_tgrad.evaluation.storage.files import png, write_files
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report

@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from captum_tgrad.evaluation.report.bootstrap import (
-    LEVEL,
-    RESAMPLES,
-    Array,
-    Interval,
-    bootstrap_means,
-)
+from captum_tgrad.evaluation.report.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_means
 from captum_tgrad.evaluation.storage.records import Record, pair_of
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER, LOCALIZATION_NUMBERS, NUMBERS
 
@@ -110,7 +105,7 @@ def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
 
 def _values(
     of_images: Mapping[str, Record], images: Sequence[str], columns: Sequence[str]
-) -> Array:
+) -> npt.NDArray[np.float64]:
     """One row for each image, one column for each number; NaN for missing values."""
     rows = [[of_images.get(image, {}).get(column) for column in columns] for image in images]
     return np.array(rows, dtype=np.float64)  # None becomes NaN

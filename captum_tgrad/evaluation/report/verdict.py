@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.metrics.registry import NUMBERS
@@ -12,6 +12,7 @@ FEWEST_IMAGES = 6
 
 _COLUMN = "difference"
 _NAMED = 3
+_AHEAD, _BEHIND, _ALIKE = "is ahead of", "is behind", "does not differ significantly from"
 
 
 def verdict(summary: Summary) -> str:
@@ -32,17 +33,15 @@ def verdict(summary: Summary) -> str:
     if REFERENCE not in ran:
         return f"No verdict: {REFERENCE}, the reference of differences, is not among the methods."
     ours = ran.pop(REFERENCE)["title"]
-    ahead, behind, alike = [], [], []
+    if not ran:
+        return f"{ours} is the only method: there is nothing to compare it with."
+    found: dict[str, list[str]] = {_AHEAD: [], _BEHIND: [], _ALIKE: []}
     for each in ran.values():
         cell = each["minus_t_grad"][_COLUMN]
-        if cell["high"] < 0:
-            ahead.append(each["title"])
-        elif cell["low"] > 0:
-            behind.append(each["title"])
-        else:
-            alike.append(each["title"])
+        what = _AHEAD if cell["high"] < 0 else _BEHIND if cell["low"] > 0 else _ALIKE
+        found[what].append(each["title"])
     where = f"in {NUMBERS[_COLUMN].heading} on {images} images."
-    return _sentence(ours, ahead, behind, alike, where)
+    return _sentence(ours, {what: titles for what, titles in found.items() if titles}, where)
 
 
 def steps_or_images(summary: Summary) -> str:
@@ -61,23 +60,11 @@ def steps_or_images(summary: Summary) -> str:
     )
 
 
-def _sentence(
-    ours: str, ahead: Sequence[str], behind: Sequence[str], alike: Sequence[str], where: str
-) -> str:
-    count = len(ahead) + len(behind) + len(alike)
-    if not count:
-        return f"{ours} is the only method: there is nothing to compare it with."
-    if len(alike) == count == 1:
-        return f"{ours} and {alike[0]} do not differ significantly {where}"
-    found = {
-        "is ahead of": ahead,
-        "is behind": behind,
-        "does not differ significantly from": alike,
-    }
-    parts = [f"{what} {_listed(titles)}" for what, titles in found.items() if titles]
-    if len(parts) == 1:
-        return f"{ours} {parts[0]} {where}"
-    return f"{ours} {', '.join(parts[:-1])}, and {parts[-1]}, {where}"
+def _sentence(ours: str, found: Mapping[str, Sequence[str]], where: str) -> str:
+    if found.keys() == {_ALIKE} and len(found[_ALIKE]) == 1:
+        return f"{ours} and {found[_ALIKE][0]} do not differ significantly {where}"
+    *first, last = (f"{what} {_listed(titles)}" for what, titles in found.items())
+    return f"{ours} {', '.join(first)}, and {last}, {where}" if first else f"{ours} {last} {where}"
 
 
 def _listed(titles: Sequence[str]) -> str:

@@ -36,15 +36,13 @@ class Halving:
                 first = part.stop
                 continue
             # Not in the handler: the tensors of the failed attempt are freed only with its error.
-            self._halve(part.stop - part.start)
+            gc.collect()
+            empty_caches()
+            tried = part.stop - part.start
+            if tried == 1:
+                raise MemoryError("out of memory, with one image at a time")
+            self.size = tried // 2
 
     def at_once(self, run: Callable[[int], Result]) -> Result:
         """What ``run`` returned for as many examples at once as fit."""
         return next(self(lambda part: run(part.stop), self.size))
-
-    def _halve(self, tried: int) -> None:
-        gc.collect()
-        empty_caches()
-        if tried == 1:
-            raise MemoryError("out of memory, with one image at a time")
-        self.size = tried // 2

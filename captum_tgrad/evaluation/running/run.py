@@ -22,6 +22,7 @@ from captum_tgrad.evaluation.running.settings import Settings, in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.files import JsonLines
+from captum_tgrad.evaluation.storage.folder import REJECTED
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""
@@ -37,6 +38,7 @@ class _Loaded:
     lacking: Sequence[str]  # the methods whose records it lacks
 
 
+@dataclass
 class Run:
     """The work of one process: writes each record, and the reason of what is skipped.
 
@@ -44,24 +46,19 @@ class Run:
         refused: The model's error for the first image that it rejected; None without one.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        methods: Mapping[str, TimedMethod],
-        samples: Samples,
-        settings: Settings,
-        records: JsonLines,
-        skipped: JsonLines,
-        bar: Bar,
-        regions: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._model, self._methods, self._samples = model, methods, samples
-        self._settings, self._regions = settings, regions
-        self._records, self._skipped, self._bar = records, skipped, bar
-        self._device = device_of(model)
-        self._scoring = Scoring(model, settings)
-        self._forward = Halving(settings.batch_size)
-        self.refused: RuntimeError | None = None
+    model: nn.Module
+    methods: Mapping[str, TimedMethod]
+    samples: Samples
+    settings: Settings
+    records: JsonLines
+    skipped: JsonLines
+    bar: Bar
+    regions: Mapping[str, Any] | None = None
+    refused: RuntimeError | None = None
+
+    def __post_init__(self) -> None:
+        self._scoring = Scoring(self.model, self.settings)
+        self._forward = Halving(self.settings.batch_size)
         self._done = self._count = self._outside = 0  # images
         self._deadline = math.inf
 
@@ -77,7 +74,7 @@ class Run:
         self._count = len(work)
         for batch in self._batches(work):
             self._batch(batch)
-        for name, method in self._methods.items():
+        for name, method in self.methods.items():
             if method.gave_up is not None:
                 self._skip(None, name, method.gave_up)
         self._scoring.warn()
@@ -87,21 +84,21 @@ class Run:
                 " model's input, so their localization metrics are undefined. If images are"
                 ' cropped, resize="pad" (--resize pad) keeps all of them.'
             )
-        for method in self._methods.values():
+        for method in self.methods.values():
             if method.shortage is not None:
                 warn_user(method.shortage)
 
     def _say(self, step: str) -> None:
-        self._bar.show(f"image {self._done + 1} of {self._count}, {step}")
+        self.bar.show(f"image {self._done + 1} of {self._count}, {step}")
 
     def _skip(self, image: str | None, method: str | None, reason: str) -> None:
         """Records a skipped image or method; None means all."""
-        self._skipped.append({"image": image, "method": method, "reason": reason})
+        self.skipped.append({"image": image, "method": method, "reason": reason})
 
     def _skip_image(self, name: str, lacking: Sequence[str], reason: str) -> None:
         self._skip(name, None, reason)
         self._done += 1
-        self._bar.update(STEPS * len(lacking))
+        self.bar.update(STEPS * len(lacking))
 
     def _batches(self, work: Sequence[tuple[int, Sequence[str]]]) -> Iterator[list[_Loaded]]:
         """Loads batches of images of equal size; skips images with an invalid file or region."""
@@ -109,26 +106,28 @@ class Run:
         for index, lacking in work:
             if time.monotonic() > self._deadline:
                 return
-            name = self._samples.names[index]
+            name = self.samples.names[index]
             try:
-                tensor, label = self._samples[index]
-                region = region_of(self._regions, name, tensor.shape[1:])
+                tensor, label = self.samples[index]
+                region = region_of(self.regions, name, tensor.shape[1:])
             except (OSError, ValueError) as error:
                 self._skip_image(name, lacking, str(error))
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
                 batch = []
-            digest = self._samples.digest_of(name, tensor)
+            digest = self.samples.digest_of(name, tensor)
             batch.append(_Loaded(name, tensor, label, digest, region, lacking))
-            if len(batch) == self._settings.batch_size:
+            if len(batch) == self.settings.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
     def _batch(self, batch: list[_Loaded]) -> None:
-        inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
+        inputs = in_fast_format(
+            torch.stack([each.tensor for each in batch]).to(device_of(self.model))
+        )
         targets = self._targets(batch, inputs)
         if not targets:
             return
@@ -140,7 +139,7 @@ class Run:
             self._say("metrics")
             self._score(each, inputs[one], target[one], explained[index])
             self._done += 1
-            self._bar.update(len(each.lacking))
+            self.bar.update(len(each.lacking))
             if time.monotonic() > self._deadline:
                 return
 
@@ -149,7 +148,7 @@ class Run:
         targets = {}
         for index, logit in enumerate(self._logits(batch, inputs)):
             each = batch[index]
-            by_label = self._settings.target == "label"
+            by_label = self.settings.target == "label"
             if isinstance(logit, str):
                 reason = logit
             elif not bool(torch.isfinite(logit).all()):
@@ -167,12 +166,12 @@ class Run:
     def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | str]:
         """The logits of each image, or why the model rejects it."""
         try:
-            return list(logits_of(self._model, inputs, self._forward))
+            return list(logits_of(self.model, inputs, self._forward))
         except RuntimeError as error:
             # Only the first: an error keeps the images that it was raised for in memory.
             self.refused = self.refused or error
             if len(batch) == 1:
-                return [f"the model rejects it: {reason_of(error)}"]
+                return [f"{REJECTED}{reason_of(error)}"]
         ones = [slice(index, index + 1) for index in range(len(batch))]
         return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
 
@@ -181,20 +180,20 @@ class Run:
     ) -> list[dict[str, ExplainedImage]]:
         """For each image, the results of the methods whose records it lacks."""
         found: list[dict[str, ExplainedImage]] = [{} for _ in batch]
-        for name, method in self._methods.items():
+        for name, method in self.methods.items():
             wanted = [index for index, each in enumerate(batch) if name in each.lacking]
             if not wanted or method.gave_up is not None:
-                self._bar.update(len(wanted))
+                self.bar.update(len(wanted))
                 continue
             self._say(method.method.title)
-            seeds = [image_seed(batch[index].name, self._settings.seed) for index in wanted]
+            seeds = [image_seed(batch[index].name, self.settings.seed) for index in wanted]
             results = method(inputs[wanted], target[wanted], seeds)
             for index, result in zip(wanted, results, strict=True):
                 if isinstance(result, ExplainedImage):
                     found[index][name] = result
                 else:
                     self._skip(batch[index].name, name, result)
-            self._bar.update(len(wanted))
+            self.bar.update(len(wanted))
         return found
 
     def _score(
@@ -208,8 +207,8 @@ class Run:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
         self._outside += image.region is not None and not bool(image.region.any())
-        localized = {} if self._regions is None else localization(maps, image.region)
-        region = region_digest(self._regions, image.name)
+        localized = {} if self.regions is None else localization(maps, image.region)
+        region = region_digest(self.regions, image.name)
         scored = self._scoring(inputs, target, maps)
         for method, each in explained.items():
             further = {**localized.get(method, {}), "digest": image.digest, "region": region}
@@ -217,4 +216,4 @@ class Run:
             if record["difference"] is None:
                 self._skip(image.name, method, "scores of perturbed images are NaN or inf")
             else:
-                self._records.append(record)
+                self.records.append(record)

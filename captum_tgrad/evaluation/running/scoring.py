@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.running.batch_halving import Halving
-from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.evaluation.storage.records import Record, record_of
@@ -23,6 +22,32 @@ from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric import together
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.zoo.classifier import check_logits
+
+
+class Autocast(nn.Module):
+    """A model whose forward passes run under autocast, which does not change the model.
+
+    A bfloat16 copy would need memory, and is faster only for many weights, as in VGG-16's linear
+    layers, which autocast converts in every pass (``benchmarks/score_dtype.py``). It is a module so
+    that the metrics find the model's buffers.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self._dtype = model, dtype
+        self.training = False  # like the model, which the caller has checked
+
+    def forward(self, inputs: Tensor) -> Any:
+        """What the model returns for inputs on the device to compute on."""
+        # Without the cache: inside an autocast of the user's it would outlive this call, and its
+        # weights, which were converted here, have no gradient.
+        with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
+            return self.model(inputs)
+
+
+def scoring_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model as it is for float32, and under autocast for bfloat16."""
+    return model if dtype == torch.float32 else Autocast(model, dtype)
 
 
 @dataclass(frozen=True)

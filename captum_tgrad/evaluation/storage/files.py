@@ -1,14 +1,22 @@
-"""Files of an output folder that are complete also after a crash or on a full disk."""
+"""Files of an output folder that are complete also after a crash or on a full disk.
+
+The last functions turn tables and figures into the contents of such files.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.writing import writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class OutputError(ValueError):
@@ -18,20 +26,20 @@ class OutputError(ValueError):
 class JsonLines:
     """A context with a file to append lines to; each is on disk when ``append`` returns.
 
-    The file is created if it does not exist. Its ``descriptor`` is for locks.
+    The file is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             _make_durable(path.parent)
 
     def __enter__(self) -> JsonLines:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Appends a line.
@@ -40,15 +48,15 @@ class JsonLines:
             WriteError: An OSError, such as a full disk; earlier lines stay complete.
         """
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
-        whole = os.fstat(self.descriptor).st_size
+        whole = os.fstat(self._descriptor).st_size
         with writing(self.path):
             try:
                 written = 0
                 while written < len(line):
-                    written += os.write(self.descriptor, line[written:])
-                os.fsync(self.descriptor)
+                    written += os.write(self._descriptor, line[written:])
+                os.fsync(self._descriptor)
             except OSError:
-                os.ftruncate(self.descriptor, whole)
+                os.ftruncate(self._descriptor, whole)
                 raise
 
 
@@ -115,11 +123,6 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
             _make_durable(folder)
 
 
-def as_json(value: Any) -> str:
-    """Indented JSON, also for people to read."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def _encoded(text: str) -> bytes:
     """Text as UTF-8; bytes of file names that are not UTF-8 become JSON escapes."""
     return text.encode("utf-8", "backslashreplace")
@@ -133,3 +136,22 @@ def _make_durable(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON, also for people to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, with the same line ends on every platform."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def png(figure: Figure, dots_per_inch: int = 150, **options: Any) -> bytes:
+    """A figure as PNG; ``options`` are those of ``savefig``."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch, **options)
+    return drawn.getvalue()

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +26,29 @@ from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, jo
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
 
-def lock(descriptor: int, folder: Path) -> None:
-    """Locks an open file in ``folder`` until it is closed, if the file system supports locks.
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A context that locks a file or folder, if its file system supports locks.
 
     The operating system releases the lock when the process ends, even after a crash. Raises
     OutputError if another process has locked it.
     """
     if os.name != "posix":
-        return
-    fcntl: Any = importlib.import_module("fcntl")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"another process is writing to {folder}: wait for it or stop it, then continue with"
-            " resume (--resume); or use another folder"
-        ) from error
-    except OSError:
-        return
-
-
-@contextmanager
-def locked(folder: Path, files: list[Path]) -> Iterator[None]:
-    """A context in which this process holds the lock of a folder.
-
-    Raises OutputError if another process has locked it or one of its ``files``.
-    """
-    if os.name != "posix":
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl: Any = importlib.import_module("fcntl")
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        lock(descriptor, folder)
-        # The first of several processes locks the folder; others of an earlier run may be running.
-        for file in files:
-            with file.open("rb") as opened:
-                lock(opened.fileno(), folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            folder = path if path.is_dir() else path.parent
+            raise OutputError(
+                f"another process is writing to {folder}: wait for it or stop it, then continue"
+                " with resume (--resume); or use another folder"
+            ) from error
+        except OSError:
+            pass
         yield
     finally:
         os.close(descriptor)
@@ -69,25 +57,25 @@ def locked(folder: Path, files: list[Path]) -> Iterator[None]:
 FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
 
+REJECTED = "the model rejects it: "
+"""How the reason begins why an image is skipped that the model rejects."""
 
+
+@dataclass
 class Output:
-    """A context with a folder that the processes of one run write to; other runs are kept out.
+    """The folder that the processes of one run write to.
 
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
+        own_titles: The titles of the methods of this run, by name.
         workers: The processes.
+        held: Keeps other runs out until it is closed.
     """
 
-    def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
-        self.path, self.workers = folder, workers
-        self._given, self._titles = folder, titles
-        self._held = ExitStack()
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._held.close()
+    path: Path
+    own_titles: Mapping[str, str]
+    workers: Workers
+    held: ExitStack
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -96,8 +84,7 @@ class Output:
         Raises OutputError if another process writes to them.
         """
         paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
-        with JsonLines(paths[0]) as records, JsonLines(paths[1]) as skipped:
-            lock(records.descriptor, self.path)
+        with JsonLines(paths[0]) as records, JsonLines(paths[1]) as skipped, locked(paths[0]):
             yield records, skipped
 
     def begin(
@@ -113,14 +100,14 @@ class Output:
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, check))
+            lambda: (self.path, self._begin(protocol, resume, check))
         )
         return done
 
     def _begin(
         self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
     ) -> set[tuple[str, str]]:
-        folder = self._given
+        folder = self.path
         try:
             check_folder(folder, "out")
         except ValueError as error:
@@ -128,7 +115,11 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written = record_files(folder)
-        self._held.enter_context(locked(folder, written))
+        self.held.enter_context(locked(folder))
+        # The first of several processes locks the folder; others of an earlier run may be running.
+        for path in written:
+            with locked(path):
+                pass
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in written)
@@ -172,10 +163,12 @@ class Output:
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
 
-    def is_all_skipped(self, images: int) -> bool:
-        """Whether ``images`` images were skipped for all methods, and there is no record."""
-        whole = [each for each in self.skipped() if each["method"] is None]
-        return len(whole) == images and not self.records()
+    def rejection(self, images: int) -> str | None:
+        """The model's error, if all ``images`` were skipped and it rejected one; otherwise None."""
+        reasons = [each["reason"] for each in self.skipped() if each["method"] is None]
+        if len(reasons) < images or self.records():
+            return None
+        return next((each for each in reasons if each.startswith(REJECTED)), None)
 
     def protocol(self) -> Protocol:
         """The protocol of the records."""
@@ -183,7 +176,7 @@ class Output:
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
-        known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
+        known = {name: method.title for name, method in METHODS.items()} | dict(self.own_titles)
         evaluated = self.protocol().get("methods", {})
         titles = {name: title for name, title in known.items() if name in evaluated}
         for name, settings in evaluated.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,16 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
 
     Raises OutputError, which names every difference, if they differ in anything else.
     """
-    changes = list(_changes(old, json.loads(json.dumps(new)), ""))
+    shared = [name for name in old[_METHODS] if name in new[_METHODS]]
+    was, now = (
+        flattened({**each, _METHODS: {name: each[_METHODS][name] for name in shared}})
+        for each in (old, json.loads(json.dumps(new)))
+    )
+    changes = [
+        f"{name} was {_shown(was, name)}, is {_shown(now, name)}"
+        for name in dict.fromkeys([*was, *now])
+        if _shown(was, name) != _shown(now, name) and (name in was or name not in _FURTHER)
+    ]
     if changes:
         raise OutputError(
             f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"
@@ -60,16 +69,14 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     return {**new, _METHODS: {**old[_METHODS], **new[_METHODS]}}
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Iterator[str]:
-    for key in dict.fromkeys([*old, *new]):
-        name = f"{within}{key}"
-        if name in _FURTHER and key not in old:
-            continue
-        one_has_it = key not in old or key not in new
-        if one_has_it and within == f"{_METHODS}.":
-            continue
-        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-            yield from _changes(old[key], new[key], f"{name}.")
-        elif one_has_it or old[key] != new[key]:
-            was, now = (repr(each[key]) if key in each else "not set" for each in (old, new))
-            yield f"{name} was {was}, is {now}"
+def flattened(protocol: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """The entries of a protocol, those of inner dicts as ``outer.inner``."""
+    found: dict[str, Any] = {}
+    for key, value in protocol.items():
+        is_dict = isinstance(value, Mapping)
+        found |= flattened(value, f"{within}{key}.") if is_dict else {f"{within}{key}": value}
+    return found
+
+
+def _shown(entries: Mapping[str, Any], name: str) -> str:
+    return repr(entries[name]) if name in entries else "not set"

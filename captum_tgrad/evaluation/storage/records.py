@@ -10,34 +10,31 @@ from typing import Any
 from captum_tgrad.evaluation.storage.files import OutputError, read_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
-KEYS = ("image", "method", "target", "clean_score", "baseline_score", *NUMBERS, "seconds")
-"""The keys of every record.
-
-Before the seconds come the localization metrics, if the region is known, and T-Grad's ``residual``;
-after them ``FURTHER``, which records of earlier versions lack.
-"""
-
-FURTHER = ("step_error", "digest", "region")
-"""The change of the difference of the areas without every second step; digests of the image and of
-its region, if regions are known."""
-
+_NUMBER = (int, float, type(None))
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(
-        (*KEYS, *LOCALIZATION_NUMBERS, "residual", "step_error"), (int, float, type(None))
-    ),
     "image": (str,),
     "method": (str,),
     "target": (int,),
+    **dict.fromkeys(("clean_score", "baseline_score", *NUMBERS, *LOCALIZATION_NUMBERS), _NUMBER),
+    "residual": _NUMBER,  # only of T-Grad
+    "seconds": _NUMBER,
+    "step_error": _NUMBER,  # the change of the difference of the areas without every second step
+    "digest": (str,),  # of the image
+    "region": (str,),  # a digest too, if regions are known
 }
+"""The keys of a record in their order, and the types of their values."""
+
+# Left out where they are None; records of earlier versions lack them.
+_FURTHER = ("step_error", "digest", "region")
+
+KEYS = tuple(key for key in _KINDS if key not in (*LOCALIZATION_NUMBERS, "residual", *_FURTHER))
+"""The keys of every record; it has those of the localization metrics if the region is known."""
 
 Record = dict[str, Any]
 
 
 def record_of(
-    image: str,
-    method: str,
-    residual: float | None,
-    **values: float | int | str | None,
+    image: str, method: str, residual: float | None, **values: float | int | str | None
 ) -> Record:
     """A record, its keys in their order. NaN, which JSON does not know, becomes None.
 
@@ -47,14 +44,14 @@ def record_of(
         >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
         0
     """
-    given: Record = {"image": image, "method": method, "residual": residual, **values}
-    record = {
-        key: None if isinstance(given[key], float) and not math.isfinite(given[key]) else given[key]
-        for key in (*KEYS[:-1], *LOCALIZATION_NUMBERS, "residual", "seconds", *FURTHER)
-        if key in given
-    }
-    optional = FURTHER if residual is not None else ("residual", *FURTHER)
-    return {key: value for key, value in record.items() if key not in optional or value is not None}
+    given: Record = {"image": image, "method": method, **values}
+    if residual is not None:
+        given["residual"] = residual
+    for key, value in given.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            given[key] = None
+    there = (key for key in _KINDS if key in given)
+    return {key: given[key] for key in there if key not in _FURTHER or given[key] is not None}
 
 
 def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:

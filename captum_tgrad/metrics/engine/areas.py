@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,10 +14,15 @@ from captum_tgrad._support.arguments import check_count
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_finite
-from captum_tgrad.metrics.engine.curve_examples import curve_examples, runs
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
+from captum_tgrad.metrics.engine.features import (
+    by_feature,
+    channels_back,
+    channels_first,
+    empty_examples,
+)
 from captum_tgrad.metrics.engine.importance import is_constant
-from captum_tgrad.metrics.engine.metric_call import MetricCall
+from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
 
@@ -30,7 +36,7 @@ def areas(
     preset: Preset,
     return_curves: bool,
     patch_size: int | None,
-) -> list[dict[str, Any]]:
+) -> Scores:
     """The areas under ``curves``, "insertion", "deletion" or both, as one dict for each method.
 
     The other arguments are those of ``insertion_deletion``.
@@ -48,7 +54,13 @@ def areas(
     further = len(rankings) * len(curves) * (points - 2)
     further += len({id(each) for each in resolved.values()})
     with call.clean_scores(title, call.samples * further) as (clean, buffer):
-        ends = _baseline_scores(call, buffer, resolved, clean)
+        scored: dict[int, Tensor] = {}  # a baseline of both curves is scored once
+        for name, baseline in resolved.items():
+            if id(baseline) not in scored:
+                buffer.add(baseline[0], range(call.samples))
+                scored[id(baseline)] = buffer.finish()
+                call.findings.baseline(clean, scored[id(baseline)], name)
+        ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
     # Only if given, so that older protocols stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
@@ -57,14 +69,11 @@ def areas(
     for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
         broken = broken.to(by_curve.device)
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
-        protocol = call.protocol(
-            labels, metric=title, n_steps=points - 1, features=ranking.features, **own
-        )
         fields = _fields(by_curve, ranking, ends, return_curves)
-        fields["clean_score"] = clean
         fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
-        found.append({**fields, "protocol": protocol})
-    return found
+        found.append(fields)
+    features = rankings[0][0].features
+    return call.protocol(labels, metric=title, n_steps=points - 1, features=features, **own), found
 
 
 def _ranked(
@@ -79,19 +88,6 @@ def _ranked(
         others = ranking.arbitrary_share.masked_fill(broken | is_constant(maps), 0)
         call.findings.ties(others, method)
     return ranking, broken
-
-
-def _baseline_scores(
-    call: MetricCall, buffer: ExampleBuffer, resolved: dict[str, Resolved], clean: Tensor
-) -> dict[str, Tensor]:
-    """The score of the baseline of each curve; a shared baseline is scored once."""
-    scores: dict[int, Tensor] = {}
-    for name, baseline in resolved.items():
-        if id(baseline) not in scores:
-            buffer.add(baseline[0], range(call.samples))
-            scores[id(baseline)] = buffer.finish()
-            call.findings.baseline(clean, scores[id(baseline)], name)
-    return {name: scores[id(baseline)] for name, baseline in resolved.items()}
 
 
 def _curve_scores(
@@ -112,8 +108,8 @@ def _curve_scores(
     for of_method, (ranking, broken) in zip(places, rankings, strict=True):
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             way = (baseline, call.inputs) if name == "insertion" else (call.inputs, baseline)
-            for run in runs(ranking, broken, buffer.capacity):
-                for point, examples in curve_examples(*way, call.channel_dims, ranking, run):
+            for run in _runs(ranking, broken, buffer.capacity):
+                for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
                     buffer.add(examples, run)
                     where += of_curve[run.start : run.stop, point].tolist()
     scores = clean.new_full(shape, torch.nan)
@@ -144,4 +140,66 @@ def _fields(
         fields[f"{curve}_baseline_score"] = end
         if return_curves:
             fields[f"{curve}_curve"] = scores[number]
+    if len(ends) == 2:
+        fields["difference"] = fields["insertion"] - fields["deletion"]
     return fields
+
+
+def _runs(ranking: Ranking, leave_out: Tensor, at_once: int) -> Iterator[range]:
+    """Ranges of samples that replace the same number of features of every input at every point.
+
+    Each has at most ``at_once`` samples. Samples to ``leave_out``, ``(N,)``, are in none of them.
+    """
+    counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
+    keys = list(zip(leave_out.tolist(), counts.tolist(), strict=True))
+    for (left_out, _), group in groupby(range(len(keys)), keys.__getitem__):
+        if not left_out:
+            samples = list(group)
+            for first in range(0, len(samples), at_once):
+                some = samples[first : first + at_once]
+                yield range(some[0], some[-1] + 1)
+
+
+def _curve_examples(
+    start: tuple[Tensor, ...],
+    finish: tuple[Tensor, ...],
+    channel_dims: tuple[int | None, ...],
+    ranking: Ranking,
+    run: range,
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
+
+    Yields each point of the curve and the examples of the samples of ``run`` there: every time the
+    same tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
+    more is replaced.
+    """
+    here = slice(run.start, run.stop)
+    examples, replaced = [], []
+    for before, after, ordered, dim in zip(
+        start, finish, ranking.inputs, channel_dims, strict=True
+    ):
+        if ordered is None:
+            examples.append(before[here])
+            continue
+        first = channels_first(before[here], dim)
+        own = empty_examples(len(run), first).copy_(first)
+        examples.append(channels_back(own, dim))
+        last = by_feature(channels_first(after[here], dim))
+        places = ordered.order[here, None].expand(-1, last.shape[1], -1)
+        # In the order in which they are needed, so that a step is a slice.
+        values = last.gather(2, places)
+        replaced.append((by_feature(own), places, values, ordered.counts[run.start].tolist()))
+    counts = ranking.counts[run.start].tolist()
+    for point in range(1, len(counts)):
+        if counts[point - 1] < counts[point] < counts[-1]:
+            for own, places, values, of_input in replaced:
+                step = slice(of_input[point - 1], of_input[point])
+                _write(own, places[..., step], values[..., step])
+            yield point, tuple(examples)
+
+
+def _write(into: Tensor, places: Tensor, values: Tensor) -> None:
+    if len(into) == 1:  # one index for all channels is faster where there is one sample
+        into[0].index_copy_(1, places[0, 0], values[0])
+    else:
+        into.scatter_(2, places, values)

@@ -50,24 +50,16 @@ class Localization(Protocol[Options, Result]):
 
     @overload
     def __call__(
-        self,
-        attributions: Tensor,
-        regions: Regions,
-        *args: Options.args,
-        **kwargs: Options.kwargs,
+        self, attributions: Tensor, *args: Options.args, **kwargs: Options.kwargs
     ) -> Result: ...
 
     @overload
     def __call__(
-        self,
-        attributions: Mapping[str, Tensor],
-        regions: Regions,
-        *args: Options.args,
-        **kwargs: Options.kwargs,
+        self, attributions: Mapping[str, Tensor], *args: Options.args, **kwargs: Options.kwargs
     ) -> dict[str, Result]: ...
 
 
-Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Measure]
+Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Options], Measure]
 
 
 def localization_metric(

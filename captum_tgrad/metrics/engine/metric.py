@@ -15,7 +15,7 @@ from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import log_usage
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.engine.findings import Findings
-from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -51,44 +51,40 @@ class Declared:
 
     name: str
     signature: inspect.Signature
-    run: Callable[..., Sequence[Mapping[str, Any]]]
+    run: Callable[..., Scores]
     result: Callable[..., Any]
 
-    def scores(self, call: MetricCall, **options: Any) -> Sequence[Mapping[str, Any]]:
+    def scores(self, call: MetricCall, **options: Any) -> Scores:
         """What ``run`` returns; the model and the random state are left unchanged."""
         with untouched(call.forward_func, call.inputs[0].device):
             return self.run(call, **options)
 
-    def results(self, scores: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The result of each method, from its scores."""
+    def results(self, call: MetricCall, scores: Scores) -> list[Any]:
+        """The result of each method, from what ``scores`` returned for the call."""
+        entries, of_methods = scores
         return [
-            self.result(**{**fields, "protocol": protocol_of(self.name, fields["protocol"])})
-            for fields in scores
+            self.result(clean_score=call.clean, protocol=protocol_of(self.name, entries), **fields)
+            for fields in of_methods
         ]
 
 
 DECLARED: dict[str, Declared] = {}
 """All declared metrics by name."""
 
-Declaration = Callable[
-    Concatenate[
-        Callable[..., Any],
-        Tensor | tuple[Tensor, ...],
-        Attributions | Mapping[str, Attributions],
-        Options,
-    ],
-    Any,
-]
+_Inputs = Tensor | tuple[Tensor, ...]
+_ByMethod = Attributions | Mapping[str, Attributions]
+Declaration = Callable[Concatenate[Callable[..., Any], _Inputs, _ByMethod, Options], Any]
 
 
 def metric(
-    run: Callable[..., Sequence[Mapping[str, Any]]], result: Callable[..., Result]
+    run: Callable[..., Scores], result: Callable[..., Result]
 ) -> Callable[[Declaration[Options]], Metric[Options, Result]]:
     """Turns a function with a signature and a docstring, but no body, into a metric.
 
     Args:
         run: Receives the ``MetricCall`` and, by name, the arguments that not all metrics have.
-            Returns the arguments of ``result`` for each method, in the order of ``call.methods``.
+            Returns the entries of the protocol, and the arguments of ``result`` for each method, in
+            the order of ``call.methods``, without ``clean_score`` and ``protocol``.
         result: The class of the result, or a function that returns it.
     """
 
@@ -98,7 +94,7 @@ def metric(
 
         def compute(**arguments: Any) -> list[Result]:
             call = MetricCall(name, **arguments)
-            results: list[Result] = own.results(own.scores(call, **call.options))
+            results: list[Result] = own.results(call, own.scores(call, **call.options))
             call.findings.warn()
             return results
 
@@ -199,7 +195,8 @@ def together(
         key = (shared, known.run, *options.items())
         if key not in scores:
             scores[key] = known.scores(calls[shared], **options)
-        results[name] = dict(zip(attributions, known.results(scores[key]), strict=True))
+        found = known.results(calls[shared], scores[key])
+        results[name] = dict(zip(attributions, found, strict=True))
     findings = Findings()
     for call in calls.values():
         findings.found.update(call.findings.found)

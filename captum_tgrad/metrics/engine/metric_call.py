@@ -11,13 +11,8 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
 from captum_tgrad.attribution.checks import ChannelDim, channel_dims
-from captum_tgrad.metrics.engine.checks import (
-    NanPolicy,
-    check_model_and_inputs,
-    check_omitted,
-    frozen_inputs,
-    methods_of,
-)
+from captum_tgrad.metrics.engine import checks
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
@@ -32,6 +27,9 @@ from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
 Attributions = Tensor | tuple[Tensor | None, ...]
 
+Scores = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The entries of a protocol, and by name the scores of each method but that of the input."""
+
 
 class MetricCall:
     """The checked arguments that all metrics have, and their common computations.
@@ -44,6 +42,7 @@ class MetricCall:
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
+        clean: The scores of the inputs, ``(N,)``, once they are known.
         findings: What to warn of.
     """
 
@@ -69,12 +68,12 @@ class MetricCall:
         self.forward_func = forward_func
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
-        self._clean: Tensor | None = None
+        self.clean: Tensor | None = None
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
-        self.inputs = check_model_and_inputs(forward_func, inputs, nan_policy)
+        self.inputs = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
         self.channel_dims = channel_dims(channel_dim, self.inputs)
-        self.methods = methods_of(attributions)
-        self.frozen = frozen_inputs(self.methods, len(self.inputs))
+        self.methods = checks.methods_of(attributions)
+        self.frozen = checks.frozen_inputs(self.methods, len(self.inputs))
         self.scorer = Scorer(forward_func, additional_forward_args, target, score, self.samples)
         self.findings = Findings()
         self.findings.training(forward_func)
@@ -98,19 +97,19 @@ class MetricCall:
             self.channel_dims,
         )
         broken = not_finite(maps)
-        check_omitted(broken, self.nan_policy, f"{method} holds NaN or inf in sample")
+        checks.check_omitted(broken, self.nan_policy, f"{method} holds NaN or inf in sample")
         self.findings.constant(is_constant(maps) & ~broken, method, of_constant)
         return maps, broken
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
         returned_nan = "forward_func or score returned NaN or inf for sample"
-        check_omitted(~finite, self.nan_policy, returned_nan, f" of {method}")
+        checks.check_omitted(~finite, self.nan_policy, returned_nan, f" of {method}")
 
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
         """Scores the inputs once, and lends the buffer for at most ``further`` examples."""
-        total = further + (self.samples if self._clean is None else 0)
+        total = further + (self.samples if self.clean is None else 0)
         with progress(desc=title, total=total) if self._show_progress else NullProgress() as bar:
             buffer = ExampleBuffer(
                 self.inputs,
@@ -119,11 +118,11 @@ class MetricCall:
                 self.scorer.run_clean,
                 bar,
             )
-            if self._clean is None:
+            if self.clean is None:
                 buffer.add(self.inputs, range(self.samples))
-                self._clean = self.scorer.score_clean(buffer.finish())
+                self.clean = self.scorer.score_clean(buffer.finish())
             buffer.evaluate = self.scorer
-            yield self._clean, buffer
+            yield self.clean, buffer
             bar.update(total - buffer.scored)
 
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:

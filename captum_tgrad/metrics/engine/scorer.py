@@ -14,12 +14,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import (
-    check_target,
-    check_target_count,
-    selectable,
-    with_batch,
-)
+from captum_tgrad.attribution import output_checks
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -47,7 +42,7 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
-        check_target_count(target, samples)
+        output_checks.check_target_count(target, samples)
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target
@@ -92,7 +87,9 @@ class Scorer:
         with explaining_errors(self._forward_func, examples):
             outputs = self._forward_func(*examples, *further)
         if isinstance(self._score, str):
-            return with_batch(outputs, len(samples), " Or pass a score that accepts the output.")
+            return output_checks.with_batch(
+                outputs, len(samples), " Or pass a score that accepts the output."
+            )
         squeezed = isinstance(outputs, Tensor) and outputs.dim() == 0 and len(samples) == 1
         return outputs.reshape(1) if squeezed else outputs
 
@@ -119,9 +116,9 @@ class Scorer:
         if not self._checked:
             # check_target looks at the shape of the outputs of the whole batch.
             whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
-            check_target(self._target, whole)
+            output_checks.check_target(self._target, whole)
             if self.target_name == "given":
-                self._target = selectable(self._target)
+                self._target = output_checks.selectable(self._target)
             self._checked = True
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.

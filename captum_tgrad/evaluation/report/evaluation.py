@@ -1,84 +1,83 @@
-"""A summary as an HTML page with figures, and as Markdown without them."""
+"""The results of an evaluation as tables, figures and a page."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from captum_tgrad._support.printable import in_markdown
-from captum_tgrad.evaluation.report.shown_images import ChosenImage
-from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
-from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
+from captum_tgrad._support.printable import printable
+from captum_tgrad.evaluation.report.markdown import Markdown, add_table
+from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
+from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
+from captum_tgrad.evaluation.report.table import one_line, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
+from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
+from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.owner import REPORT
+from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
-
-_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
-
-
-class Markdown:
-    """The methods of ``Report``, without figures; they escape what they are given."""
-
-    def __init__(self, title: str, summary: str) -> None:
-        self._parts = [f"# {in_markdown(title)}", in_markdown(summary)]
-
-    def section(self, title: str) -> None:
-        """Begins a section."""
-        self._parts.append(f"## {in_markdown(title)}")
-
-    def text(self, text: str) -> None:
-        """Adds a paragraph."""
-        self._parts.append(in_markdown(text))
-
-    def table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        caption: str = "",
-        best: Mapping[str, Sequence[int]] | None = None,
-    ) -> None:
-        """Adds a table, the best numbers in bold; the caption is for other formats."""
-        lines = [_row(columns), "|---" * len(columns) + "|"]
-        for number, row in enumerate(rows):
-            numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
-            bold = ["**" * (number in (best or {}).get(title, ())) for title in columns]
-            cells = zip(bold, [in_markdown(row[0]), *numbers], strict=True)
-            lines.append(_row([f"{mark}{cell}{mark}" for mark, cell in cells]))
-        self._parts.append("\n".join(lines))
-
-    def protocol(self, protocol: Mapping[str, Any]) -> None:
-        """Adds how numbers were computed."""
-        self.items(_settings(protocol))
-
-    def items(self, items: Iterable[str]) -> None:
-        """Adds a list."""
-        self._parts.append("\n".join(f"- {in_markdown(item)}" for item in items))
-
-    def content(self) -> str:
-        """The whole text."""
-        return "\n\n".join(self._parts) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _settings(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """A protocol as lines ``name: value``, without methods that have no settings."""
-    for key, value in protocol.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{within}{key}.")
-        else:
-            yield f"{within}{key}: {value}"
-
 
 _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"
     " were recomputed for this page. Each map has its own scale: compare positions, not magnitudes."
 )
 _SKIPPED_SHOWN = 20
+_NUMBERS = ("images", "mean", "low", "high")
+_HEADINGS = (
+    "method",
+    "title",
+    "metric",
+    "higher_is_better",
+    *_NUMBERS,
+    *(f"minus_t_grad_{name}" for name in _NUMBERS),
+)
+
+
+def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, str]:
+    """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
+
+    If ``images`` is not None, it also writes ``metrics.png``, ``seconds.png`` and ``report.html``
+    with these images. Returns the summary and the table.
+    """
+    records, titles = output.records(), output.titles()
+    summary = summarize(records, output.skipped(), titles, output.protocol())
+    table = markdown(summary)
+    texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
+    write_files(output.path, texts)
+    if images is not None and any(each["images"] for each in summary["methods"].values()):
+        write_files(output.path, _drawn(summary, images.draw(records, titles)))
+    return summary, table
+
+
+def _drawn(
+    summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
+) -> dict[str, str | bytes]:
+    """The figures and the page by file name."""
+    protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+    description = {"Description": printable(protocol)}
+    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+    report = page(summary, figures, images)
+    drawn = {f"{name}.png": png(figure, metadata=description) for name, figure in figures.items()}
+    return {**drawn, REPORT: report.html()}
+
+
+def as_csv(summary: Summary) -> str:
+    """A header, and a line for each method and number, with interval and difference to T-Grad.
+
+    Unknown values are empty; a method without records has no line.
+    """
+    rows: list[Sequence[object]] = [_HEADINGS]
+    for name, each in summary["methods"].items():
+        for column in COLUMNS:
+            if column not in each:
+                continue
+            own, other = each[column], (each["minus_t_grad"] or {}).get(column, {})
+            numbers = [cells.get(key) for cells in (own, other) for key in _NUMBERS]
+            better = summary["higher_is_better"].get(column, False)  # of the seconds
+            rows.append([*map(printable, (name, each["title"])), column, better, *numbers])
+    return csv_text(rows)
 
 
 def markdown(summary: Summary) -> str:
@@ -98,7 +97,7 @@ def markdown(summary: Summary) -> str:
 def page(
     summary: Summary,
     figures: Mapping[str, Figure],
-    images: Iterable[tuple[ChosenImage, Figure]] = (),
+    images: Iterable[tuple[ChosenImage, Figure]],
 ) -> Report:
     """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
     report = Report(title_of(summary), _introduction(summary), "evaluate")
@@ -130,13 +129,6 @@ def page(
             columns, [[each[key] or "all" for key in columns] for each in summary["skipped"]]
         )
     return report
-
-
-def add_table(report: Report | Markdown, summary: Summary, part: str | None = None) -> None:
-    """Adds the table of a summary to a report, as ``table_of`` makes it."""
-    table = table_of(summary, part)
-    caption = "" if part else "The best mean of each metric is bold"
-    report.table(table.headings, table.rows, caption, table.best)
 
 
 def _introduction(summary: Summary) -> str:
