@@ -106,3 +106,17 @@ def test_many_boxes_have_no_place_and_say_so():
 
     with pytest.warns(UserWarning, match="'roi_align' in forward_func"):
         _terms(pooled, IMAGES[:1])
+
+
+@pytest.mark.parametrize("pool", [roi_align, roi_pool])
+def test_a_level_of_a_pyramid_without_boxes(pool):
+    """In a whole detector, the boxes depend on the image."""
+
+    def detected(images):
+        features = BODY(images)
+        boxes = features.mean((1, 2, 3))[:, None] * torch.arange(5).double()
+        return features.sum((1, 2, 3)) + pool(features, boxes[:0], (2, 2)).sum()
+
+    found = _terms(detected, IMAGES[:1])
+    torch.testing.assert_close(found.output, BODY(IMAGES[:1]).sum((1, 2, 3)).detach())
+    torch.testing.assert_close(found.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)

@@ -260,7 +260,7 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
     lost = [
         (Axis(LOST, dim, size, lost_at=operation), whole_axis(shape, dim))
         for dim, size in enumerate(shape)
-        if size != 1 and dim not in known
+        if size > 1 and dim not in known
     ]
     return places(shape, [*kept.pairs, *lost])
 
