@@ -940,3 +940,25 @@ def test_an_equal_crop_of_an_image_of_another_size_has_a_map_of_its_own(sizes):
         (squares,) = whole.biases  # b = x^2 - 2 x^2
         expected = F.pad(x[..., :4].square(), (0, size - 4))
         torch.testing.assert_close(squares.negative, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("rows", [[0, 2, 5, 7], [6, 1, 3], [1, 2, 6]])
+def test_a_convolution_over_all_chosen_rows_is_at_these_rows(rows):
+    """As of the chosen electrodes of an EEG; one sum over them is the same."""
+    inputs = torch.rand(2, 1, 8, 5, generator=torch.Generator().manual_seed(0)).double()
+    weights = torch.rand(3, 1, len(rows), 1, generator=torch.Generator().manual_seed(1)).double()
+
+    def convolved(x):
+        return (F.silu(F.conv2d(x[:, :, rows], weights)) + 1).sum((1, 2, 3))
+
+    def summed(x):
+        h = torch.einsum("nchw,kch->nkw", x[:, :, rows], weights[..., 0])
+        return (F.silu(h) + 1).sum((1, 2))
+
+    one, other = (TGradAttribution(each).decompose(inputs) for each in (convolved, summed))
+    for name in ("silu", "add"):
+        torch.testing.assert_close(one[name].positive, other[name].positive)
+        torch.testing.assert_close(one[name].negative, other[name].negative)
+    torch.testing.assert_close(one.map(), other.map())
+    shown = one["add"].positive[0, 0].sum(1).nonzero().flatten().tolist()
+    assert shown == sorted(rows)

@@ -29,28 +29,37 @@ def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     bound, (output,) = call.bound, outputs
     windows = _windows(call, rank_of(call.name))
     channel = output.dim() - len(windows) - 1
-    given = places_of(bound["input"])
+    given = _windows_mixed(bound["input"], output.shape, windows)
     claims = list(windows_joined(given).pairs) if given else []
     in_groups = _in_groups(claims, channel, bound["groups"], output.shape[channel])
     return [_on_new_grid(in_groups, output.shape, windows)]
 
 
 def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a pooling, which mixes the dimensions along which it has a single window."""
+    """Places after a pooling."""
     tensor, (output, *_) = call.bound["input"], outputs
     windows = _windows(call, rank_of(call.name))
-    given = places_of(tensor)
-    over = {
-        dim
-        for dim, window in enumerate(windows, output.dim() - len(windows))
-        if _holds_all(window, tensor.shape[dim], output.shape[dim])
-    }
-    if over:
-        shape = [1 if dim in over else size for dim, size in enumerate(tensor.shape)]
-        given = summed_along(tensor, over, shape)
-    if given and len(over) < len(windows):
+    given = _windows_mixed(tensor, output.shape, windows)
+    if given:
         given = _on_new_grid(windows_joined(given).pairs, output.shape, windows)
     return [given or places(output.shape)] * len(outputs)
+
+
+def _windows_mixed(
+    tensor: Tensor, shape: Sequence[int], windows: Sequence[Window | None]
+) -> Places | None:
+    """The places of a tensor after those dimensions were mixed that have a single window.
+
+    The other dimensions, which get a new grid, keep their size. ``shape`` is that of the result.
+    """
+    over = {
+        dim
+        for dim, window in enumerate(windows, len(shape) - len(windows))
+        if _holds_all(window, tensor.shape[dim], shape[dim])
+    }
+    if not over:
+        return places_of(tensor)
+    return summed_along(tensor, over, [1 if d in over else n for d, n in enumerate(tensor.shape)])
 
 
 def _holds_all(window: Window | None, old: int, new: int) -> bool:
