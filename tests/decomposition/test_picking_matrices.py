@@ -351,3 +351,62 @@ def test_a_node_added_to_its_messages_has_a_link_to_itself(mix, is_grid):
     found = explained(lambda m, h: mix(m, h) + h, links)
     torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)
     assert found["silu"].resolution == expected["silu"].resolution
+
+
+# Two rings of four nodes. No node has a link to itself, so that each is at its two neighbors.
+RINGS = torch.block_diag(*[torch.eye(4).roll(1, 0) + torch.eye(4).roll(-1, 0)] * 2).double()
+# A chain whose nodes receive from one to three others.
+CHAIN = torch.zeros(NODES, NODES).double()
+CHAIN[[0, 1, 1, 2, 2, 3, 4, 4, 4, 5, 6, 6, 7], [1, 2, 3, 1, 0, 2, 3, 6, 7, 4, 5, 7, 6]] = 0.5
+SHARES = torch.linspace(1, 2, NODES).double()
+POOLS = {
+    "mean": lambda h: h.mean(1),
+    "max": lambda h: h.amax(1),
+    "norm": lambda h: h.norm(dim=1),
+    "matmul": lambda h: SHARES[: h.shape[1]] @ h,
+    "einsum": lambda h: torch.einsum("nic,i->nc", h, SHARES[: h.shape[1]]),
+    "attention weights": lambda h: (h[..., :1].softmax(1).mT @ h)[:, 0],
+    "index_add": lambda h: h.new_zeros(len(h), 1, 3).index_add(
+        1, torch.zeros(h.shape[1]).long(), h
+    )[:, 0],
+    "scatter_add": lambda h: h.new_zeros(len(h), 1, 3).scatter_add(
+        1, torch.zeros(h.shape).long(), h
+    )[:, 0],
+    "pooling": lambda h: F.avg_pool1d(h.mT, h.shape[1])[..., 0],
+    "convolution": lambda h: F.conv1d(
+        h.mT, SHARES[: h.shape[1]].expand(3, 1, -1), groups=3
+    )[..., 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize("links", [RINGS, CHAIN], ids=["rings", "chain"])
+def test_sums_over_all_nodes_are_at_all_nodes(links, hops, pool):
+    """Nodes are at several others, but a sum over all nodes has no position."""
+    nodes = torch.rand(2, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def network(x):
+        for _ in range(hops):
+            x = F.silu(links @ x)
+        return (pool(x) + 1).sum(1)
+
+    bias = TGradAttribution(network).decompose(nodes, channel_dim=-1)["add"]
+    assert bias.score.tolist() == [3, 3]
+    assert bias.placed.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("hops", [1, 2, 3])
+def test_sums_over_one_of_two_graphs_are_at_its_nodes(hops, pool):
+    nodes = torch.rand(2, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def network(x):
+        for _ in range(hops):
+            x = F.silu(RINGS @ x)
+        return (pool(x[:, 4:]) + 1).sum(1)
+
+    bias = TGradAttribution(network).decompose(nodes, channel_dim=-1)["add"]
+    assert bias.placed.tolist() == [1, 1]
+    shown = F.interpolate(bias.positive, NODES)[0, 0]
+    torch.testing.assert_close(shown / shown.sum(), torch.tensor([0] * 4 + [0.25] * 4).double())

@@ -57,16 +57,18 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         summed = [dim for dim, letter in enumerate(distinct) if letter not in right]
         mixed: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
+        alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
         for axis, claim in with_copies_refined(given).pairs:
             whole = coordinates(_diagonal(claim.index, letters), claim.cells, claim.by_sample)
-            if whole is None:
-                continue
+            if whole is not None:
+                alike.setdefault((axis, whole.dims), []).append(whole)
+        for (axis, dims), claims in alike.items():
             picked = None
-            if sum(dim in summed for dim in whole.dims) == 1:
+            if sum(dim in summed for dim in dims) == 1:
                 is_only = given.has_one_axis
-                picked = _selected(call, whole, distinct, matrices, right, axis, samples, is_only)
+                picked = _selected(call, claims, distinct, matrices, right, axis, samples, is_only)
             if picked is None:
-                mixed.append((axis, whole))
+                mixed += [(axis, claim) for claim in claims]
             else:
                 parts += [(picked[0], axis, part) for part in picked[1]]
         parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
@@ -147,7 +149,7 @@ def _diagonal(index: Tensor, letters: str) -> Tensor:
 
 def _selected(
     call: Call,
-    claim: Coordinates,
+    claims: Sequence[Coordinates],
     own: str,
     operands: Sequence[tuple[str, Any]],
     kept: str,
@@ -162,7 +164,7 @@ def _selected(
 
     Args:
         call: The call.
-        claim: The coordinates of the elements, which change along one summed dimension, and along
+        claims: The coordinates of the elements, which change along one summed dimension, and along
             others only if the matrix has them as well.
         own: The letters of their dimensions.
         operands: The letters of each tensor, and the tensor.
@@ -172,7 +174,7 @@ def _selected(
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
-    varying = {own[dim] for dim in claim.dims}
+    varying = {own[dim] for dim in claims[0].dims}
     (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
@@ -197,8 +199,8 @@ def _selected(
         if letters[row] not in varying and _keeps_each(used, row, dim, shared):
             call.picks = True
             others = letters.replace(letters[row], "")
-            index = _arranged(claim.index, own, others)
-            return others.replace(letter, letters[row]), [Coordinates(index, claim.cells)]
+            found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in claims]
+            return others.replace(letter, letters[row]), found
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     of_summands = [
         Coordinates(_arranged(each.index, along, letters), each.cells)
@@ -206,15 +208,20 @@ def _selected(
         if along in letters and used.shape[letters.index(along)] > 1
     ]
     # Dense and pruned matrices have zeros, too. A triangular one uses a little more than half.
-    is_whole = claim.index.numel() == axis.extent and are_all_pixels(claim.cells, axis.extent)
+    is_whole = all(
+        claim.index.numel() == axis.extent and are_all_pixels(claim.cells, axis.extent)
+        for claim in claims
+    )
     if is_whole and not of_summands and math.prod(rest) > 1 and _share(used) > 0.75:
         return None
     is_channel = axis.input >= 0 and not axis.is_place
     if is_channel and int(used.float().sum(dim).max()) > MOST_CLAIMS:
         return None
-    numbers = _arranged(claim.index, own, letters).where(used, 0)
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    summands = Summands(claim, numbers, sums, rest)
+    summands = [
+        Summands(claim, _arranged(claim.index, own, letters).where(used, 0), sums, rest)
+        for claim in claims
+    ]
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:
         return None

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
-from captum_tgrad.decomposition.places.summands import Summands, few_cells, own_cells
+from captum_tgrad.decomposition.places.summands import Summands, few_cells, joined, own_cells
 from captum_tgrad.decomposition.places.whole_grid import widened
 from captum_tgrad.decomposition.places.windows import (
     across_ends,
@@ -59,7 +59,39 @@ def mixed_on_axes(
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
-    dims = list(dims)
+    claims, dims = list(claims), list(dims)
+    several = _several(claims, dims, placed)
+    if len(several) < 2:
+        return _mixed_apart(claims, dims, placed)
+    # An additional dimension holds the claims of each element, which are mixed with one another.
+    only = several[0][0]
+    together = joined([_whole(claim, dims, only) for _, claim in several])
+    others = [
+        (axis, Coordinates(claim.index.unsqueeze(-1), claim.cells, claim.by_sample))
+        for axis, claim in claims
+        if axis != only
+    ]
+    dims.append(together.index.dim() - 1)
+    return [
+        (axis, Coordinates(part.index.squeeze(-1), part.cells, part.by_sample))
+        for axis, part in _mixed_apart([*others, (only, together)], dims, placed)
+    ]
+
+
+def _several(
+    claims: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
+) -> list[tuple[Axis, Coordinates]]:
+    """The claims on the only axis of positions, if they change along the same mixed dimensions."""
+    own = [(axis, claim) for axis, claim in dict.fromkeys(claims) if axis.is_spatial]
+    along = {frozenset(dims).intersection(claim.dims) for _, claim in own}
+    is_one = len({axis for axis, _ in own}) == len(along) == 1 and own[0][0] not in placed
+    return own if is_one and all(along) else []
+
+
+def _mixed_apart(
+    claims: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
+) -> list[tuple[Axis, Coordinates]]:
+    """As :func:`mixed_on_axes`, with each claim mixed on its own."""
     whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
     of_samples = [claim for axis, claim in whole if axis.input == SAMPLES]
     samples = of_samples[0] if len(of_samples) == 1 else None

@@ -71,10 +71,13 @@ def _added_at(
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()
     for group in _along_one_dimension(summands):
         own |= zip(group, own_cells([summands[each] for each in group]), strict=True)
-    for (axis, claim), each in summands.items():
-        kept = own.get((axis, claim))
-        sums = cells_of_sums(each, axis, samples, given.has_one_axis) if kept is None else [kept]
-        claims += [(axis, each) for each in sums]
+    for axis in given.claims:
+        kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
+        others = [
+            each for pair, each in summands.items() if pair[0] == axis and own.get(pair) is None
+        ]
+        sums = cells_of_sums(others, axis, samples, given.has_one_axis)
+        claims += [(axis, each) for each in (*kept, *sums)]
     return [places(output.shape, claims) for output in outputs]
 
 

@@ -40,7 +40,32 @@ class Summands(NamedTuple):
     shape: Sequence[int]
 
 
+def joined(claims: Sequence[Coordinates]) -> Coordinates:
+    """Several claims as one, with an additional last dimension, along which they lie."""
+    indices, count = [], 0
+    for claim in claims:
+        indices.append(torch.where(claim.index > 0, claim.index + count, 0))
+        count += len(claim.cells)
+    index = torch.stack(torch.broadcast_tensors(*indices), -1)  # type: ignore[no-untyped-call]
+    cells = torch.cat([claim.cells for claim in claims])
+    by_sample = any(claim.by_sample for claim in claims)
+    return coordinates(index, cells, by_sample) or Coordinates(index, cells)
+
+
 def cells_of_sums(
+    summands: Sequence[Summands], axis: Axis, samples: Coordinates | None, is_only: bool
+) -> list[Coordinates]:
+    """As :func:`_cells_of_sums`. Elements with several claims on the only axis count with all."""
+    if len(summands) > 1 and is_only and axis.is_spatial:
+        _, numbers, sums, shape = summands[0]
+        own = joined([Coordinates(each.numbers, each.claim.cells) for each in summands])
+        every = own.index.expand(*numbers.shape, len(summands))
+        samples = samples and Coordinates(samples.index.unsqueeze(-1), samples.cells)
+        summands = [Summands(own, every, sums.unsqueeze(-1), shape)]
+    return [part for each in summands for part in _cells_of_sums(each, axis, samples, is_only)]
+
+
+def _cells_of_sums(
     summands: Summands, axis: Axis, samples: Coordinates | None, is_only: bool
 ) -> list[Coordinates]:
     """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
