@@ -320,3 +320,51 @@ def test_tokens_that_are_flattened_with_their_channels_are_no_finer_grid(n):
         return layer(F.gelu(SIGNAL(x).mT).flatten(1))
 
     assert_same_maps(first_flat, first_active, x)
+
+
+# Attention along the columns and along the rows of an image. Dimension 0 holds heads and rows.
+ATTENTIONS = [
+    _filled(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), seed=21 + 2 * number)
+    for number in range(2)
+]
+OF_PATCHES = _filled(nn.Conv2d(3, WIDTH, 4, stride=4), seed=25)
+
+
+def _by_torch(attention, h):
+    return attention(h, h, h, need_weights=False)[0]
+
+
+def _tokens_first(attention, h):
+    h = h.transpose(0, 1)
+    weights = (attention.in_proj_weight, attention.in_proj_bias, None, None, False, 0.0)
+    last = attention.out_proj.weight, attention.out_proj.bias
+    attended, _ = F.multi_head_attention_forward(
+        h, h, h, WIDTH, HEADS, *weights, *last, training=False, need_weights=False
+    )
+    return attended.transpose(0, 1)
+
+
+def _heads_apart(attention, h):
+    parts = F.linear(h, attention.in_proj_weight, attention.in_proj_bias).chunk(3, -1)
+    parts = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in parts)
+    attended = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+    return F.linear(attended, attention.out_proj.weight, attention.out_proj.bias)
+
+
+def _axial(images, attend):
+    h = OF_PATCHES(images).movedim(1, -1)
+    for attention in ATTENTIONS:
+        h = (h + attend(attention, h.flatten(0, 1)).view_as(h)).transpose(1, 2)
+    return F.gelu(h).mean((1, 2))
+
+
+@pytest.mark.parametrize("attend", [_by_torch, _tokens_first])
+def test_heads_of_rows_are_no_parts_of_their_cells(attend):
+    images = _random(2, 3, 32, 24, seed=27)
+    forward = partial(_axial, attend=attend)
+    for each in (images, images[:1], images[1:]):
+        assert_same_maps(forward, partial(_axial, attend=_heads_apart), each)
+    each_alone = [maps(forward, each) for each in images.split(1)]
+    alone = map(torch.cat, zip(*each_alone, strict=True))
+    for found, expected in zip(maps(forward, images), alone, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)

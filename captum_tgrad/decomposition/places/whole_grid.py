@@ -87,7 +87,9 @@ def gaps_kept(given: Places, filled: Places) -> Places:
     return given if constants_filled_in(given) is constants_filled_in(filled) else filled
 
 
-def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[Claim]:
+def copies_refined(
+    claims: Iterable[Claim], *, zeros_too: bool = True, first: int = 1
+) -> list[Claim]:
     """Divides the cell of adjacent copies among them, unless other coordinates tell them apart.
 
     Columns 1, 1, 2, 2 become four cells of half the width. The first dimension is left out, because
@@ -96,10 +98,11 @@ def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[C
     Args:
         claims: The claims of a tensor.
         zeros_too: Whether zeros between elements count as copies.
+        first: The first dimension that is not left out.
     """
     claims = list(claims)
     varying = [dim for _, claim in dict.fromkeys(claims) if claim for dim in claim.dims]
-    alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
+    alone = {dim for dim in varying if dim >= first and varying.count(dim) == 1}
     return [
         (axis, _refined(claim, axis, zeros_too))
         if claim and len(claim.dims) == 1 and claim.dims[0] in alone
@@ -122,15 +125,16 @@ def with_copies_refined(given: Places) -> Places:
 def copies_kept(whole: Places, refined: Places) -> Places:
     """The places of elements that were moved: for each claim, whole or refined cells.
 
-    Cells stay whole if the copies can still be refined later, or if parts of one cell were moved to
-    different dimensions: these were channels of one element.
+    Cells stay whole if the copies can still be refined later, also after a move from the first
+    dimension, or if parts of one cell were moved to different dimensions: these were channels of
+    one element.
     """
     pairs, parts = list(whole.pairs), list(refined.pairs)
     if whole is refined or [axis for axis, _ in pairs] != [axis for axis, _ in parts]:
         return refined
     kept: list[Claim] = []
     for (axis, claim), (_, later), (_, part) in zip(
-        pairs, copies_refined(pairs), parts, strict=True
+        pairs, copies_refined(pairs, first=0), parts, strict=True
     ):
         are_apart = len(claim.dims) < len(part.dims)
         kept.append((axis, claim if are_apart or later is not claim else part))
