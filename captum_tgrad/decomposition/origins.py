@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Collection, Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.autograd.function import BackwardCFunction
 from captum_tgrad.decomposition.hidden import HiddenOperations
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
+from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.places.views import places_of_view, places_within
@@ -29,7 +30,8 @@ class Origins:
         modules: The modules that are running.
         hidden: The hidden operations.
         terms: The terms so far.
-        has_several_inputs: Whether to record on which of several inputs each element depends.
+        axes_of_inputs: The axes of each input, to record on which inputs elements depend; empty if
+            there is only one input.
     """
 
     def __init__(
@@ -38,13 +40,13 @@ class Origins:
         modules: RunningModules,
         hidden: HiddenOperations,
         terms: Sized,
-        has_several_inputs: bool,
+        axes_of_inputs: Sequence[Collection[Axis]],
     ) -> None:
         self._lifetime = lifetime
         self._modules = modules
         self._hidden = hidden
         self._terms = terms
-        self._has_several_inputs = has_several_inputs
+        self._axes_of_inputs = axes_of_inputs
         self._deferred: list[Callable[[], None]] = []
 
     def follow(self, tensor: Tensor, given: Places, copied: Any = None) -> None:
@@ -131,8 +133,9 @@ class Origins:
         known = None if view._base is None else origin_of(view._base)
         if view._base is not None and known is not None:
             given = places_of_view(view._base, view, known.places)
-            if self._has_several_inputs:
-                given = depending_on(given, known.places.inputs, is_part=True)
+            if self._axes_of_inputs:
+                inputs = known.places.inputs
+                given = depending_on(given, inputs, self._axes_of_inputs, is_part=True)
             self.follow(view, given)
 
     def run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:

@@ -36,6 +36,7 @@ class Recorder:
 
     Args:
         leaves: The inputs.
+        given: The places of the elements of each input.
         summing: Sums terms into cells. None: only places are recorded.
 
     Attributes:
@@ -52,7 +53,9 @@ class Recorder:
         dtypes: The dtypes that operations computed in.
     """
 
-    def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
+    def __init__(
+        self, leaves: Sequence[Tensor], given: Sequence[Places], summing: Summing | None
+    ) -> None:
         self.old_values = OldValues()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.is_shown_by_graph = True
@@ -63,15 +66,16 @@ class Recorder:
         self._summing = summing
         self._lifetime = Lifetime()
         self._everything = frozenset(range(len(leaves)))
-        self._has_several_inputs = summing is not None and len(leaves) > 1
+        has_several = summing is not None and len(leaves) > 1
+        self._axes_of_inputs = [each.claims.keys() for each in given] if has_several else []
         self.hidden = HiddenOperations(
             self.old_values,
             self._lifetime,
             leaves[0].shape[0] if summing is None else summing.samples,
-            self._everything if self._has_several_inputs else frozenset(),
+            self._everything if has_several else frozenset(),
         )
         self.origins = Origins(
-            self._lifetime, self.modules, self.hidden, self.pending, self._has_several_inputs
+            self._lifetime, self.modules, self.hidden, self.pending, self._axes_of_inputs
         )
         self.modules.leaving = self.origins.look_for_hidden
 
@@ -116,7 +120,7 @@ class Recorder:
     def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
         """The places of a call's results, and what they say about the network."""
         found = output_places(call, outputs, partial(self._full_name, call.name))
-        if self._has_several_inputs:
+        if self._axes_of_inputs:
             found = self._with_dependencies(call, found)
         if call.is_dense is not None:
             self.has_dense_weights = True
@@ -132,7 +136,8 @@ class Recorder:
         inputs = frozenset[int]()
         for origin in map(origin_of, read):
             inputs |= self._everything if origin is None else origin.places.inputs
-        return [depending_on(given, inputs, is_part=len(read) == 1) for given in found]
+        is_part = len(read) == 1
+        return [depending_on(each, inputs, self._axes_of_inputs, is_part=is_part) for each in found]
 
     def _add_dtypes(self, call: Call, output: Tensor) -> None:
         self.dtypes.add(output.dtype)

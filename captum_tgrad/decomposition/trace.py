@@ -53,7 +53,7 @@ class Trace(TorchFunctionMode):
         self, leaves: Sequence[Tensor], given: Sequence[Places], summing: Summing | None
     ) -> None:
         super().__init__()
-        self.recorder = Recorder(leaves, summing)
+        self.recorder = Recorder(leaves, given, summing)
         self._given = given
         self._has_small_inputs = are_small(leaves)
         self._origins = self.recorder.origins

@@ -872,6 +872,35 @@ def test_inputs_that_share_a_tensor_have_the_maps_of_separate_calls(forward, n, 
         assert _difference(found, expected, EXACT) <= EXACT
 
 
+COMPARE = _filled(nn.Conv2d(18, 5, 3, padding=1), seed=70)
+FEATURES = {
+    "concatenated": lambda a, b: NET.a(torch.cat([a, b])).chunk(2),
+    "sliced": lambda a, b: [NET.a(torch.cat([a, b]))[i : i + len(a)] for i in (0, len(a))],
+    "stacked": lambda a, b: NET.a(torch.stack([a, b]).flatten(0, 1)).unflatten(0, (2, -1)),
+    "alternating": lambda a, b: [NET.a(torch.stack([a, b], 1).flatten(0, 1))[i::2] for i in (0, 1)],
+}
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("n", [3, 1])
+@pytest.mark.parametrize("both", FEATURES.values(), ids=FEATURES)
+def test_features_of_joined_inputs_are_at_their_own_input_only(both, n, aggregation):
+    """As in stereo and optical flow networks, which compare shifted features of two images."""
+
+    def forward(a, b, both):
+        first, second = map(F.silu, both(a, b))
+        shifted = [F.pad(second, (d, 0))[..., : second.shape[3]] for d in range(3)]
+        h = torch.cat([first * each for each in shifted], 1)
+        return F.relu(F.conv2d(h, COMPARE.weight, COMPARE.bias)).mean((2, 3))
+
+    inputs = _picture(n), _picture(n + 1)[1:]
+    separate = partial(forward, both=lambda a, b: [NET.a(a), NET.a(b)])
+    expected = _maps(separate, *inputs, aggregation=aggregation)
+    found = _maps(partial(forward, both=both), *inputs, aggregation=aggregation)
+    for one, other in zip(found, expected, strict=True):
+        assert _difference(one, other, EXACT) <= EXACT
+
+
 def test_tokens_of_two_inputs_in_one_sequence_have_the_maps_of_separate_calls():
     first, second = _random(4, WIDTH, seed=60), _random(5, WIDTH, seed=61)
     mix, over = _random(WIDTH, WIDTH, seed=62), _random(9, WIDTH, seed=63)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -198,21 +198,34 @@ def is_at_own_position(claim: Coordinates, dim: int, axis: Axis) -> bool:
     return bool(((middle - claim.cells[0, 0]).abs() < SLACK).all())
 
 
-def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False) -> Places:
+def depending_on(
+    given: Places,
+    inputs: Iterable[int],
+    axes_of_inputs: Sequence[Collection[Axis]] = (),
+    *,
+    is_part: bool = False,
+) -> Places:
     """Marks all elements as depending on ``inputs``, except for inputs that have marks already.
 
     Args:
         given: The places. Marks on input axes say which elements depend on an input.
         inputs: The numbers of the inputs on which the tensor depends.
+        axes_of_inputs: The axes of each input. Coordinates on the axes of other inputs are left
+            out: a part of joined inputs has those of all of them.
         is_part: Whether all elements come from one tensor. If any input has a mark, inputs without
             one belong to elements that were left out.
     """
     axes = [input_axis(number) for number in inputs]
     absent = [axis for axis in axes if axis not in given.claims]
-    if not absent or (is_part and len(absent) < len(axes)):
+    if absent and not (is_part and len(absent) < len(axes)):
+        everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
+        given = places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
+    others = {axis for own in axes_of_inputs for axis in own}
+    for number in given.inputs if others else ():
+        others.difference_update(axes_of_inputs[number])
+    if others.isdisjoint(given.claims):
         return given
-    everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
-    return places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
+    return places(given.shape, [pair for pair in given.pairs if pair[0] not in others])
 
 
 @lru_cache(maxsize=64)
