@@ -114,8 +114,9 @@ _KNOWN_ERRORS = {
     ),
     "appears to not have been used in the graph": (
         "The output of forward_func has no gradient with respect to inputs: the backward pass"
-        " of an operation between them returns none, as in quantized models. Explain the model"
-        " in floating point."
+        " of an operation between them returns none, as in quantized models, or a hook takes a"
+        " gradient at a constant, as in some deep equilibrium models. Explain the model in"
+        " floating point, or write its own backward pass as a torch.autograd.Function."
     ),
 }
 """What to do, by a part of torch's message or the name of its error."""

@@ -626,6 +626,58 @@ def test_a_backward_that_returns_none_counts_as_zero():
         TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)
 
 
+def test_a_hook_that_takes_a_gradient_at_a_constant_is_refused():
+    """The backward pass of a deep equilibrium model, with the way out that the error names."""
+    weights = torch.rand(4, 4, generator=torch.Generator().manual_seed(0)).double() / 8
+    inputs = torch.rand(2, 4, generator=torch.Generator().manual_seed(1)).double()
+
+    def solution(x):
+        z = torch.zeros_like(x)
+        for _ in range(60):
+            z = torch.tanh(z @ weights + x)
+        return z
+
+    def solved(gradient, at, result):
+        """The solution of ``r = gradient + J' r``, where ``J`` is the Jacobian at the solution."""
+        solved = gradient
+        for _ in range(60):
+            solved = gradient + torch.autograd.grad(result, at, solved, retain_graph=True)[0]
+        return solved
+
+    def hooked(x):
+        with torch.no_grad():
+            z = solution(x)
+        z = torch.tanh(z @ weights + x)
+        at = z.detach().requires_grad_()
+        result = torch.tanh(at @ weights + x)
+        z.register_hook(lambda gradient: solved(gradient, at, result))
+        return z.sum(1)
+
+    class Solution(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            z = solution(x)
+            context.save_for_backward(x, z)
+            return z
+
+        @staticmethod
+        def backward(context, gradient):
+            x, z = (tensor.detach().requires_grad_() for tensor in context.saved_tensors)
+            with torch.enable_grad():
+                result = torch.tanh(z @ weights + x)
+            return torch.autograd.grad(result, x, solved(gradient, z, result))[0]
+
+    with pytest.raises(
+        ValueError, match=r"a hook takes a gradient .*as a torch\.autograd\.Function"
+    ):
+        TGradAttribution(hooked).attribute(inputs)
+    found = TGradAttribution(lambda x: Solution.apply(x).sum(1)).decompose(inputs)
+    torch.testing.assert_close(found.output, solution(inputs).sum(1))
+    torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    slope = torch.autograd.functional.jacobian(lambda x: solution(x).sum(), inputs)
+    torch.testing.assert_close(found["input"].score, (slope * inputs).sum(1))
+
+
 def test_a_hidden_function_of_one_sample_without_its_dimension():
     def forward(shift):
         return lambda x: shift(x[0, 0, 0]).square().sum().view(1)
