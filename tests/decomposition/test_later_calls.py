@@ -1,0 +1,93 @@
+"""A later call on inputs of the same shape finds no places again, also if it is recorded."""
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition import replay
+from captum_tgrad.decomposition.places.places import places
+
+
+class WithClassToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.token = nn.Parameter(torch.rand(1, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(images), -1, -1), tokens], 1)
+        for _ in range(2):
+            tokens = self.layer(tokens)
+        return self.head(tokens[:, 0])
+
+
+class Windows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(3, 9)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, images):
+        rolled = images.roll((-2, -2), (2, 3)).permute(0, 2, 3, 1)
+        windows = rolled.reshape(-1, 4, 4, 4, 4, 3).transpose(2, 3).reshape(-1, 16, 3)
+        query, key, value = self.qkv(windows).chunk(3, -1)
+        mixed = (query @ key.transpose(-1, -2)).softmax(-1) @ value
+        return self.head(F.pad(mixed, (0, 0, 1, 1)).mean(1)).reshape(len(images), -1, 3).mean(1)
+
+
+class CellLoop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(48, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images):
+        state, states = None, []
+        for row in images.transpose(1, 2).flatten(2).unbind(1):
+            state = self.cell(row, state)
+            states.append(state)
+        return self.head(torch.stack(states, 1).mean(1))
+
+
+class Gated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(6)
+        self.gate = nn.Conv2d(6, 6, 1)
+        self.head = nn.Linear(9, 3)
+
+    def forward(self, images):
+        x = F.silu(self.norm(self.first(images)))
+        x = x * torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1)))
+        crop = F.interpolate(images[..., 2:-2, 2:-2], x.shape[2:])
+        return self.head(torch.cat([x, crop], 1).amax((2, 3)))
+
+
+@pytest.mark.parametrize("network", [WithClassToken, Windows, CellLoop, Gated])
+def test_no_places_are_found_again(network, monkeypatch):
+    monkeypatch.setattr(replay.Replay, "pass_of", lambda *arguments: None)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        method, images = TGradAttribution(network().eval()), torch.rand(2, 3, 16, 16)
+    found = []
+
+    def count(frame, event, argument):
+        if event == "call" and frame.f_code is places.__code__:
+            found.append(frame.f_back.f_code.co_name)
+
+    expected = method.attribute(images, target=1)
+    sys.setprofile(count)
+    try:
+        again = method.attribute(images, target=1)
+    finally:
+        sys.setprofile(None)
+    torch.testing.assert_close(again, expected)
+    assert not found
