@@ -37,7 +37,6 @@ class Pass(NamedTuple):
 class _Recorded(NamedTuple):
     """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
 
-    of: Pass
     description: list[object]
     has_dense_weights: bool
     dtypes: set[torch.dtype]
@@ -45,10 +44,10 @@ class _Recorded(NamedTuple):
 
 
 class Replay:
-    """Keeps one recorded forward pass of a network."""
+    """Keeps a recorded forward pass of a network for each of the last shapes of its input."""
 
     def __init__(self) -> None:
-        self._recorded: _Recorded | None = None
+        self._recorded: dict[Pass, _Recorded] = {}
         self._is_worth_trying = True
         self._state_before: RandomState | None = None
 
@@ -79,7 +78,9 @@ class Replay:
         terms = None if graph is None else _terms(graph, recorder)
         if graph is not None and terms is not None:
             description, is_dense = graph.description, recorder.has_dense_weights
-            self._recorded = _Recorded(of, description, is_dense, recorder.dtypes, terms)
+            self._recorded[of] = _Recorded(description, is_dense, recorder.dtypes, terms)
+            if len(self._recorded) > _MOST_SHAPES:
+                del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
 
     def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
@@ -93,19 +94,20 @@ class Replay:
         Returns:
             The output; None if the operations have to be recorded.
         """
-        recorded = self._recorded
-        if of is None or recorded is None or recorded.of != of:
+        recorded = None if of is None else self._recorded.get(of)
+        if of is None or recorded is None:
             return None
-        self._recorded, self._is_worth_trying = None, False  # unless all goes well
+        self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
         output = _run(of.forward, arguments)
         graph = graph_of(output)
         terms = None if graph is None else _with_biases(recorded, graph)
         if terms is None:
+            self._recorded.clear()
             random_state.restore()  # the network runs again
             return None
         recorder.replay(terms, recorded.dtypes)
-        self._recorded, self._is_worth_trying = recorded, True
+        self._is_worth_trying = True
         self._state_before = random_state
         return output
 
@@ -117,7 +119,8 @@ class Replay:
         if self._state_before is None:
             return False
         self._state_before.restore()
-        self._recorded, self._is_worth_trying = None, False
+        self._recorded.clear()
+        self._is_worth_trying = False
         return True
 
     def release(self) -> None:
@@ -137,6 +140,7 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
 
 _FEW = 2**18  # elements of a sample; an image of 224 x 224 has 1.5e5, one of 299 x 299 has 2.7e5
 _MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
+_MOST_SHAPES = 8
 _MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
 
 

@@ -295,6 +295,17 @@ def test_other_shapes_and_channel_dimensions_are_recorded():
         _assert_as_recorded(method, _inputs(), target=1, channel_dim=2)
 
 
+def test_the_last_eight_shapes_are_replayed(recorded):
+    method = TGradAttribution(_ready(Residual()))
+    shapes = [(1, 3, 12, 6 + each) for each in range(8)]
+    for shape in (*shapes, *reversed(shapes)):
+        _ = method.attribute(_inputs(*shape), target=1)
+    assert len(recorded) == 8
+    _ = method.attribute(_inputs(1, 3, 12, 20), target=1)
+    _ = method.attribute(_inputs(*shapes[0]), target=1)  # the oldest one
+    assert len(recorded) == 10
+
+
 def _stride(network):
     network.stem.stride = (1, 1)
 
