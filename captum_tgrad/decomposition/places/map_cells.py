@@ -147,13 +147,19 @@ def _without_overlap(cells: Tensor) -> OnMap:
         return torch.stack([(low + high) / 2, high - low], 1), None
     # A fine and a coarse grid: a coarse cell that fine cells cover is divided among them.
     fine = width < finest * (1 + SLACK)
-    share = matrix_of(*overlaps(cells, cells[fine]), (len(cells), int(fine.sum()))).to_dense()
-    covered = (share.sum(1) > 0.99 * width) & ~fine
+    rows, others, length = overlaps(cells, cells[fine])
+    total = rows.bincount(length, len(cells))
+    covered = (total > 0.99 * width) & ~fine
     kept = ~covered
-    matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
-    columns = fine[kept].nonzero().flatten()
-    rows = covered.nonzero().flatten()
-    matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
+    column = kept.cumsum(0) - 1
+    is_part, same = covered[rows], kept.nonzero().flatten()
+    rows, others, length = rows[is_part], others[is_part], length[is_part]
+    matrix = matrix_of(
+        torch.cat([same, rows]),
+        column[torch.cat([same, fine.nonzero().flatten()[others]])],
+        torch.cat([torch.ones_like(width[same]), length / total[rows]]),
+        (len(cells), len(same)),
+    )
     return cells[kept], matrix
 
 
