@@ -138,6 +138,11 @@ def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, i
 _MOST_IN_DENSE = 2**20
 
 
+def as_like(matrix: Tensor, like: Tensor) -> Tensor:
+    """A matrix with the dtype and on the device of a tensor; MPS has no sparse matrices."""
+    return (matrix.to_dense() if like.device.type == "mps" else matrix).to(like)
+
+
 def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     """Moves evidence from one set of cells to another.
 
@@ -151,7 +156,7 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
             continue
-        matrix = matrix.to(evidence)
+        matrix = as_like(matrix, evidence)
         if matrix.is_sparse:
             lines = evidence.movedim(dim, 0)
             new = matrix.t() @ lines.flatten(1)

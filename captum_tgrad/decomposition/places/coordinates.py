@@ -278,10 +278,11 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     if len(others) != 1 or others[0].by_sample != claim.by_sample:
         return claim
     cells = others[0].cells
-    equal = (claim.cells[:, None] == cells).all(-1)
-    if not bool(equal.any(1).all()):
+    every, numbers = distinct_cells(torch.cat([cells, claim.cells]))
+    if len(every) > len(cells):
         return claim
-    return interned(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
+    own = numbers[len(cells) :] + 1
+    return interned(claim.of_elements(own, 0), cells, claim.by_sample)
 
 
 def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:

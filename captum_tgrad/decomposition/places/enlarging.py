@@ -12,6 +12,7 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import (
     SLACK,
     Grid,
+    as_like,
     borders_of,
     matrix_of,
     overlaps,
@@ -65,7 +66,7 @@ def _cached(
     def on_device() -> Matrices:
         with torch.inference_mode(False), torch.no_grad():
             found = compute(source, target)
-            return [None if each is None else each.to(like.device, like.dtype) for each in found]
+            return [None if each is None else as_like(each, like) for each in found]
 
     return _cache.get_or((compute, source.key, target.key, like.dtype, like.device), on_device)
 

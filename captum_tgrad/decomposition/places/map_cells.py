@@ -169,8 +169,8 @@ def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
     ``has[sample, cell]`` is whether the sample has elements in the cell.
     """
     pixels = even_cells(axis.extent, axis.extent)
-    are_pixels = (cells[:, 1:2] == 1).all() & (cells[:, :1] == pixels[:, 0]).any(1).all()
-    if bool(are_pixels) or has.numel() * axis.extent > _MOST_SHARES:
+    are_pixels = len(distinct_cells(torch.cat([pixels, cells]))[0]) == len(pixels)
+    if are_pixels or has.numel() * axis.extent > _MOST_SHARES:
         return pixels, shares_in_even_cells(cells, axis.extent, axis.extent)
     shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
     for own, share in zip(has, shares, strict=True):
