@@ -32,7 +32,7 @@ from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
 from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
-    lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
+    lambda known: sum(given.numbers for given, _ in known[0])
 )
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _NOT_CACHED = {*BY_VALUE, like_first, unchanged}

@@ -74,6 +74,11 @@ class Places:
         self.has_gaps = not all(claim.has_everywhere for _, claim in self.pairs)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the coordinates hold."""
+        return sum(claim.index.numel() for _, claim in self.pairs)
+
+    @property
     def samples(self) -> tuple[Coordinates, ...]:
         """The claims on the samples."""
         return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())

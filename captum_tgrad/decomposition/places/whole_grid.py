@@ -63,9 +63,7 @@ def constants_filled_in(given: Places) -> Places:
     return _filled_in.get_or(given, lambda: _constants_filled_in(given))
 
 
-_filled_in: BoundedCache[Places] = BoundedCache(
-    lambda given: sum(claim.index.numel() for _, claim in given.pairs)
-)
+_filled_in: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
 
 
 def _constants_filled_in(given: Places) -> Places:
