@@ -69,8 +69,8 @@ def _of_steps(
     claims: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):
         known = {axis for axis, _ in claims if axis.input != SAMPLES}
-        if all(axis in known or pair in claims for pair in claims_of(tensor) for axis in pair[:1]):
-            continue
+        if all(axis in known or (axis, claim) in claims for axis, claim in claims_of(tensor)):
+            continue  # it adds nothing
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
     steps = [result.index("s")] if "s" in result else []
