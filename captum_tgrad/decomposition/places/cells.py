@@ -114,7 +114,7 @@ def overlaps(cells: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The numbers of overlapping cells and others, and the lengths of their overlaps."""
     low, high = borders_of(cells)
     start, stop = borders_of(others)
-    # Neither borders need be sorted, as those of a narrow cell inside of a wide one.
+    # The borders need not be sorted: a narrow cell may be inside of a wide one.
     first = torch.searchsorted(stop.cummax(0).values, low, right=True)
     last = torch.searchsorted(start.flip(0).cummin(0).values.flip(0), high)
     count = (last - first).clamp_min(0)
