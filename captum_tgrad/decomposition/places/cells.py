@@ -83,8 +83,8 @@ def are_all_pixels(cells: Tensor, extent: int) -> bool:
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
     """The share of each cell that each of ``count`` equal cells over the axis gets."""
     rows, columns, length = overlaps(cells, even_cells(extent, count))
-    is_more = length >= SLACK * extent / count
-    rows, columns, length = rows[is_more], columns[is_more], length[is_more]
+    counts = length >= SLACK * extent / count
+    rows, columns, length = rows[counts], columns[counts], length[counts]
     share = length / rows.bincount(length, len(cells))[rows]
     return matrix_of(rows, columns, share, (len(cells), count))
 
@@ -122,8 +122,8 @@ def overlaps(cells: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     before = (count.cumsum(0) - count - first).repeat_interleave(count)
     columns = torch.arange(len(rows), device="cpu") - before
     length = torch.minimum(high[rows], stop[columns]) - torch.maximum(low[rows], start[columns])
-    is_one = length > 0
-    return rows[is_one], columns[is_one], length[is_one]
+    positive = length > 0
+    return rows[positive], columns[positive], length[positive]
 
 
 def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
