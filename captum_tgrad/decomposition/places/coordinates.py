@@ -277,12 +277,8 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     """The same coordinates with the cells of ``others``, if these include those of ``claim``."""
     if len(others) != 1 or others[0].by_sample != claim.by_sample:
         return claim
-    cells = others[0].cells
-    every, numbers = distinct_cells(torch.cat([cells, claim.cells]))
-    if len(every) > len(cells):
-        return claim
-    own = numbers[len(cells) :] + 1
-    return interned(claim.of_elements(own, 0), cells, claim.by_sample)
+    cells, (_, index) = on_common_cells([others[0], claim])
+    return claim if len(cells) > len(others[0].cells) else interned(index, cells, claim.by_sample)
 
 
 def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:

@@ -18,6 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     first_of_each,
     from_borders,
     of_each_sample,
+    on_common_cells,
     whole_axis,
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
@@ -42,12 +43,8 @@ class Summands(NamedTuple):
 
 def joined(claims: Sequence[Coordinates]) -> Coordinates:
     """Several claims as one, with an additional last dimension, along which they lie."""
-    indices, count = [], 0
-    for claim in claims:
-        indices.append(torch.where(claim.index > 0, claim.index + count, 0))
-        count += len(claim.cells)
+    cells, indices = on_common_cells(claims)
     index = torch.stack(torch.broadcast_tensors(*indices), -1)  # type: ignore[no-untyped-call]
-    cells = torch.cat([claim.cells for claim in claims])
     by_sample = any(claim.by_sample for claim in claims)
     return coordinates(index, cells, by_sample) or Coordinates(index, cells)
 
