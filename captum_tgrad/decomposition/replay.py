@@ -94,9 +94,9 @@ class Replay:
         Returns:
             The output; None if the operations have to be recorded.
         """
-        recorded = None if of is None else self._recorded.get(of)
-        if of is None or recorded is None:
+        if of is None or of not in self._recorded:
             return None
+        recorded = self._recorded[of]
         self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
         output = _run(of.forward, arguments)

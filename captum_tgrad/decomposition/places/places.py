@@ -225,9 +225,10 @@ def depending_on(
     if absent and not (is_part and len(absent) < len(axes)):
         everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
         given = places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
-    others = {axis for own in axes_of_inputs for axis in own}
-    for number in given.inputs if others else ():
-        others.difference_update(axes_of_inputs[number])
+    if not axes_of_inputs:
+        return given
+    own = {axis for number in given.inputs for axis in axes_of_inputs[number]}
+    others = {axis for axes in axes_of_inputs for axis in axes} - own
     if others.isdisjoint(given.claims):
         return given
     return places(given.shape, [pair for pair in given.pairs if pair[0] not in others])

@@ -44,9 +44,8 @@ _cache: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
 
 def _layout(base: Tensor, view: Tensor) -> object:
     """All that says which elements of a base tensor a view of it has."""
-    numbers = [numbers_of(tensor) for tensor in (base, view)]
-    offset = numbers[1].storage_offset() - numbers[0].storage_offset()
-    return (offset, *[(each.dtype, each.shape, each.stride()) for each in (base, view, *numbers)])
+    offset = numbers_of(view).storage_offset() - numbers_of(base).storage_offset()
+    return (offset, *[(each.dtype, each.shape, each.stride()) for each in (base, view)])
 
 
 def _places_within(base: Tensor, view: Tensor, given: Places | None, written: Places) -> Places:
