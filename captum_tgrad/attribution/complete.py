@@ -48,14 +48,15 @@ def attribution_method(function: Callable[Parameters, Result]) -> Callable[Param
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        for name in kwargs.keys() - known.keys():
+        other = next((name for name in kwargs if name not in known), None)
+        if other is not None:
             called = f"{type(args[0]).__name__}.{function.__name__}".removesuffix(".__init__")
             leave_out = (
                 "leave it out. It runs one forward and one backward pass, without baselines or"
                 " steps, and multiplies the gradient by the inputs."
             )
             raise TypeError(
-                f"{called}() has no argument {name!r}: {did_you_mean(name, known, leave_out)}"
+                f"{called}() has no argument {other!r}: {did_you_mean(other, known, leave_out)}"
             )
         return function(*args, **kwargs)
 

@@ -75,8 +75,8 @@ def _short_warnings() -> Iterator[None]:
         text = f"{PROGRAM}: warning: {printable(' '.join(str(message).split()))}\n"
         if category is not UserWarning:
             text = earlier(message, category, *place, **line)
-        # Python shows a warning again whenever a filter has changed.
-        text *= text not in shown
+        if text in shown:  # Python shows a warning again whenever a filter has changed.
+            return ""
         shown.add(text)
         return text
 
