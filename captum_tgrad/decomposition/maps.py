@@ -86,18 +86,19 @@ class Summing:
         reductions = {
             number: reduction(given, self.axes[number], self.samples) for number in given.inputs
         }
-        kept: frozenset[int] = frozenset().union(*[each.kept for each in reductions.values()])
         shares = input_shares(given) if len(reductions) > 1 else {}
         shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
-        kept |= shared
+        kept = next(iter(reductions.values())).kept_by_sum
+        if shares or self.with_magnitudes:
+            kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in reductions.items():
-            own_signed, own_absolute = signed, absolute
+            own = [signed, absolute]
             if shares:
-                share = shares[number].to(signed.dtype).to(signed.device)
-                own_signed, own_absolute = signed * share, absolute * share
-            own_signed, own_absolute = each.collected(own_signed), each.collected(own_absolute)
+                share = shares[number].to(signed[0].dtype).to(signed[0].device)
+                own = [[values * share for values in both] for both in own]
+            own_signed, own_absolute = (each.collected(*values) for values in own)
             if own_signed.device != self.device:
                 own_signed, own_absolute = own_signed.to(self.device), own_absolute.to(self.device)
             sums[number] = Sums(own_signed, own_absolute, each)
@@ -105,7 +106,10 @@ class Summing:
         if self.with_magnitudes:
             elements = gradient.numel() / self.samples
             for number, each in reductions.items():
-                magnitudes[number] = self._magnitudes(ranges, each, elements, shares.get(number))
+                own_ranges = [values for (values,) in ranges]
+                magnitudes[number] = self._magnitudes(
+                    own_ranges, each, elements, shares.get(number)
+                )
         return Reduced(sums, magnitudes, not shared)
 
     def _magnitudes(
@@ -134,15 +138,19 @@ class Summing:
 
 
 def _summed(
-    gradient: Tensor, bias: Bias, kept: frozenset[int], ranges: bool, scratch: Scratch
-) -> list[Tensor]:
-    """``sum a`` and ``sum |a|`` over all dimensions but ``kept``, for ``a = gradient * b``.
+    gradient: Tensor,
+    bias: Bias,
+    kept: Sequence[frozenset[int]],
+    ranges: bool,
+    scratch: Scratch,
+) -> list[list[Tensor]]:
+    """``sum a`` and ``sum |a|`` over all dimensions but each of ``kept``, for ``a = gradient * b``.
 
     With ``ranges``, also the smallest and the largest ``|a|``. On a CPU, allocating, writing and
     reading a product as large as an activation takes longer than computing it. Blocks of the
     product fit in the cache and reuse the same memory.
     """
-    over = [dim for dim in range(gradient.dim()) if dim not in kept]
+    over = [[dim for dim in range(gradient.dim()) if dim not in own] for own in kept]
     dim, length = _block_size(gradient, bias.uncut)
     if dim is None:
         found = _summed_block(gradient, bias, over, ranges, scratch)
@@ -154,40 +162,46 @@ def _summed(
             block = gradient.narrow(dim, start, size)
             parts.append(_summed_block(block, part, over, ranges, scratch))
         found = [
-            torch.cat(each, dim) if dim in kept else getattr(torch, how)(torch.stack(each), 0)
-            for each, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
+            [
+                torch.cat(each, dim) if dim in own else getattr(torch, how)(torch.stack(each), 0)
+                for each, own in zip(zip(*blocks, strict=True), kept, strict=True)
+            ]
+            for blocks, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
         ]
-    scale = bias.scale
-    if scale != 1:
-        found = [found[0] * scale, *(each * abs(scale) for each in found[1:])]
+    if bias.scale != 1:
+        scales = [bias.scale, *[abs(bias.scale)] * (len(found) - 1)]
+        found = [[e * scale for e in each] for each, scale in zip(found, scales, strict=True)]
     return found
 
 
 def _summed_block(
-    gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
-) -> list[Tensor]:
+    gradient: Tensor, bias: Bias, over: Sequence[list[int]], ranges: bool, scratch: Scratch
+) -> list[list[Tensor]]:
     # A masked element may have a gradient of NaN, as after a softmax of a row of -inf. It counts as
     # zero. If that is wrong, the residual shows it.
     product = bias.times(in_full_precision(gradient), scratch)
-    if not over:  # without a sum: copy, because the next block overwrites the scratch memory
+    if over == [[]]:  # without a sum: copy, because the next block overwrites the scratch memory
         product = without_nan(product)
         absolute = product.abs()
-        return [product, absolute, *[absolute] * (2 * ranges)]
+        return [[product], [absolute], *[[absolute]] * (2 * ranges)]
     found = _sums(product, over)
     if ranges:
         absolute = without_nan(product)
-        found += [absolute.amin(over, keepdim=True), absolute.amax(over, keepdim=True)]
+        found += [[how(absolute, dims, True) for dims in over] for how in (torch.amin, torch.amax)]
     return found
 
 
-def _sums(product: Tensor, over: list[int]) -> list[Tensor]:
+def _sums(product: Tensor, over: Sequence[list[int]]) -> list[list[Tensor]]:
     """The sums of a product without NaN, and of its absolute value, which overwrites it."""
     # On a CPU, nansum takes up to twice as long as a sum.
     if product.is_cpu and product.numel() >= _WORTH_A_CHECK:
-        signed = product.sum(over, keepdim=True)
-        if not bool(signed.isnan().any()):
-            return [signed, product.abs_().sum(over, keepdim=True)]
-    return [product.nansum(over, keepdim=True), product.abs_().nansum(over, keepdim=True)]
+        signed = [product.sum(dims, keepdim=True) for dims in over]
+        if not bool(signed[0].isnan().any()):
+            product.abs_()
+            return [signed, [product.sum(dims, keepdim=True) for dims in over]]
+    signed = [product.nansum(dims, keepdim=True) for dims in over]
+    product.abs_()
+    return [signed, [product.nansum(dims, keepdim=True) for dims in over]]
 
 
 _REDUCTIONS = ("sum", "sum", "amin", "amax")

@@ -68,6 +68,41 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
     assert (8, 16, 1) in shapes
     assert (8, 1, 16) in shapes
     assert (8, 16, 16) not in shapes
+    assert ({0, 1}, {0, 2}) in [each.kept_by_sum for each in found]
+
+
+@pytest.mark.parametrize("elements", [1, 30, 100, 2**20])
+def test_half_of_a_score_belongs_to_its_query_and_half_to_its_key(monkeypatch, elements):
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 7, 6, generator=generator).double()
+    weights = torch.randn(2, 3, 7, 7, generator=generator).double()
+
+    def scores(x):  # of three heads
+        heads = x.unflatten(2, (3, 2)).transpose(1, 2)
+        return heads @ heads.mT
+
+    decomposed = TGradAttribution(lambda x: (scores(x) * weights).sum((1, 2, 3))).decompose(
+        x, channel_dim=2
+    )
+    evidence = (-scores(x) * weights).relu().sum(1)  # the bias of a product of two is -y
+    expected = (evidence.sum(1) + evidence.sum(2)) / 2
+    torch.testing.assert_close(decomposed["matmul"].positive.flatten(1), expected)
+
+
+@pytest.mark.parametrize("number", [0.0, -torch.inf])
+def test_a_mask_has_no_term(number):
+    mask = torch.ones(5, 5).triu(1).bool()
+    writings = [
+        lambda x: x.masked_fill(mask, number),
+        lambda x: torch.where(mask, number, x),
+        lambda x: x.clone().masked_fill_(mask=mask, value=number),
+        lambda x: x.index_fill(2, torch.tensor(3), number),
+    ]
+    for write in writings:
+        method = TGradAttribution(lambda x, write=write: write(x).softmax(2)[..., 0])
+        decomposed = method.decompose(torch.rand(1, 5, 5), target=3, channel_dim=2)
+        assert [term.name for term in decomposed.biases] == ["softmax"]
 
 
 NETWORKS = {

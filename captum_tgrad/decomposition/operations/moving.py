@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,26 @@ def nothing(call: Call, output: Tensor) -> Bias | None:
 
 def constants(call: Call, output: Tensor) -> Bias | None:
     """``b = op(0)``, for an operation that copies its arguments or is linear in them."""
+    if _fills_in_nothing(call):
+        return None
     result, *_ = call.run_on(lambda t: torch.zeros_like(t) if t.requires_grad else t)
     return Bias(itself, finite(result))
+
+
+def _fills_in_nothing(call: Call) -> bool:
+    """Whether the only constants that a call writes are the numbers 0 and, in masks, infinity."""
+    written = [call.args[position] for position in call.record.fill if position < len(call.args)]
+    written += [call.kwargs["value"]] if "value" in call.kwargs else []
+    numbers = [value for value in written if isinstance(value, (int, float))]
+    tensors = [value for value in written if isinstance(value, Tensor) and not value.requires_grad]
+    if not numbers or tensors or _has_constant_numbers(call):
+        return False
+    return all(value == 0 or math.isinf(value) for value in numbers)
+
+
+def _has_constant_numbers(call: Call) -> bool:
+    """Whether a constant tensor holds numbers, and not only indices or a mask."""
+    return any(tensor.is_floating_point() or tensor.is_complex() for tensor in call.constant)
 
 
 def finite(constant: Tensor) -> Tensor:
@@ -44,9 +64,7 @@ def joined(call: Call, output: Tensor) -> Bias | None:
 
 def added(call: Call, output: Tensor) -> Bias | None:
     """The bias of ``index_add`` and ``scatter_add``: a constant summand, which is no index."""
-    types = [tensor.dtype for tensor in call.constant]
-    has_numbers = any(dtype.is_floating_point or dtype.is_complex for dtype in types)
-    return constants(call, output) if has_numbers else None
+    return constants(call, output) if _has_constant_numbers(call) else None
 
 
 def of_padding(call: Call, output: Tensor) -> Bias | None:
@@ -103,11 +121,12 @@ OPERATIONS: dict[str, Operation] = {
         "input, dim, index, src, reduce, include_self=True",
         places=picking.added,
     ),
-    **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
+    **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2,)),
+    **records("fill", places=elementwise.elementwise, bias=constants, fill=(1,)),
     **records("zero", places=elementwise.elementwise, bias=nothing),
     **records("view_as_real", places=mixing.paired, bias=nothing),
     **records("view_as_complex", places=mixing.unpaired, bias=nothing),
-    **records("where", "condition, input, other", elementwise.chosen, chosen),
+    **records("where", "condition, input, other", elementwise.chosen, chosen, fill=(1, 2)),
     **records("pixel_shuffle", "input, upscale_factor", moving.shuffled, nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "

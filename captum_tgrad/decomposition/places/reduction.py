@@ -78,6 +78,21 @@ class Reduction:
         return frozenset(dim for dim, size in enumerate(self.summed_shape) if size != 1)
 
     @cached_property
+    def kept_by_sum(self) -> tuple[frozenset[int], ...]:
+        """The dimensions that each sum keeps from which :meth:`collected` can be computed.
+
+        An attention score has the places of its query and its key. Each depends on one dimension
+        only, so two small sums replace a tensor of all pairs.
+        """
+        by_claim = [
+            frozenset(dim for dim, size in enumerate(index.shape) if size != 1)
+            for index in self.indices
+        ]
+        if self.weights is not None or self._collects_elements or self.kept in by_claim:
+            return (self.kept,)
+        return tuple(by_claim) or (self.kept,)
+
+    @cached_property
     def cells(self) -> int:
         """The number of element cells of each sample."""
         return math.prod(self.sizes)
@@ -107,19 +122,28 @@ class Reduction:
             math.prod(self.summed_shape) <= 2 * math.prod(self.shape)
         )
 
-    def collected(self, sums: Tensor) -> Tensor:
+    def collected(self, *sums: Tensor) -> Tensor:
         """Sums a tensor as far as is necessary to keep it: by element, or by cell if these are few.
+
+        Args:
+            sums: The tensor, or its sum over all dimensions but :attr:`kept`; or one sum for each
+                of :attr:`kept_by_sum`.
 
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
         """
-        if sums.shape != self.summed_shape:
-            sums = sums.sum_to_size(self.summed_shape)
+        if len(sums) > 1:
+            return self._known(self._added_up([each[None] for each in sums])[0])
+        (own,) = sums
+        if own.shape != self.summed_shape:
+            own = own.sum_to_size(self.summed_shape)
         if not self.indices:
-            return sums if sums.shape == self.shape else sums.reshape(self.shape)
+            return own if own.shape == self.shape else own.reshape(self.shape)
         if self._collects_elements:
-            return sums
-        total = self._added_up(sums[None])[0]
+            return own
+        return self._known(self._added_up([own[None]] * len(self.indices))[0])
+
+    def _known(self, total: Tensor) -> Tensor:
         if self.has_unknown_samples and bool(total[-1] != 0):
             raise SamplesLostError
         return total
@@ -133,23 +157,22 @@ class Reduction:
         """
         if not self.indices:
             return collected, None
-        total = self._added_up(collected) if self._collects_elements else collected
+        total = collected
+        if self._collects_elements:
+            total = self._added_up([collected] * len(self.indices))
         counted = self.samples * self.cells
         cells = redistributed(total[:, :counted].reshape(-1, *self.shape), self.spread)
         return cells, None if self.all_placed else total[:, counted:-1]
 
-    def _added_up(self, sums: Tensor) -> Tensor:
-        """The sums of stacked tensors at all positions of ``indices``."""
-        rows, size = len(sums), self.samples * (self.cells + 1) + 1
-        total = sums.new_zeros(rows * size)
-        indices = self._indices(sums)
-        for slot, index in enumerate(indices):
+    def _added_up(self, sums: Sequence[Tensor]) -> Tensor:
+        """The sums of stacked tensors, one for each of ``indices``, at all of its positions."""
+        rows, size = len(sums[0]), self.samples * (self.cells + 1) + 1
+        total = sums[0].new_zeros(rows * size)
+        alpha = 1 / len(self.indices) if self.weights is None else 1.0
+        for slot, (own, index) in enumerate(zip(sums, self._indices(total), strict=True)):
             if self.weights is not None:
-                own, alpha = sums * self.weights[slot].to(sums), 1.0
-            else:
-                own, alpha = sums, 1 / len(indices)
-            # An attention score has the places of its query and its key. Each depends on one
-            # dimension only, and a sum over the other is much faster than adding each element.
+                own = own * self.weights[slot].to(own)
+            # A sum over the dimensions of the other claims is faster than adding each element.
             own = own.sum_to_size(rows, *index.shape).reshape(-1)
             index = index.reshape(-1)
             if rows > 1:
@@ -189,7 +212,8 @@ class Reduction:
         if not self.indices:
             return (cells / summed).reshape(self.summed_shape)
         ones = cells.new_ones(()).expand(self.summed_shape)
-        elements = self._added_up(ones[None])[0, : self.samples * self.cells].reshape(self.shape)
+        elements = self._added_up([ones[None]] * len(self.indices))[0]
+        elements = elements[: self.samples * self.cells].reshape(self.shape)
         elements = redistributed(elements, self.spread) * summed
         if bool((elements == 0).any()):
             cells = _moved_from_empty_cells(cells, elements)
