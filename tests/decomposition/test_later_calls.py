@@ -71,7 +71,24 @@ class Gated(nn.Module):
         return self.head(torch.cat([x, crop], 1).amax((2, 3)))
 
 
-@pytest.mark.parametrize("network", [WithClassToken, Windows, CellLoop, Gated])
+class Graph(nn.Module):
+    """Sums over neighbors, by constant indices that are made anew in each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(48, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, images):
+        nodes = self.first(images.transpose(1, 2).flatten(2))
+        start, end = torch.arange(16).repeat(2), torch.arange(32).div(2, rounding_mode="floor")
+        nodes = nodes + torch.zeros_like(nodes).index_add(1, end, nodes[:, start])
+        index = end[:, None].expand(-1, 6).expand_as(nodes[:, start])
+        nodes = nodes.scatter_add(1, index, self.second(nodes).tanh().index_select(1, start))
+        nodes = nodes.masked_fill(torch.arange(16)[:, None] == 3, -5)
+        return self.head(nodes.gather(1, index[:, :4]).mean(1))
+
+
+@pytest.mark.parametrize("network", [WithClassToken, Windows, CellLoop, Gated, Graph])
 def test_no_places_are_found_again(network, monkeypatch):
     monkeypatch.setattr(replay.Replay, "pass_of", lambda *arguments: None)
     with torch.random.fork_rng():
@@ -91,3 +108,24 @@ def test_no_places_are_found_again(network, monkeypatch):
         sys.setprofile(None)
     torch.testing.assert_close(again, expected)
     assert not found
+
+
+def test_other_indices_are_other_places():
+    order = torch.arange(4)
+
+    def picked(x):
+        return x.index_select(1, order).tanh()[:, :2].sum((1, 2))
+
+    def added(x):
+        return torch.zeros_like(x).index_add(1, order, x).tanh()[:, :2].sum((1, 2))
+
+    method = [TGradAttribution(picked), TGradAttribution(added)]
+    x = torch.rand(1, 4, 3)
+    for order in (torch.arange(4), torch.arange(4).flip(0), torch.tensor([1, 1, 0, 0])):
+        expected = torch.zeros(4, dtype=torch.bool)
+        expected[order[:2]] = True
+        is_placed = method[0].attribute(x, channel_dim=2).abs().sum((0, 2)) > 0
+        torch.testing.assert_close(is_placed, expected)
+        expected = order < 2
+        is_placed = method[1].attribute(x, channel_dim=2).abs().sum((0, 2)) > 0
+        torch.testing.assert_close(is_placed, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -31,10 +32,12 @@ from captum_tgrad.decomposition.places.places import (
 from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
 from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
-_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
+_known: BoundedCache[tuple[list[FoundPlaces], bool | None, bool]] = BoundedCache(
     lambda known: sum(given.numbers for given, _ in known[0])
 )
-"""The places of outputs by call, and whether they hold for dense constant matrices only."""
+"""The places of outputs by call, with ``is_dense`` and ``picks`` of the call."""
+_MOST_CONTENTS = 2**20
+"""A digest of more values takes milliseconds."""
 _NOT_CACHED = {*BY_VALUE, like_first, unchanged}
 """Rules whose results depend on values, or take no longer than a look-up."""
 _ELEMENTWISE = {elementwise, like_first}
@@ -64,13 +67,14 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         where: Returns the name of the operation, for messages that it loses places.
     """
     key = None if call.record.places in _NOT_CACHED else _key(call)
-    found, call.is_dense = (None if key is None else _known.get(key)) or (None, None)
+    known = None if key is None else _known.get(key)
+    found, call.is_dense, call.picks = known or (None, None, False)
     if found is None or (call.is_dense and any(map(has_zeros, _factors(call)))):
         with torch.no_grad():
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
-            _known.put(key, (found, call.is_dense))
+            _known.put(key, (found, call.is_dense, call.picks))
     every = [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, call.returned, strict=True)
@@ -110,10 +114,11 @@ def _factors(call: Call) -> list[Tensor]:
 
 
 def _key(call: Call) -> object | None:
-    """A key of everything that the places depend on; None if they depend on a constant's values."""
+    """A key of everything that the places depend on; None if it would take too long."""
     parts: list[object] = [call.func]
+    may_have_indices = call.record.places not in _ELEMENTWISE
     try:
-        _freeze((call.args, call.kwargs), parts)
+        _freeze((call.args, call.kwargs), parts, may_have_indices)
         parts += [output.shape for output in call.returned]
         if call.record.places in _SUMS:
             parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]
@@ -124,8 +129,11 @@ def _key(call: Call) -> object | None:
     return key
 
 
-def _freeze(values: Any, parts: list[object]) -> None:
-    """Appends what identifies arguments: for a tensor its places, or that it is a constant."""
+def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
+    """Appends what identifies arguments.
+
+    For a tensor, these are its places, its contents if it may have indices, or its shape.
+    """
     for value in values.items() if isinstance(values, dict) else values:
         kind = type(value)
         if kind in PLAIN:
@@ -134,17 +142,30 @@ def _freeze(values: Any, parts: list[object]) -> None:
             parts += (kinds, value)
         elif isinstance(value, Tensor):
             given = places_of(value)
-            if given is None and not value.is_floating_point():
-                raise TypeError("its values may be indices")
+            if given is None and may_have_indices and not value.is_floating_point():
+                parts.append(_contents(value))
             parts.append(value.shape if given is None else given)
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
-            _freeze(value, parts)
+            _freeze(value, parts, may_have_indices)
         elif isinstance(value, slice):
             parts.append(slice)
-            _freeze((value.start, value.stop, value.step), parts)
+            _freeze((value.start, value.stop, value.step), parts, may_have_indices)
         else:
             parts += (kind, value)
+
+
+def _contents(constant: Tensor) -> bytes:
+    """A digest of the values of a constant.
+
+    Raises:
+        TypeError: They are too many.
+    """
+    kept = tuple([slice(None if stride else 1) for stride in constant.stride()])
+    values = constant.detach()[kept]  # without the copies of an expanded tensor
+    if values.numel() > _MOST_CONTENTS:
+        raise TypeError("too many values")
+    return blake2b(values.cpu().numpy().tobytes()).digest()
 
 
 def _found(call: Call) -> tuple[list[FoundPlaces], bool]:

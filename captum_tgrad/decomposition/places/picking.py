@@ -131,5 +131,8 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return places_after(run, [tensor])
 
 
-BY_VALUE = (added, put, by_indices, sampled, strided, pooled_in_boxes)
-"""Rules that depend on values or on the layout of memory, so that results cannot be cached."""
+BY_VALUE = (by_indices, sampled, strided, pooled_in_boxes)
+"""Rules that depend on other values than constant indices, or on the layout of memory.
+
+Their results cannot be cached.
+"""
