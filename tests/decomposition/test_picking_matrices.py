@@ -137,7 +137,19 @@ def test_the_nodes_of_a_graph_stay_themselves():
 NODES = 8
 LINKS = torch.eye(NODES)[torch.tensor([3, 0, 6, 1, 7, 2, 5, 4])] + torch.eye(NODES)
 FAR = torch.rand(NODES, NODES, generator=GENERATOR) < 0.6  # no node stays itself
-GRAPHS = {"links": LINKS.double(), "far": FAR.double(), "dense": DENSE.repeat(2, 2)[:8, :8]}
+BOTH_WAYS = torch.zeros(NODES, NODES)  # from the first to all others, and from the last to two
+BOTH_WAYS[0, 1:] = BOTH_WAYS[-1, 3:5] = BOTH_WAYS[1:, 0] = BOTH_WAYS[3:5, -1] = 0.5
+SILENT, ISOLATED = LINKS.clone(), LINKS.clone()
+SILENT[2] = ISOLATED[2] = 0  # receives nothing
+ISOLATED[:, 2] = 0  # and sends nothing
+GRAPHS = {
+    "links": LINKS.double(),
+    "far": FAR.double(),
+    "dense": DENSE.repeat(2, 2)[:8, :8],
+    "both ways": BOTH_WAYS.double(),
+    "silent": SILENT.double(),
+    "isolated": ISOLATED.double(),
+}
 OF_SPARSE = {
     "one at a time": lambda m, h: torch.stack([torch.sparse.mm(m, each) for each in h]),
     "nodes first": lambda m, h: (
@@ -214,6 +226,21 @@ def test_a_graph_has_one_map_however_its_links_are_written(mix, graph, aggregati
 
     expected = explained(lambda m, h: m @ h)
     torch.testing.assert_close(explained(mix), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("write", ["matmul", "index_add"])
+@pytest.mark.parametrize("graph", ["both ways", "silent", "isolated"])
+def test_nodes_keep_their_places(graph, write):
+    """Also without links to themselves, as in GraphConv, or if one of them receives nothing."""
+    nodes = torch.rand(2, NODES, 3, generator=GENERATOR).double()
+    weights = torch.arange(1.0, NODES + 1).double()
+    links, mix = GRAPHS[graph], OF_GRAPH["batch of one" if write == "matmul" else write]
+
+    def network(x):
+        return (torch.relu(mix(links, x) + 1).sum(2) * weights).sum(1)
+
+    whole = TGradAttribution(network).decompose(nodes, channel_dim=-1)
+    torch.testing.assert_close(whole["add"].positive[0, 0], 3 * weights)
 
 
 POINTS = 24

@@ -16,7 +16,12 @@ from captum_tgrad.decomposition.places.masked import kept_only, mask_in_sums, pl
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Claim, Places, places
-from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.summands import (
+    Summands,
+    are_linked_to_many,
+    cells_of_sums,
+    keep_each,
+)
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
@@ -230,16 +235,22 @@ def _selected(
 
 
 def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:
-    """Whether new element ``i`` is a sum of old element ``i`` and few others, for all ``i``.
+    """Whether new element ``i`` is at the place of old element ``i``, as the nodes of a graph.
 
-    A banded matrix is then treated as a convolution, and the nodes of a graph keep their places.
-    ``used`` is where the matrices are not zero, with old elements along ``column`` and new elements
-    along ``row``. Several samples, ``shared``, may be along the dimension of the old elements.
+    It is a sum of the old one and few others, for all ``i``; a banded matrix is then treated as a
+    convolution. Or old elements are linked in both directions, and some have many links.
+
+    Args:
+        used: Where the matrices are not zero.
+        row: The dimension of the new elements.
+        column: The dimension of the old elements.
+        shared: The number of samples along it.
     """
-    return (
-        used.shape[row] == used.shape[column]
-        and bool(used.diagonal(dim1=row, dim2=column).all())
-        and _share(used) * shared <= 0.5
+    if used.shape[row] != used.shape[column] or _share(used) * shared > 0.5:
+        return False
+    links = used.movedim((row, column), (-2, -1))
+    return keep_each(links.diagonal(dim1=-2, dim2=-1), links.sum(-1)) or (
+        are_linked_to_many(links.sum(-1)) and torch.equal(links, links.mT)
     )
 
 

@@ -105,7 +105,7 @@ def _mixed_apart(
         (axis, claim): _each(claim, dims, axis, places, samples) for axis, claim in scattered
     }
     if scattered and all(parts is None for parts in of_scattered.values()):
-        own = _own([claim for _, claim in scattered], dims)
+        own = _own(scattered, dims)
         of_scattered = {
             pair: None if each is None else [each]
             for pair, each in zip(scattered, own, strict=True)
@@ -229,15 +229,18 @@ def _each(
     return None if few is None else list(merged(few, axis, samples))
 
 
-def _own(claims: Sequence[Coordinates], dims: Sequence[int]) -> list[Coordinates | None]:
-    """The coordinates of sums of neighbors, each with the element itself, as in a graph."""
+def _own(
+    pairs: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int]
+) -> list[Coordinates | None]:
+    """The coordinates of sums of neighbors, as in a graph; see :func:`own_cells`."""
+    axes, claims = zip(*pairs, strict=True)
     index = torch.broadcast_tensors(*[claim.index for claim in claims])  # type: ignore[no-untyped-call]
     shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
     summands = []
     for own, claim in zip(index, claims, strict=True):
         whole = Coordinates(own, claim.cells, claim.by_sample)
         summands.append(_summands(whole, _along_last(own, whole, dims), shape))
-    return own_cells(summands)
+    return own_cells(summands, axes)
 
 
 def _summands(claim: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:

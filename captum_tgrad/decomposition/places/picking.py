@@ -70,7 +70,8 @@ def _added_at(
     }
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()
     for group in _along_one_dimension(summands):
-        own |= zip(group, own_cells([summands[each] for each in group]), strict=True)
+        cells = own_cells([summands[each] for each in group], [axis for axis, _ in group])
+        own |= zip(group, cells, strict=True)
     for axis in given.claims:
         kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
         others = [

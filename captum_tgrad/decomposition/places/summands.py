@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -112,18 +112,44 @@ def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | N
     return is_wide
 
 
-def own_cells(summands: Sequence[Summands]) -> list[Coordinates | None]:
-    """The coordinates of sums of which the i-th has the i-th element as a summand.
+def own_cells(summands: Sequence[Summands], axes: Sequence[Axis]) -> list[Coordinates | None]:
+    """The coordinates of sums of which the i-th belongs to the i-th element, as in a graph.
 
-    In a graph whose nodes have links to themselves, each node thus keeps its cells alone. The
-    elements have the order of a grid: the second one is in the next cell on the last axis.
+    Each has this element as a summand, as nodes with links to themselves, or elements are linked in
+    both directions, and some have many links. The elements have the order of a grid: the second one
+    is in the next cell on the last axis.
 
     Args:
         summands: The summands on each axis.
+        axes: The axes.
 
     Returns:
-        One for each axis; None if a sum lacks its element, or if most sums have most elements.
+        One for each axis; None if elements are not linked so, or if most sums have most elements.
     """
+    pairs = list(zip(summands, axes, strict=True))
+    for every in (summands, [_on_whole_axis(*pair) for pair in pairs]):
+        own = _own_elements(every)
+        if own is not None:
+            cells = torch.unravel_index(own, [len(each.claim.cells) for each in every])
+            moved = zip(every, cells, strict=True)
+            return [coordinates(cell + 1, each.claim.cells) for each, cell in moved]
+    return [None] * len(summands)
+
+
+def _on_whole_axis(summands: Summands, axis: Axis) -> Summands:
+    """The summands with the cells of their whole axis, of which some are not among them."""
+    cells, numbers = summands.claim.cells, summands.numbers
+    width = float(cells[0, 1])
+    every = even_cells(axis.extent, max(round(axis.extent / width), 1))
+    found = ((cells[:, 0] + 0.5) / width).long().clamp(0, len(every) - 1)
+    if not torch.allclose(every[found], cells):
+        return summands
+    numbers = torch.cat([found.new_zeros(1), found + 1])[numbers]
+    return summands._replace(claim=Coordinates(numbers, every), numbers=numbers)
+
+
+def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
+    """The number of each sum's own element; see :func:`own_cells`."""
     _, _, sums, shape = summands[0]
     element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
     for claim, numbers, _, _ in summands:
@@ -131,17 +157,49 @@ def own_cells(summands: Sequence[Summands]) -> list[Coordinates | None]:
         has, count = has & (numbers > 0), count * len(claim.cells)
     held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
     if len(held) > math.prod(shape) * count / 2:
-        return [None] * len(summands)
+        return None
     every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
+    counts = (held // count).bincount(minlength=math.prod(shape)).reshape(shape)
     for dim, size in enumerate(shape):
         if size % count == 0:  # more than once if a dimension holds several samples in turn
             own = (whole_axis(shape, dim).index - 1) % count
-            if bool(torch.isin(every * count + own, held).all()):
-                sizes = [len(each.claim.cells) for each in summands]
-                cells = torch.unravel_index(own, sizes)
-                pairs = zip(summands, cells, strict=True)
-                return [each.claim.moved(cell + 1) for each, cell in pairs]
-    return [None] * len(summands)
+            stride = math.prod(shape[dim + 1 :])
+            if keep_each(torch.isin(every * count + own, held), counts) or (
+                are_linked_to_many(counts) and _are_mutual(held, own.expand(shape), stride, count)
+            ):
+                return own
+    return None
+
+
+def keep_each(is_summand: Tensor, counts: Tensor) -> bool:
+    """Whether most sums have a summand, and all of these have their own element among them.
+
+    Args:
+        is_summand: For each sum, whether its own element is one of its summands.
+        counts: The number of its summands.
+    """
+    has = counts > 0
+    return bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2
+
+
+def are_linked_to_many(counts: Tensor) -> bool:
+    """Whether some sums have more summands than an element can have claims."""
+    return counts.numel() > 0 and int(counts.max()) > MOST_CLAIMS
+
+
+def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
+    """Whether element ``j`` is a summand of sum ``i`` if ``i`` is one of ``j``, in each sample.
+
+    Args:
+        held: The pairs of sums and elements, ``sum * count + element``, in order.
+        own: The number of each sum's own element.
+        stride: The difference between the numbers of neighboring sums of a sample.
+        count: The number of elements.
+    """
+    sums, element = held // count, held % count
+    at = own.flatten()[sums]
+    reverse = (sums + (element - at) * stride) * count + at
+    return torch.equal(reverse.sort().values, held)
 
 
 def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
