@@ -137,8 +137,18 @@ def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
 
 def group_norm(call: Call, output: Tensor) -> Bias | None:
     """``beta + (y - beta) * v / (v + eps)``, with the variance v of a group of channels."""
-    names = ("input", "num_groups", "weight", "bias", "eps")
-    z, groups, weight, bias, eps = (call.bound[name] for name in names)
+    return _bias_of_groups(call, output, call.bound["num_groups"])
+
+
+def instance_norm(call: Call, output: Tensor) -> Bias | None:
+    """As a group norm with one channel per group, or as a batch norm with running statistics."""
+    if call.bound["use_input_stats"]:
+        return _bias_of_groups(call, output, output.shape[1])
+    return batch_norm(call, output)
+
+
+def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:
+    z, weight, bias, eps = (call.bound[name] for name in ("input", "weight", "bias", "eps"))
     require_constant(weight, bias)
     variance = in_full_precision(z.detach()).reshape(z.shape[0], groups, -1).var(-1, unbiased=False)
     ratio = (variance / (variance + eps)).repeat_interleave(z.shape[1] // groups, dim=1)
@@ -175,10 +185,15 @@ _batch_norm = partial(
     form_of_large=True,
 )
 
+_instance_norm = partial(_normalization, "instance_norm", bias=instance_norm)
+
 BATCH_NORM = _batch_norm(
     "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled"
 )["batch_norm"]
-"""``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
+INSTANCE_NORM = _instance_norm(
+    "input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, cudnn_enabled"
+)["instance_norm"]
+"""``torch.batch_norm`` and ``torch.instance_norm``, which order their parameters differently."""
 
 OPERATIONS: dict[str, Operation] = {
     **_batch_norm(
@@ -193,5 +208,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
     **_normalization("rms_norm", "input, normalized_shape, weight=None, eps=None"),
-    **records("instance_norm local_response_norm", places=elementwise.normalized),
+    **_instance_norm(
+        "input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, "
+        "momentum=0.1, eps=1e-5"
+    ),
+    **records("local_response_norm", places=elementwise.normalized),
 }

@@ -40,6 +40,7 @@ OPERATIONS: dict[str, Operation] = {
 _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     F.unfold: moving.PATCHES,
     torch.batch_norm: normalizations.BATCH_NORM,
+    torch.instance_norm: normalizations.INSTANCE_NORM,
     torch._C._VariableFunctions.stft: composed.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
 }
 
