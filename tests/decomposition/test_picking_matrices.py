@@ -437,3 +437,38 @@ def test_sums_over_one_of_two_graphs_are_at_its_nodes(hops, pool):
     assert bias.placed.tolist() == [1, 1]
     shown = F.interpolate(bias.positive, NODES)[0, 0]
     torch.testing.assert_close(shown / shown.sum(), torch.tensor([0] * 4 + [0.25] * 4).double())
+
+
+OF_SCORES = {
+    "index_put": lambda at, scores, h: torch.zeros(NODES, NODES).double().index_put(at, scores) @ h,
+    "index_add": lambda at, scores, h: torch.zeros_like(h).index_add(
+        0, at[0], scores[:, None] * h[at[1]]
+    ),
+    "sparse": lambda at, scores, h: torch.sparse.mm(_sparse(at, scores), h),
+    "@": lambda at, scores, h: _sparse(at, scores).coalesce() @ h,
+    "dense": lambda at, scores, h: _sparse(at, scores).to_dense() @ h,
+}
+
+
+def _sparse(at, scores):
+    return torch.sparse_coo_tensor(torch.stack(at), scores, (NODES, NODES), check_invariants=False)
+
+
+@pytest.mark.parametrize("write", OF_SCORES.values(), ids=OF_SCORES)
+@pytest.mark.parametrize("graph", ["links", "far", "both ways"])
+def test_a_graph_with_attention_has_one_map_however_it_is_written(graph, write):
+    """A sparse matrix may depend on the input, as in a graph attention network."""
+    nodes = torch.rand(1, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    weights = torch.arange(1.0, NODES + 1).double()[:, None]
+    at = GRAPHS[graph].nonzero(as_tuple=True)
+
+    def explained(write):
+        def network(x):
+            h = x[0]
+            for _ in range(2):
+                h = (write(at, (h[at[0]] * h[at[1]]).sum(1).sigmoid(), h) + 0.5).tanh()
+            return (h * weights).sum((0, 1), keepdim=True)[0]
+
+        return TGradAttribution(network).attribute(nodes, channel_dim=-1)
+
+    torch.testing.assert_close(explained(write), explained(OF_SCORES["index_put"]))

@@ -108,6 +108,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
     **records("index_put", "input, indices, values, accumulate=False", picking.put, constants),
+    **records("sparse_coo_tensor", "indices, values, size=None", picking.sparse, nothing),
     **records(
         "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
@@ -130,7 +131,7 @@ OPERATIONS: dict[str, Operation] = {
     **records("pixel_shuffle", "input, upscale_factor", moving.shuffled, nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
-        "real imag positive cfloat cdouble",
+        "real imag positive cfloat cdouble coalesce to_dense",
         places=elementwise.unchanged,
         bias=nothing,
     ),

@@ -40,6 +40,18 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
 
 
+def sparse(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``sparse_coo_tensor``, as in the dense tensor."""
+    indices, values = (call.bound[name] for name in ("indices", "values"))
+    (output,) = outputs
+    at = tuple(indices.detach().cpu())
+
+    def run(numbers: list[Tensor]) -> list[Tensor]:
+        return [torch.zeros(output.shape, device="cpu").index_put(at, numbers[0])]
+
+    return places_after(run, [values])
+
+
 def _flat_indices(tensor: Tensor) -> Tensor:
     return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
 
