@@ -49,8 +49,6 @@ def bias_from_rule(
     Raises:
         NoDerivativeError: The rule cannot be applied.
     """
-    if any(tensor.layout != torch.strided for tensor in (*call.dependent, *outputs)):
-        raise NoDerivativeError  # sparse tensors lack the operations
     with lock:
         derivatives = _directional_derivative(call, random_state)
     if derivatives is None:

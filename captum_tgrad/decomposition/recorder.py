@@ -174,6 +174,12 @@ class Recorder:
         if self._summing is None:
             return [None] * len(outputs)
         biases = call.closed_forms(outputs)
+        if biases is None:
+            computed = [*call.dependent, *outputs]
+        else:
+            computed = [y for y, bias in zip(outputs, biases, strict=True) if bias is not None]
+        if any(tensor.layout != torch.strided for tensor in computed):
+            raise NoDerivativeError  # sparse tensors lack the operations
         if biases is not None:
             return biases
         with torch.no_grad():

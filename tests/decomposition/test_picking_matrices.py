@@ -472,3 +472,16 @@ def test_a_graph_with_attention_has_one_map_however_it_is_written(graph, write):
         return TGradAttribution(network).attribute(nodes, channel_dim=-1)
 
     torch.testing.assert_close(explained(write), explained(OF_SCORES["index_put"]))
+
+
+def test_the_softmax_of_a_sparse_matrix_is_missing_from_the_terms():
+    at = GRAPHS["links"].nonzero(as_tuple=True)
+
+    def network(x):
+        scores = _sparse(at, (x[0, at[0]] * x[0, at[1]]).sum(1)).coalesce()
+        return torch.sparse.mm(torch.sparse.softmax(scores, 1), x[0]).sum((0, 1), keepdim=True)[0]
+
+    nodes = torch.rand(1, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    with pytest.warns(UserWarning, match="softmax"):
+        decomposed = TGradAttribution(network).decompose(nodes, channel_dim=-1)
+    assert abs(float(decomposed.delta)) > 0.01
