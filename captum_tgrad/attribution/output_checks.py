@@ -207,6 +207,7 @@ def _how_to_select(output: Tensor) -> str:
             "Pass target=(class, row, column), or sum the score over the region of interest: for"
             " example lambda x: (model(x) * mask).sum((2, 3)), with target=class."
         )
-    return f"Pass a tuple of {output.dim() - 1} indices as target. " + _WRAPPER.format(
-        example="model(x).flatten(2).mean(2)"
+    return (
+        f"Pass a tuple of {output.dim() - 1} indices as target, or reduce the output: for example"
+        " lambda x: model(x).flatten(2).mean(2)."
     )

@@ -155,7 +155,9 @@ def _how_to_pass(image: Tensor) -> str:
         return "convert it as in training, such as image.float() / 255."
     if image.dim() == 4:
         return "return the images of a batch one by one, such as list(batch)."
-    return "return what the model accepts as one sample, without the batch dimension."
+    if image.dim() < 3:
+        return "return image[None] if it is grayscale; for tables and sequences, use the metrics."
+    return "return one image, without the batch dimension."
 
 
 def _index(label: Any, index: int) -> int:

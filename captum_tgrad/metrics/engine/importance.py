@@ -89,6 +89,8 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
     if shape == wanted:
         return
     hint = f"Pass {wanted}."
+    if shape[:-1] == wanted:  # of embedded tokens
+        hint = f"Sum over the embedding: {name}.sum(-1)."
     whole = channels_first(tensor, channel_dim).shape
     if len(whole) > 2:
         if len(shape) == len(wanted):
