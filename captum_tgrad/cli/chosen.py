@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from runpy import run_path
+from traceback import extract_tb
 
 import torch
 
@@ -43,12 +46,41 @@ def _reason(error: Exception) -> str:
 
 
 def load_for(options: argparse.Namespace) -> Classifier:
-    """Loads the network onto the device; raises as ``choose_device`` and ``load_classifier``."""
+    """Loads the network onto the device.
+
+    Raises as ``choose_device``, ``load_classifier`` and ``_classifier_in``.
+    """
     device = own_device(choose_device(options.device))
-    names = None if options.class_names is None else read_class_names(options.class_names)
-    classifier = load_classifier(options.model, options.weights, names, options.resize)
+    if options.model.endswith(".py"):
+        if options.weights or options.class_names or options.resize != "crop":
+            raise ValueError(
+                "--weights, --class-names and --resize do not apply to a Python file: load the"
+                f" weights, name the classes and resize in {options.model}"
+            )
+        classifier = _classifier_in(Path(options.model))
+    else:
+        names = None if options.class_names is None else read_class_names(options.class_names)
+        classifier = load_classifier(options.model, options.weights, names, options.resize)
     classifier.model.to(device)
     return classifier
+
+
+def _classifier_in(path: Path) -> Classifier:
+    """Runs a Python file of the user; returns its ``classifier``.
+
+    Raises FileNotFoundError if there is no file, and ValueError if it fails or has no classifier.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"model {path} not found: pass a Python file, or a name")
+    try:
+        found = run_path(str(path)).get("classifier")
+    except Exception as error:
+        lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        raise ValueError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Classifier):
+        raise ValueError(f"{path} has no classifier: write classifier = Classifier(...) in it")
+    return found
 
 
 def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | None:

@@ -141,8 +141,9 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, squeezenet1_1, or"
-        " torchvision:NAME for any torchvision classifier, such as torchvision:resnet50"
+        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2 or squeezenet1_1;"
+        " torchvision:NAME for any torchvision classifier, such as torchvision:resnet50; or a"
+        " Python file, which is run and must define classifier, a captum_tgrad.zoo.Classifier"
         " (default: %(default)s)",
     )
     group.add_argument(

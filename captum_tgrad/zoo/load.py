@@ -129,9 +129,12 @@ def load_classifier(
 
 
 def _advice(name: str) -> str:
-    """Suggests similar names, also for a missing "torchvision:"."""
+    """Suggests similar names, also for a missing "torchvision:"; none of another library."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
     # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
     names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}
-    otherwise = f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME (in Python, any network)"
-    return did_you_mean(wanted, names, otherwise, show=lambda short: names[short])
+    otherwise = (
+        f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME; for any other network, construct a"
+        " Classifier (--model FILE.py)"
+    )
+    return did_you_mean(wanted, () if ":" in wanted else names, otherwise, show=names.__getitem__)

@@ -15,6 +15,7 @@ from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
 from tests.cli.helpers import refused
 from tests.cli.test_compare import OUT_OF_MEMORY
+from tests.evaluation.networks import classifier as small_classifier
 
 
 @pytest.fixture
@@ -230,6 +231,39 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     assert "is the explained class" in refused(capsys, "explain", *page, "0", *network)
     assert "class 1000 not found" in refused(capsys, "explain", *out, "--target", "1000")
     assert "'toaster' is not available" in refused(capsys, "explain", *out, "--device", "toaster")
+
+
+def test_the_model_may_be_a_python_file(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from tests.evaluation.networks import classifier as build\nclassifier = build()"
+    )
+    arguments = ["explain", "--out", str(tmp_path / "out"), "--model", str(file), "--json"]
+    assert main(arguments) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    own = small_classifier()
+    logits = own.model(own.preprocess(sample_image())[None])
+    assert found["target"]["index"] == int(logits.argmax())
+    assert abs(found["logit"] - float(logits.detach().max())) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("x = 1", [], "has no classifier: write classifier = Classifier(...) in it"),
+        ("x = 1\nimport no_such_module", [], "mine.py, line 2: ModuleNotFoundError: No module"),
+        ("x = (", [], "mine.py: SyntaxError: "),
+        ("x = 1", ["--weights", "x.pt"], "--weights, --class-names and --resize do not apply"),
+        ("x = 1", ["--resize", "pad"], "--weights, --class-names and --resize do not apply"),
+        (None, [], "mine.py not found: pass a Python file, or a name"),
+    ],
+)
+def test_refuses_a_python_file_without_a_classifier(tmp_path, capsys, text, options, message):
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    out = ["--out", str(tmp_path / "out"), *options]
+    assert message in refused(capsys, "explain", *out, "--model", str(file))
 
 
 def test_refuses_a_model_whose_extra_is_missing(tmp_path, monkeypatch, capsys):

@@ -26,6 +26,7 @@ def test_classifier_names_are_those_of_classifiers():
         ("EfficientNet-Lite0", "did you mean efficientnet_lite0"),
         ("EfficientNet-Lite2", "did you mean efficientnet_lite2"),
         ("SqueezeNet1-1", "did you mean squeezenet1_1"),
+        ("timm:resnet18", "pass .*; for any other network, construct a Classifier"),
         ("", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),
         ("qqqqqq", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),
     ],
