@@ -49,6 +49,25 @@ def test_names_in_the_package_exist(page):
         pkgutil.resolve_name(name)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "how_to").glob("add_a_*.md"))],
+    ids=lambda page: page.name,
+)
+def test_names_in_the_guides_for_contributors_are_in_the_sources(page):
+    sources = [
+        each for name in ("captum_tgrad", "docs", "tests") for each in (ROOT / name).rglob("*.py")
+    ]
+    blocks = re.compile(r"```.*?```", re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    texts = [source.read_text(encoding="utf-8") for source in sources] + blocks.findall(text)
+    known = {each.stem for each in [*sources, *PAGES]}.union(
+        *(re.findall(r"\w+", each) for each in texts)
+    )
+    spans = re.findall(r"`([^`\n]+)`", blocks.sub("", text))
+    assert set(re.findall(r"\b[a-z]*_\w+", " ".join(spans))) - known == set()
+
+
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_images_are_there(page):
     for inline, directive in IMAGE.findall(page.read_text(encoding="utf-8")):
