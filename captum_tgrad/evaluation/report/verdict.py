@@ -56,7 +56,7 @@ def steps_or_images(summary: Summary) -> str:
     return (
         f"With half the steps, Insertion - Deletion changes by {steps['of_an_image']:.4f} per image"
         f" (root mean square), and the mean of a method by at most {steps['of_a_mean']:.4f}. The"
-        f" intervals over images are +-{width:.3f}. Use more {what} for more precision."
+        f" intervals over images are ±{width:.3f}. Use more {what} for more precision."
     )
 
 

@@ -73,7 +73,7 @@ class Findings:
                 "Kept",
                 f"baseline of {name}",
                 f", sample {listed(kept)}",
-                " Pass other baselines, such as a stronger blur.",
+                " Pass other baselines, such as a stronger blur of images.",
             )
 
     def messages(self, ways_out: bool = False) -> list[str]:
