@@ -26,7 +26,11 @@ from captum_tgrad.decomposition.refusals import (
     refuse_other_order,
     refuse_unused_inputs,
 )
-from captum_tgrad.decomposition.reliability import warn_if_unreliable, warn_of_channels
+from captum_tgrad.decomposition.reliability import (
+    warn_if_unreliable,
+    warn_of_channels,
+    warn_of_randomness,
+)
 from captum_tgrad.decomposition.replay import Replay
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
@@ -70,8 +74,8 @@ def decompose(
             made under ``torch.inference_mode``.
 
     Warns:
-        UserWarning: The terms do not add up to the output, a term is only rounding error, or an
-            operation loses the positions of its input.
+        UserWarning: The terms do not add up to the output, a term is only rounding error, an
+            operation loses the positions of its input, or dropout is in training mode.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
@@ -149,6 +153,8 @@ def _decompose(
     with torch.no_grad(), without_autocast(leaves[0]):
         decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
     warn_if_unreliable(decomposed, trace.recorder.precision)
+    if trace.recorder.is_random:
+        warn_of_randomness()
     if trace.recorder.channels_as_places is not None:
         warn_of_channels(*trace.recorder.channels_as_places, len(leaves))
     return decomposed

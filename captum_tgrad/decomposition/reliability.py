@@ -107,6 +107,14 @@ def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     )
 
 
+def warn_of_randomness() -> None:
+    """Warns that the next call would return another map."""
+    warn_user(
+        "forward_func draws random numbers, as dropout does in training mode, so the map differs"
+        " from call to call. Call model.eval() first."
+    )
+
+
 def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
     """Warns of operations that lost the positions of terms with a large share of the scores."""
     lost: dict[str, Tensor] = {}

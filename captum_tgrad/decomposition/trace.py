@@ -202,6 +202,7 @@ class Trace(TorchFunctionMode):
             return result  # such as a dropout in evaluation mode
         if random_state is not None and random_state.is_current():
             random_state = None  # replaying would disturb other threads
+        self.recorder.is_random |= random_state is not None
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
             # If autograd computes output B from output A, the gradient at A includes the path
             # through B. The gradient at a clone of A does not.

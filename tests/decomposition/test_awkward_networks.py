@@ -124,7 +124,10 @@ FORWARDS = {
 
 
 STEPS_AS_CHANNELS = "forward_func uses dimension 1 of inputs as positions"
+RANDOM = "forward_func draws random numbers"
 EXPECTED_WARNINGS = {
+    "alpha dropout": RANDOM,
+    "attention dropout": RANDOM,
     "fourier": "An operation loses the positions",
     "lstm states": STEPS_AS_CHANNELS,
     "lstm sequence": STEPS_AS_CHANNELS,
@@ -180,8 +183,40 @@ def test_a_random_operation_draws_once():
         plain = forward(X)
         after = torch.get_rng_state()
         torch.manual_seed(7)
-        torch.testing.assert_close(TGradAttribution(forward).decompose(X).output, plain)
+        with pytest.warns(UserWarning, match=RANDOM):
+            whole = TGradAttribution(forward).decompose(X)
+        torch.testing.assert_close(whole.output, plain)
         assert torch.equal(torch.get_rng_state(), after)
+
+
+def _draws_in_vain(x):
+    torch.rand([])  # as for the layer drop of Wav2Vec2, also in evaluation mode
+    return F.scaled_dot_product_attention(x, x, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "expected"),
+    [
+        (lambda x: F.dropout(x, 0.5), True),
+        (nn.Dropout(0.5), True),
+        (nn.Dropout1d(0.5), True),
+        (nn.MultiheadAttention(5, 1, dropout=0.5, batch_first=True).double(), True),
+        (nn.Dropout(0.5).eval(), False),
+        (nn.Dropout(0.0), False),
+        (nn.MultiheadAttention(5, 1, dropout=0.5, batch_first=True).double().eval(), False),
+        (nn.LSTM(5, 2, 2, batch_first=True, dropout=0.5).double().eval(), False),
+        (_draws_in_vain, False),
+    ],
+)
+def test_a_map_that_differs_from_call_to_call_is_warned_of(forward, expected):
+    def network(x):
+        found = forward(x, x, x) if isinstance(forward, nn.MultiheadAttention) else forward(x)
+        return (found[0] if isinstance(found, tuple) else found).flatten(1).sum(1)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        TGradAttribution(network).attribute(X, channel_dim=2)
+    assert any(RANDOM in str(each.message) for each in caught) == expected
 
 
 @pytest.mark.parametrize("constant", [False, True])
