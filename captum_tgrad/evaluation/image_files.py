@@ -169,9 +169,9 @@ def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
     endings = ", ".join(sorted(_SUFFIXES))
     if not images:
         only = f", only {named}" if others else ""
-        raise FileNotFoundError(
-            f"no image found in {folder}{only}: pass a folder with files that end in {endings}"
-        )
+        inner = next((f"such as {path}" for path in others if path.is_dir()), "")
+        which = inner or f"with files that end in {endings}"
+        raise FileNotFoundError(f"no image found in {folder}{only}: pass a folder {which}")
     if others:
         warn_user(f"Ignored in {folder}: {named}. Images are files that end in {endings}.")
     return images

@@ -169,6 +169,9 @@ def test_refuses_bad_pictures(tmp_path, capsys):
     )
     assert "does not exist" in refused(capsys, "explain", str(tmp_path / "no" / "a.png"), *out)
     assert "no image found in" in refused(capsys, "explain", str(tmp_path), *out)
+    (tmp_path / "cats").mkdir()
+    found = refused(capsys, "explain", str(tmp_path), *out)
+    assert f"only cats, notes.txt: pass a folder such as {tmp_path / 'cats'}" in found
     assert not (tmp_path / "out").exists()
 
 
