@@ -426,14 +426,14 @@ def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     def halved(inputs, target):
         return (torch.arange(SIDE).expand_as(inputs) < SIDE // 2).float()
 
-    said = r"raster order\. Constant: attributions\['constant'\], 4 of 4 images\."
+    said = r"raster order\. Constant: constant, 4 of 4 images\."
     methods = [_method("constant", constant), _method("halved", halved), "t_grad"]
     with pytest.warns(UserWarning, match=said) as caught:
         evaluate(network(), images(4), methods, **FAST)
     said = " ".join(str(each.message) for each in caught)
     assert said.count("Constant maps: their features are replaced in raster order.") == 1
     # The baselines and the order of ties are arguments of the metrics, not of all their callers.
-    assert "Tied: attributions['halved'], 4 of 4 images" in said
+    assert "Tied: halved, 4 of 4 images" in said
     assert "Kept: baseline of insertion" in said
     assert "pass" not in said.lower()
     assert "ties=" not in said

@@ -18,6 +18,7 @@ from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
+from captum_tgrad.metrics.engine.checks import methods_of
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric import together
 from captum_tgrad.metrics.registry import NUMBERS
@@ -100,8 +101,9 @@ class Scoring:
         """The metrics of an image ``(1, C, H, W)``, from one or more maps ``(1, 1, H, W)``."""
         scored = self._parts.at_once(lambda chunk: self._score(inputs, target, maps, chunk))
         self._scored += 1
+        names = dict(zip(methods_of(maps), maps, strict=True))
         for kind, where in scored.findings.found.items():
-            self._findings[kind].update(name for name, _ in where)
+            self._findings[kind].update(names.get(name, name) for name, _ in where)
         return scored
 
     def _score(
