@@ -559,6 +559,7 @@ def test_a_gradient_of_a_gradient_reads_inner_and_freed_results(name):
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A hidden operation loses", UserWarning)
+        warnings.filterwarnings("ignore", "forward_func draws random numbers", UserWarning)
         whole, state = after(lambda: TGradAttribution(network).decompose(x, channel_dim=2))
     total = torch.stack([term.score for term in whole.terms]).sum(0)
     torch.testing.assert_close(total, output, rtol=1e-10, atol=1e-10)
