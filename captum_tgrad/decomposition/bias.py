@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
@@ -14,41 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-
-
-class InnerGradient:
-    """The gradient at values inside of a custom function, whose backward calls ``arrived``."""
-
-    def __init__(self) -> None:
-        self._hooks: OrderedDict[int, Callable[[Tensor], object]] = OrderedDict()
-
-    def register_hook(self, hook: Callable[[Tensor], object]) -> RemovableHandle:
-        """Calls ``hook`` with the gradient, as ``Tensor.register_hook`` does."""
-        handle = RemovableHandle(self._hooks)
-        self._hooks[handle.id] = hook
-        return handle
-
-    def arrived(self, gradient: Tensor) -> None:
-        """Calls all hooks with the gradient."""
-        for hook in list(self._hooks.values()):
-            hook(gradient)
-
-
-class JointGradient:
-    """The gradients at several outputs of one shape, concatenated in the last dimension."""
-
-    def __init__(self, outputs: Sequence[Tensor]) -> None:
-        self._outputs = outputs
-
-    def register_hook(self, hook: Callable[[Tensor], object]) -> RemovableHandle:
-        """Calls ``hook`` with the gradients, as ``Tensor.register_hook`` does."""
-
-        def arrived(gradients: Sequence[Tensor | None]) -> None:
-            (known, *_) = (each for each in gradients if each is not None)
-            zeros = torch.zeros_like(known)
-            hook(torch.cat([zeros if each is None else each for each in gradients], -1))
-
-        return torch.autograd.graph.register_multi_grad_hook(self._outputs, arrived)
 
 
 class Bias:
@@ -63,7 +27,8 @@ class Bias:
             have fewer elements than ``b``.
         uncut: The output's dimensions that cannot be cut into blocks, because an element of ``b``
             depends on other elements along them.
-        source: The values whose gradient ``b`` is multiplied with; None for the output.
+        register_hook: As ``Tensor.register_hook`` of the values whose gradient ``b`` is multiplied
+            with; None for the output.
         constants: Further tensors that ``compute`` reads.
         alike: Equal for biases that are computed together, because many small operations are slow.
             Their ``compute`` treats each sample alone, reads the same constants, and holds tensors
@@ -76,11 +41,11 @@ class Bias:
         *held: Tensor,
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
-        source: InnerGradient | JointGradient | None = None,
+        register_hook: Callable[[Callable[[Tensor], None]], RemovableHandle] | None = None,
         constants: Sequence[Tensor] = (),
         alike: object = None,
     ) -> None:
-        self.source = source
+        self.register_hook = register_hook
         self.alike = alike
         self.scale = scale
         self.uncut = uncut

@@ -22,7 +22,7 @@ class RunningModules:
     It uses global hooks, because ``forward_func`` may call any number of unknown models, and
     ignores other threads. Paths are relative to the outermost module.
 
-    Args:
+    Attributes:
         leaving: Called with the path and the output of every module after it ran, if not None.
 
     Raises:
@@ -30,8 +30,8 @@ class RunningModules:
             running statistics.
     """
 
-    def __init__(self, leaving: Callable[[str, Any], None] | None = None) -> None:
-        self.leaving = leaving
+    def __init__(self) -> None:
+        self.leaving: Callable[[str, Any], None] | None = None
         self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}

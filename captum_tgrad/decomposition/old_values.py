@@ -77,6 +77,7 @@ class Kept:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an"
                 " inplace operation that the trace does not see: the result of an in-place clamp,"
-                " or an argument or the output of a recurrent layer"
+                " an argument or the output of a recurrent layer, or a tensor that a checkpointed"
+                " block needs"
             )
         return self.tensors

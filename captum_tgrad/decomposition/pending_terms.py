@@ -128,8 +128,8 @@ class PendingTerms:
         hook = partial(self._arrive, pending)
         if output.grad_fn is not None:
             self._by_node[output.grad_fn._sequence_nr()] = pending
-        if bias.source is not None:
-            self._handles.append(bias.source.register_hook(hook))
+        if bias.register_hook is not None:
+            self._handles.append(bias.register_hook(hook))
             return
         node, base = output, output._base if output._is_view() else None
         if base is not None and base.requires_grad and origin_of(base) is None:

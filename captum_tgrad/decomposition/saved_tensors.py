@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import set_checkpoint_early_stop
+
+from captum_tgrad.decomposition.old_values import Kept
 
 
 def kept_in_memory() -> AbstractContextManager[object]:
@@ -34,16 +35,10 @@ def checkpoints_run_fully() -> AbstractContextManager[object]:
 _nothing = nullcontext()
 
 
-def _packed(tensor: Tensor) -> tuple[Tensor, int]:
-    # Detached, because a node that holds its own result is never freed.
-    return tensor.detach(), tensor._version
+def _packed(tensor: Tensor) -> Kept:
+    return Kept([tensor])
 
 
-def _unpacked(packed: Any) -> Tensor:
-    tensor, version = packed
-    if tensor._version != version:
-        raise RuntimeError(
-            "a tensor that a checkpointed block needs for its gradient was modified in place"
-        )
-    saved: Tensor = tensor
-    return saved
+def _unpacked(kept: Kept) -> Tensor:
+    (tensor,) = kept.read()
+    return tensor

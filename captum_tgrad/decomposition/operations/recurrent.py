@@ -7,13 +7,16 @@ between steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.bias import Bias, InnerGradient, JointGradient
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import Kept, OldValues
@@ -35,7 +38,6 @@ class _Layer:
         outputs: The results of the call.
 
     Attributes:
-        gradient: The gradients at all states after each step, concatenated in the last dimension.
         kept: The inputs, the weights and the outputs of all steps, which the backward pass reads.
     """
 
@@ -46,11 +48,17 @@ class _Layer:
         weights: Sequence[Tensor],
         outputs: Sequence[Tensor],
     ) -> None:
-        self.gradient = InnerGradient()
+        self._hooks: OrderedDict[int, Callable[[Tensor], None]] = OrderedDict()
         self._kind = STEPS[call.name]
         self._depends = [tensor.requires_grad for tensor in inputs]
         self.kept = Kept(inputs), Kept(weights), Kept(outputs[:1])
         self._steps: Steps | None = None
+
+    def register_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        """Calls ``hook`` with the gradients at all states, which have the shape of the bias."""
+        handle = RemovableHandle(self._hooks)
+        self._hooks[handle.id] = hook
+        return handle
 
     def bias(self) -> Tensor:
         """``b`` of all states after each step, concatenated in the last dimension."""
@@ -69,7 +77,8 @@ class _Layer:
             d_outputs += arrived[0]
         d_outputs[-1] += d_last[0]
         d_after, d_inputs = steps.backward(d_outputs, d_last[1:])
-        self.gradient.arrived(torch.cat(d_after, -1))
+        for hook in self._hooks.values():
+            hook(torch.cat(d_after, -1))
         self._steps = None
         return [
             gradient.view(value.shape).to(value.dtype)
@@ -148,7 +157,7 @@ def layer_bias(call: Call, output: Tensor) -> Bias | None:
     if output is not call.returned[0]:
         return None
     uncut = tuple(range(output.dim()))
-    return Bias(layer.bias, uncut=uncut, source=layer.gradient)
+    return Bias(layer.bias, uncut=uncut, register_hook=layer.register_hook)
 
 
 def cell_bias(call: Call, output: Tensor) -> Bias | None:
@@ -166,6 +175,8 @@ def cell_bias(call: Call, output: Tensor) -> Bias | None:
     depends = tuple([tensor.requires_grad for tensor in inputs])
     kind = STEPS[call.name.removesuffix("_cell")]
 
+    register_hook = partial(_hook_at_all, call.returned) if len(call.returned) > 1 else None
+
     def compute(*held: Tensor) -> Tensor:
         step, *first = held[: len(inputs)]
         after = [state[None] for state in held[len(inputs) :]]
@@ -177,10 +188,21 @@ def cell_bias(call: Call, output: Tensor) -> Bias | None:
         *inputs,
         *call.returned,
         uncut=(0, 1),
-        source=JointGradient(call.returned) if len(call.returned) > 1 else None,
+        register_hook=register_hook,
         constants=weights,
         alike=(call.name, depends, *((w.data_ptr(), w.shape, w.stride()) for w in weights)),
     )
+
+
+def _hook_at_all(outputs: Sequence[Tensor], hook: Callable[[Tensor], None]) -> RemovableHandle:
+    """Registers a hook on the gradients at several outputs, concatenated in the last dimension."""
+
+    def arrived(gradients: Sequence[Tensor | None]) -> None:
+        (known, *_) = (each for each in gradients if each is not None)
+        zeros = torch.zeros_like(known)
+        hook(torch.cat([zeros if each is None else each for each in gradients], -1))
+
+    return torch.autograd.graph.register_multi_grad_hook(outputs, arrived)
 
 
 def padding(call: Call, output: Tensor) -> Bias | None:
