@@ -94,7 +94,7 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "linear",
         "input, weight, bias=None",
-        mixing.linear,
+        mixing.inner,
         linear,
         form=linear_in_one,
         parts=with_bias,

@@ -49,12 +49,12 @@ _MOVING = {
 }  # fmt: skip
 """Rules of operations that can run on masks as on elements."""
 _SUMS = {
-    mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
-    mixing.solved, mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
+    mixing.reduced, mixing.added_product, mixing.inner, mixing.matmul, mixing.solved,
+    mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
     mixing.attention, pooled, running,
 }  # fmt: skip
 """Rules that leave out masked elements."""
-_ADDED: dict[Any, str] = {mixing.linear: "bias", mixing.added_product: "input"}
+_ADDED: dict[Any, str] = {mixing.inner: "bias", mixing.added_product: "input"}
 """The argument that is added to a product; its zeros select nothing."""
 
 
@@ -109,7 +109,7 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
 def _factors(call: Call) -> list[Tensor]:
     """The constants that may select elements by their zeros."""
     rule = call.record.places
-    added = call.bound[_ADDED[rule]] if rule in _ADDED else None
+    added = call.bound.get(_ADDED[rule]) if rule in _ADDED else None
     return [tensor for tensor in call.constant if tensor is not added]
 
 

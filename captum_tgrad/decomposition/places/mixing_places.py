@@ -85,32 +85,21 @@ def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [_mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
 
 
-def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a linear layer, which mixes the last dimension."""
-    tensor, weight, (output,) = call.bound["input"], call.bound["weight"], outputs
-    batch, channels = _LETTERS[: tensor.dim() - 1], "z" * (weight.dim() - 1)
-    return contracted(call, f"{batch}y,{channels}y->{batch}{channels}", [tensor, weight], output)
-
-
 def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
     (output,), names = outputs, list(call.record.parameters)
-    first, second = (call.bound[name] for name in names[1:3])
-    equation = {"addmm": "xy,yz->xz", "addmv": "xy,y->x", "baddbmm": "nxy,nyz->nxz"}[call.name]
-    product = contracted(call, equation, [first, second], output)[0]
-    rank = output.dim()
-    added = [(axis, c.aligned(rank)) for axis, c in claims_of(call.bound["input"])]
-    return [places(output.shape, [*added, *product.pairs])]
+    added, first, second = (call.bound[name] for name in names[:3])
+    (product,) = _product(call, first, second, output)
+    aligned = [(axis, claim.aligned(output.dim())) for axis, claim in claims_of(added)]
+    return [places(output.shape, [*aligned, *product.pairs])]
 
 
 def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``inner``, which sums over the last dimensions of both tensors."""
-    one, other = call.bound["input"], call.bound["other"]
+    """Places after ``linear`` and ``inner``, which sum over the last dimensions of both tensors."""
+    one, other = (call.bound[name] for name in list(call.record.parameters)[:2])
     if one.dim() == 0 or other.dim() == 0:
         raise NoRuleError
-    left = _LETTERS[: one.dim() - 1]
-    right = _LETTERS[one.dim() - 1 : one.dim() + other.dim() - 2]
-    return contracted(call, f"{left}z,{right}z->{left}{right}", [one, other], outputs[0])
+    return _summed_along(call, one, other, ([one.dim() - 1], [other.dim() - 1]), outputs)
 
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -157,7 +146,7 @@ def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after an outer product."""
-    return contracted(call, "a,b->ab", [call.bound["input"], call.bound["other"]], outputs[0])
+    return _summed_along(call, call.bound["input"], call.bound["other"], ([], []), outputs)
 
 
 def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -175,9 +164,20 @@ def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     first, second = ([each] if isinstance(each, int) else list(each) for each in dims)
+    return _summed_along(call, one, other, (first, second), outputs)
+
+
+def _summed_along(
+    call: Call,
+    one: Tensor,
+    other: Tensor,
+    dims: tuple[Sequence[int], Sequence[int]],
+    outputs: Sequence[Tensor],
+) -> list[Places]:
+    """Places after products are summed over pairs of dimensions of the two tensors."""
     left = list(_LETTERS[: one.dim()])
     right = list(_LETTERS[one.dim() : one.dim() + other.dim()])
-    for i, j in zip(first, second, strict=True):
+    for i, j in zip(*dims, strict=True):
         right[j] = left[i]
     shared = set(left) & set(right)
     result = [letter for letter in [*left, *right] if letter not in shared]
