@@ -9,7 +9,7 @@ on the operation's nodes in autograd's graph receive that gradient.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ from captum_tgrad.decomposition.hidden_terms import (
     lost_in_hidden,
     terms_and_hooks,
 )
+from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (
@@ -49,6 +51,8 @@ class HiddenOperations:
     Args:
         old_values: Registers the values that are read in the backward pass.
         lifetime: The lifetime of the trace.
+        modules: The modules that are running.
+        terms: The terms so far.
         samples: The batch size.
         inputs: The numbers of the network's inputs, if there are several.
 
@@ -59,10 +63,18 @@ class HiddenOperations:
     """
 
     def __init__(
-        self, old_values: OldValues, lifetime: Lifetime, samples: int, inputs: frozenset[int]
+        self,
+        old_values: OldValues,
+        lifetime: Lifetime,
+        modules: RunningModules,
+        terms: Sized,
+        samples: int,
+        inputs: frozenset[int],
     ) -> None:
         self._old_values = old_values
         self._lifetime = lifetime
+        self._modules = modules
+        self._visible_terms = terms
         self._samples = samples
         self._all_inputs = inputs
         self.keeps_results = False
@@ -119,15 +131,28 @@ class HiddenOperations:
             self._kept += self._held
         self._held = []
 
+    def look_in(self, path: str, output: Any) -> None:
+        """Finds the results of hidden operations in the output of a module."""
+        if origin_of(output) is not None:
+            return
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors_in(output):
+                if tensor.requires_grad and origin_of(tensor) is None:
+                    self.origin_of_result(tensor, path=path)
+
     def origin_of_result(
-        self, tensor: Tensor, path: str, order: int, known_places: Places | None
+        self, tensor: Tensor, known_places: Places | None = None, path: str | None = None
     ) -> Origin | None:
         """Records a result of a hidden operation and returns its origin; None for a constant.
 
-        The arguments are those of :meth:`Origins.of_hidden`, and the number of terms before it.
+        Args:
+            tensor: A tensor that requires a gradient and has no origin.
+            known_places: The places of its elements, if the trace has seen the call.
+            path: The path of the module that ran; the running module's by default.
         """
         if tensor.grad_fn is None:
             return None
+        path = self._modules.path if path is None else path
         output = (tensor.grad_fn, tensor.output_nr)
         if tensor.grad_fn._sequence_nr() == _node_count() - 1:
             self._has_run = False  # its sources are found below
@@ -158,7 +183,7 @@ class HiddenOperations:
                 given = known_places
         if self._all_inputs:
             given = depending_on(given, inputs)
-        root = Root(Kept([tensor]), given, output, is_elementwise, path, order)
+        root = Root(Kept([tensor]), given, output, is_elementwise, path, len(self._visible_terms))
         self._add_root(tensor, root)
         self._add_composites(nodes, root)
         origin = set_origin(tensor, given, self._lifetime)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence, Sized
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from captum_tgrad.decomposition.hidden import HiddenOperations
-from captum_tgrad.decomposition.modules import RunningModules
-from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on
@@ -27,9 +25,7 @@ class Origins:
 
     Args:
         lifetime: The lifetime of the trace.
-        modules: The modules that are running.
         hidden: The hidden operations.
-        terms: The terms so far.
         axes_of_inputs: The axes of each input, to record on which inputs elements depend; empty if
             there is only one input.
     """
@@ -37,15 +33,11 @@ class Origins:
     def __init__(
         self,
         lifetime: Lifetime,
-        modules: RunningModules,
         hidden: HiddenOperations,
-        terms: Sized,
         axes_of_inputs: Sequence[Collection[Axis]],
     ) -> None:
         self._lifetime = lifetime
-        self._modules = modules
         self._hidden = hidden
-        self._terms = terms
         self._axes_of_inputs = axes_of_inputs
         self._deferred: list[Callable[[], None]] = []
 
@@ -62,35 +54,13 @@ class Origins:
                 return None
             if self._is_view_of_overwritten(tensor):
                 self._refresh(tensor)
-            return origin_of(tensor) or self.of_hidden(tensor)
+            return origin_of(tensor) or self._hidden.origin_of_result(tensor)
         if origin.lifetime is not self._lifetime:
             return None  # it belongs to an enclosing trace
         if origin.version != tensor._version:
             self._refresh(tensor)
             origin = origin_of(tensor)
         return origin
-
-    def of_hidden(
-        self, tensor: Tensor, given: Places | None = None, path: str | None = None
-    ) -> Origin | None:
-        """The origin of a tensor that a hidden operation returned; None if it is a constant.
-
-        Args:
-            tensor: A tensor that requires a gradient and has no origin.
-            given: The places of its elements, if the trace has seen the call.
-            path: The path of the module that ran; the running module's by default.
-        """
-        path = self._modules.path if path is None else path
-        return self._hidden.origin_of_result(tensor, path, len(self._terms), given)
-
-    def look_for_hidden(self, path: str, output: Any) -> None:
-        """Finds the results of hidden operations in the output of a module."""
-        if origin_of(output) is not None:
-            return
-        with torch._C.DisableTorchFunction():
-            for tensor in tensors_in(output):
-                if tensor.requires_grad and origin_of(tensor) is None:
-                    self.of_hidden(tensor, path=path)
 
     def follow_result(self, output: Tensor, given: Places) -> None:
         """Remembers the places of a result, also if it is the first view of all of its base."""

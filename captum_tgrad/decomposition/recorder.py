@@ -73,13 +73,13 @@ class Recorder:
         self.hidden = HiddenOperations(
             self.old_values,
             self._lifetime,
+            self.modules,
+            self.pending,
             leaves[0].shape[0] if summing is None else summing.samples,
             self._everything if has_several else frozenset(),
         )
-        self.origins = Origins(
-            self._lifetime, self.modules, self.hidden, self.pending, self._axes_of_inputs
-        )
-        self.modules.leaving = self.origins.look_for_hidden
+        self.origins = Origins(self._lifetime, self.hidden, self._axes_of_inputs)
+        self.modules.leaving = self.hidden.look_in
 
     @property
     def precision(self) -> float:
@@ -153,7 +153,7 @@ class Recorder:
         """Treats an operation without a directional derivative as a hidden operation."""
         for output, given in zip(outputs, found, strict=True):
             try:
-                self.origins.of_hidden(output, given)
+                self.hidden.origin_of_result(output, given)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all. If one is needed later, torch raises an error.
                 self.origins.follow(output, given)
@@ -209,7 +209,7 @@ class Recorder:
     def finish(self, output: Any) -> None:
         """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""
         self.origins.run_deferred()
-        self.origins.look_for_hidden("", output)
+        self.hidden.look_in("", output)
         self.old_values.forget()
         self.hidden.arm()
         self.pending.drop(self.hidden.replaced)
