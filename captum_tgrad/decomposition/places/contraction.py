@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import are_all_pixels
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.masked import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
@@ -64,7 +64,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         parts: list[tuple[str, Axis, Coordinates]] = []
         alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
         for axis, claim in with_copies_refined(given).pairs:
-            whole = coordinates(_diagonal(claim.index, letters), claim.cells, claim.by_sample)
+            whole = claim.moved(_diagonal(claim.index, letters))
             if whole is not None:
                 alike.setdefault((axis, whole.dims), []).append(whole)
         for (axis, dims), claims in alike.items():

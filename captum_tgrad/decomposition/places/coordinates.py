@@ -113,7 +113,7 @@ class Coordinates:
 
     def moved(self, index: Tensor) -> Coordinates | None:
         """The coordinates of other elements in the same cells; None if none has a cell."""
-        return coordinates(index, self.cells)
+        return coordinates(index, self.cells, self.by_sample)
 
     def aligned(self, rank: int) -> Coordinates:
         """The coordinates with leading dimensions of size 1 added, as broadcasting does."""
@@ -213,7 +213,7 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
     sample = samples.index - 1
     if len(claim.cells) > 1:
         index = claim.index.masked_fill(_are_whole(*claim.borders(), axis), 0)
-        claim = coordinates(index, claim.cells, claim.by_sample) or claim
+        claim = claim.moved(index) or claim
     has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
     if bool(has.all()):
         return interned(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim

@@ -13,7 +13,6 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
-    coordinates,
     from_borders,
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
@@ -99,7 +98,7 @@ def _in_groups(
         index = left.index.squeeze(channel + 1)
         if channel in left.dims:
             index = index.repeat_interleave(channels // groups, channel)
-        if (part := coordinates(index, left.cells, left.by_sample)) is not None:
+        if (part := left.moved(index)) is not None:
             parts.append((axis, part))
     return parts
 

@@ -134,8 +134,7 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
         return claim
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    index = claim.index.masked_fill(is_whole, 0)
-    return coordinates(index, claim.cells, claim.by_sample) or claim
+    return claim.moved(claim.index.masked_fill(is_whole, 0)) or claim
 
 
 def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:
@@ -149,8 +148,7 @@ def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:
     is_wide = (width > 2 * width[claim.index > 0].median() + SLACK) & (width > other_width + SLACK)
     if not bool((holds & is_wide).any()):
         return claim
-    index = claim.index.where(~(holds & is_wide), 0)
-    return coordinates(index, claim.cells, claim.by_sample) or claim
+    return claim.moved(claim.index.where(~(holds & is_wide), 0)) or claim
 
 
 def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> frozenset[int]:

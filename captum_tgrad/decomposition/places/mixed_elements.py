@@ -13,7 +13,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
     first_of_each,
     from_borders,
 )
@@ -218,7 +217,7 @@ def _each(
     few = _of_slices(claim, numbers, places_in_sums, shape)
     if few is None:
         summands = _summands(claim, numbers, shape)
-        few = few_cells(summands, claim.by_sample, places=places_in_sums.flatten())
+        few = few_cells(summands, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
@@ -269,10 +268,7 @@ def _of_slices(
     first = first_of_each(which)[0].sort().values
     if len(first) > MOST_CLAIMS:
         return None
-    found = (
-        coordinates(numbers[..., each].reshape(shape), claim.cells, claim.by_sample)
-        for each in first
-    )
+    found = (claim.moved(numbers[..., each].reshape(shape)) for each in first)
     return [each for each in found if each is not None]
 
 

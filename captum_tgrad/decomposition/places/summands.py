@@ -94,7 +94,7 @@ def _cells_of_sums(
     is_wide = _are_wide(few, axis, samples)
     if not bool(is_wide.any()):
         return few
-    left = [coordinates(each.index.where(~is_wide, 0), each.cells, each.by_sample) for each in few]
+    left = [each.moved(each.index.where(~is_wide, 0)) for each in few]
     return [each for each in left if each is not None]
 
 
@@ -225,7 +225,6 @@ def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordi
 
 def few_cells(
     summands: Summands,
-    by_sample: bool = False,
     is_only: bool = False,
     places: Tensor | None = None,
 ) -> list[Coordinates] | None:
@@ -236,7 +235,6 @@ def few_cells(
 
     Args:
         summands: The summands.
-        by_sample: As for :class:`Coordinates`.
         is_only: Whether no other axis has places.
         places: The number of each summand's place on all axes, by which repeated summands are left
             out; None for their cells.
@@ -258,5 +256,5 @@ def few_cells(
     for each in range(most):
         cells = torch.zeros_like(counts)
         cells[has] = number[start[has] + each % counts[has]]  # fewer than ``most`` are repeated
-        found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
+        found.append(claim.moved(cells.reshape(shape)))
     return [each for each in found if each is not None]
