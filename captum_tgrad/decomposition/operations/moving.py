@@ -77,7 +77,7 @@ OPERATIONS: dict[str, Operation] = {
         "permute transpose swapaxes swapdims t T mT H mH adjoint movedim moveaxis squeeze "
         "unsqueeze select narrow split chunk tensor_split split_with_sizes unbind expand expand_as "
         "broadcast_to repeat tile repeat_interleave roll flip fliplr flipud rot90 diagonal diag "
-        "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather "
+        "tril triu fft_fftshift fft_ifftshift pixel_shuffle pixel_unshuffle channel_shuffle gather "
         "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
         "broadcast_tensors meshgrid unsafe_chunk unsafe_split combinations getitem",
@@ -128,7 +128,6 @@ OPERATIONS: dict[str, Operation] = {
     **records("view_as_real", places=mixing.paired, bias=nothing),
     **records("view_as_complex", places=mixing.unpaired, bias=nothing),
     **records("where", "condition, input, other", elementwise.chosen, chosen, fill=(1, 2)),
-    **records("pixel_shuffle", "input, upscale_factor", moving.shuffled, nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble coalesce to_dense",

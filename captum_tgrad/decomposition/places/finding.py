@@ -45,7 +45,7 @@ _KEEP_CONSTANTS = {*_ELEMENTWISE, chosen, mixing.reduced}
 """Rules of operations whose results are constants where their arguments are."""
 _MOVING = {
     moving.moved, moving.reshaped, moving.concatenated, moving.joined, moving.assigned,
-    moving.shuffled, moving.halved, unchanged, padded, unfolded, put,
+    moving.halved, unchanged, padded, unfolded, put,
 }  # fmt: skip
 """Rules of operations that can run on masks as on elements."""
 _SUMS = {

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     on_common_cells,
 )
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import (
     constants_filled_in,
@@ -238,17 +238,3 @@ def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = call.bound["dim"] % tensor.dim()
     halves = places_after(lambda t: t[0].chunk(2, dim), [tensor])
     return [places(output.shape, [pair for half in halves for pair in half.pairs])]
-
-
-def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``pixel_shuffle``: channels become a finer grid, unless they have places."""
-    tensor, factor = call.bound["input"], call.bound["upscale_factor"]
-    channel = tensor.dim() - 3
-    if any(axis.is_place and channel in claim.dims for axis, claim in claims_of(tensor)):
-        return moved(call, outputs)
-
-    def run(indices: list[Tensor]) -> list[Tensor]:
-        first = indices[0].narrow(channel, 0, tensor.shape[channel] // factor**2)
-        return [first.repeat_interleave(factor, -1).repeat_interleave(factor, -2)]
-
-    return places_after(run, [tensor])
