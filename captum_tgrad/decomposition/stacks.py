@@ -70,7 +70,8 @@ def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
     groups: dict[tuple[int, object, object], dict[Reduction, list[tuple[int, Sums]]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
-            how = (number, sums.signed.dtype, sums.to_cells.key or sums.signed.shape)
+            way = sums.to_cells if sums.to_cells.indices else sums.signed.shape
+            how = (number, sums.signed.dtype, way)
             alike = groups.setdefault(how, {}).setdefault(sums.to_cells, [])
             alike.append((position, sums))
     for (number, *_), by_cells in groups.items():

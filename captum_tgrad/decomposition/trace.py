@@ -193,8 +193,10 @@ class Trace(TorchFunctionMode):
         if call.name in BATCH_NORMS and is_misread(z := call.args[0]):
             copied = self._inside(torch.clone, z, memory_format=torch.contiguous_format)
             call = call.with_first(copied)
-        random_state = None
-        if call.record.bias is None or _may_be_random(call):
+        random_state, is_recurrent = None, call.record.is_recurrent
+        may_drop = "dropout" in call.name or "attention" in call.name
+        may_drop |= is_recurrent and not call.name.endswith("_cell")
+        if call.record.bias is None or may_drop:
             random_state = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = self._result(call)
@@ -203,10 +205,10 @@ class Trace(TorchFunctionMode):
         if random_state is not None and random_state.is_current():
             random_state = None  # replaying would disturb other threads
         self.recorder.is_random |= random_state is not None
-        if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
+        if isinstance(result, (tuple, list)) and (call.record.bias is None or is_recurrent):
             # If autograd computes output B from output A, the gradient at A includes the path
             # through B. The gradient at a clone of A does not.
-            result = map_tensors(result, _with_own_node)
+            result = map_tensors(result, lambda t: t.clone() if t.requires_grad else t)
         self.recorder.record(call, result, random_state)
         return result
 
@@ -215,11 +217,6 @@ class Trace(TorchFunctionMode):
         if call.record.form_of_large and self._has_small_inputs:
             return call()
         return run_equal_form(call, self._old_values)
-
-
-def _may_chain_outputs(call: Call) -> bool:
-    """Whether the graph of one output of a call may contain another output."""
-    return call.record.bias is None or call.record.is_recurrent
 
 
 def _input_first(
@@ -231,17 +228,8 @@ def _input_first(
     return (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
 
 
-def _may_be_random(call: Call) -> bool:
-    is_layer = call.record.is_recurrent and not call.name.endswith("_cell")
-    return is_layer or "dropout" in call.name or "attention" in call.name
-
-
 _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 """Operations with another parameter before ``input``."""
-
-
-def _with_own_node(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.requires_grad else tensor
 
 
 _DIFFERENTIATE = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}

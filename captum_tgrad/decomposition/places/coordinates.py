@@ -149,18 +149,12 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     if len(used) == 0:
         return None
     kept = torch.round(cells[used], decimals=10)
-    if len(used) == len(cells) and _are_in_order(kept):
+    if len(used) == len(cells) and bool((kept[1:, 0] > kept[:-1, 0]).all()):  # they are sorted
         return interned(index.contiguous(), kept, by_sample)
     unique, numbers = distinct_cells(kept)
     number = index.new_zeros(len(cells) + 1)
     number[used + 1] = numbers + 1
     return interned(number[index].contiguous(), unique.contiguous(), by_sample)
-
-
-def _are_in_order(cells: Tensor) -> bool:
-    """Whether cells are sorted by their middles, without duplicates."""
-    middle = cells[:, 0]
-    return bool((middle[1:] > middle[:-1]).all())
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:

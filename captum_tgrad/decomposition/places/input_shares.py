@@ -27,14 +27,14 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
         The share of each input, by its number, with size 1 in dimensions along which none changes.
         All have the same shape, and their sum is 1.
     """
-    return _cache.get_or(given, lambda: _shares(given))
 
+    def shares() -> Mapping[int, Tensor]:
+        claims = [given.claims[input_axis(number)] for number in given.inputs]
+        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
+        depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
+        return dict(zip(given.inputs, depends.double() / depends.sum(0), strict=True))
 
-def _shares(given: Places) -> Mapping[int, Tensor]:
-    claims = [given.claims[input_axis(number)] for number in given.inputs]
-    by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
-    depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
-    return dict(zip(given.inputs, depends.double() / depends.sum(0), strict=True))
+    return _cache.get_or(given, shares)
 
 
 def _with_padding(depends: Tensor) -> Tensor:

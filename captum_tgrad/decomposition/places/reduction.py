@@ -107,11 +107,6 @@ class Reduction:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
 
-    @property
-    def key(self) -> object:
-        """Equal for reductions to the same grid that add up collected sums in the same way."""
-        return self if self.indices else None
-
     @cached_property
     def _collects_elements(self) -> bool:
         """Whether sums wait until all of them are added up together, which is faster.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import places_after
+from captum_tgrad.decomposition.places.moving_places import Movement, places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -34,27 +34,27 @@ def same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
 
 def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of a base tensor after a view of it was overwritten."""
-    given = places_of(base)
-    key = (_layout(base, view), given, written)
-    return _cache.get_or(key, lambda: _places_within(base, view, given, written))
 
-
-_cache: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
-
-
-def _layout(base: Tensor, view: Tensor) -> object:
-    """All that says which elements of a base tensor a view of it has."""
-    offset = numbers_of(view).storage_offset() - numbers_of(base).storage_offset()
-    return (offset, *[(each.dtype, each.shape, each.stride()) for each in (base, view)])
-
-
-def _places_within(base: Tensor, view: Tensor, given: Places | None, written: Places) -> Places:
     def run(indices: list[Tensor]) -> list[Tensor]:
         whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
         same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
         return [_of_numbers(base, whole)]
 
-    return places_after(run, [base, view], [given, written])[0]
+    return _places_after(run, base, view, places_of(base), written)
+
+
+_cache: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
+
+
+def _places_after(run: Movement, base: Tensor, view: Tensor, *given: Places | None) -> Places:
+    """The places of the only result of ``run``, which takes the base, and the view if it is given.
+
+    They are cached by all that says which elements of the base the view has.
+    """
+    offset = numbers_of(view).storage_offset() - numbers_of(base).storage_offset()
+    layouts = [(each.dtype, each.shape, each.stride()) for each in (base, view)]
+    tensors = [base, view][: len(given)]
+    return _cache.get_or((offset, *layouts, given), lambda: places_after(run, tensors, given)[0])
 
 
 def places_as_part(base: Tensor, view: Tensor) -> Places | None:
@@ -72,16 +72,12 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
 
 def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
-    key = (_layout(base, view), given)
-    return _cache.get_or(key, lambda: _places_of_view(base, view, given))
 
-
-def _places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     def run(indices: list[Tensor]) -> list[Tensor]:
         whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
         return [_of_numbers(view, same_view_of(view, base, whole))]
 
-    return places_after(run, [base], [given])[0]
+    return _places_after(run, base, view, given)
 
 
 def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:
