@@ -224,8 +224,8 @@ def _selected(
         return None
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     summands = [
-        Summands(claim, _arranged(claim.index, own, letters).where(used, 0), sums, rest)
-        for claim in claims
+        Summands(Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells), sums, rest)
+        for c in claims
     ]
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:

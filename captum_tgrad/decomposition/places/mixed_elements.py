@@ -237,15 +237,15 @@ def _own(
     shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
     summands = []
     for own, claim in zip(index, claims, strict=True):
-        whole = Coordinates(own, claim.cells, claim.by_sample)
-        summands.append(_summands(whole, _along_last(own, whole, dims), shape))
+        numbers = _along_last(own, Coordinates(own, claim.cells), dims)
+        summands.append(_summands(claim, numbers, shape))
     return own_cells(summands, axes)
 
 
 def _summands(claim: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:
     """The summands of sums of this shape, from the numbers of their cells, ``(..., summands)``."""
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(numbers.shape[-1])
-    return Summands(claim, numbers.flatten(), sums, shape)
+    return Summands(Coordinates(numbers.flatten(), claim.cells, claim.by_sample), sums, shape)
 
 
 def _of_slices(

@@ -77,7 +77,7 @@ def _added_at(
         return [places(output.shape, claims) for output in outputs]
     samples = of_summands(given.samples[0]) if len(given.samples) == 1 else None
     summands = {
-        (axis, claim): Summands(claim, of_summands(claim).index, positions, tensor.shape)
+        (axis, claim): Summands(of_summands(claim), positions, tensor.shape)
         for axis, claim in with_copies_refined(given).pairs
     }
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()

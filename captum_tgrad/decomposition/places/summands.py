@@ -26,17 +26,15 @@ from captum_tgrad.decomposition.places.windows import narrowed
 
 
 class Summands(NamedTuple):
-    """The summands of sums, by the numbers of their cells.
+    """The summands of sums.
 
     Args:
-        claim: The coordinates from which they are taken.
-        numbers: The number of each summand's cell; 0 if it has none.
-        sums: The flat index of the sum to which each summand belongs, broadcastable to ``numbers``.
+        claim: The coordinates of the summands.
+        sums: The flat index of the sum to which each summand belongs, broadcastable to them.
         shape: The shape of the sums.
     """
 
     claim: Coordinates
-    numbers: Tensor
     sums: Tensor
     shape: Sequence[int]
 
@@ -54,11 +52,10 @@ def cells_of_sums(
 ) -> list[Coordinates]:
     """As :func:`_cells_of_sums`. Elements with several claims on the only axis count with all."""
     if len(summands) > 1 and is_only and axis.is_spatial:
-        _, numbers, sums, shape = summands[0]
-        own = joined([Coordinates(each.numbers, each.claim.cells) for each in summands])
-        every = own.index.expand(*numbers.shape, len(summands))
+        _, sums, shape = summands[0]
+        own = joined([each.claim for each in summands])
         samples = samples and Coordinates(samples.index.unsqueeze(-1), samples.cells)
-        summands = [Summands(own, every, sums.unsqueeze(-1), shape)]
+        summands = [Summands(own, sums.unsqueeze(-1), shape)]
     return [part for each in summands for part in _cells_of_sums(each, axis, samples, is_only)]
 
 
@@ -73,13 +70,14 @@ def _cells_of_sums(
     Args:
         summands: The summands.
         axis: The axis of the coordinates.
-        samples: The samples of the summands, broadcastable to their numbers; None if no sum belongs
-            to a sample of its own.
+        samples: The samples of the summands, broadcastable to them; None if no sum belongs to a
+            sample of its own.
         is_only: Whether no other axis has places.
     """
-    claim, numbers, sums, shape = summands
+    claim, sums, shape = summands
+    numbers, sums = torch.broadcast_tensors(claim.index, sums)  # type: ignore[no-untyped-call]
     has = numbers > 0
-    summands = Summands(claim, numbers[has], sums.expand_as(numbers)[has], shape)
+    summands = Summands(Coordinates(numbers[has], claim.cells), sums[has], shape)
     if axis.input == SAMPLES:
         hull = _hull(summands, axis, None)
         return [] if hull is None else [hull]
@@ -132,29 +130,28 @@ def own_cells(summands: Sequence[Summands], axes: Sequence[Axis]) -> list[Coordi
         if own is not None:
             cells = torch.unravel_index(own, [len(each.claim.cells) for each in every])
             moved = zip(every, cells, strict=True)
-            return [coordinates(cell + 1, each.claim.cells) for each, cell in moved]
+            return [each.claim.moved(cell + 1) for each, cell in moved]
     return [None] * len(summands)
 
 
 def _on_whole_axis(summands: Summands, axis: Axis) -> Summands:
     """The summands with the cells of their whole axis, of which some are not among them."""
-    cells, numbers = summands.claim.cells, summands.numbers
+    cells = summands.claim.cells
     width = float(cells[0, 1])
     every = even_cells(axis.extent, max(round(axis.extent / width), 1))
     found = ((cells[:, 0] + 0.5) / width).long().clamp(0, len(every) - 1)
     if not torch.allclose(every[found], cells):
         return summands
-    numbers = torch.cat([found.new_zeros(1), found + 1])[numbers]
-    return summands._replace(claim=Coordinates(numbers, every), numbers=numbers)
+    return summands._replace(claim=Coordinates(summands.claim.of_elements(found + 1, 0), every))
 
 
 def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
     """The number of each sum's own element; see :func:`own_cells`."""
-    _, _, sums, shape = summands[0]
+    _, sums, shape = summands[0]
     element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
-    for claim, numbers, _, _ in summands:
-        element = element * len(claim.cells) + numbers - 1
-        has, count = has & (numbers > 0), count * len(claim.cells)
+    for claim, _, _ in summands:
+        element = element * len(claim.cells) + claim.index - 1
+        has, count = has & (claim.index > 0), count * len(claim.cells)
     held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
     if len(held) > math.prod(shape) * count / 2:
         return None
@@ -204,7 +201,7 @@ def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
 
 def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
     """For each sum, the smallest cell that holds all summands; see :func:`cells_of_sums`."""
-    claim, numbers, sums, shape = summands
+    (claim, sums, shape), numbers = summands, summands.claim.index
     low, high = borders_of(claim.cells)
     low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
@@ -239,7 +236,7 @@ def few_cells(
         places: The number of each summand's place on all axes, by which repeated summands are left
             out; None for their cells.
     """
-    claim, numbers, sums, shape = summands
+    (claim, sums, shape), numbers = summands, summands.claim.index
     places = numbers if places is None else places
     at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
     order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
