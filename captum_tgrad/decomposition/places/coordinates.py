@@ -198,24 +198,11 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
 
 
 @torch.no_grad()
-def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
-    """Sets ``by_sample`` if the samples have different cells.
-
-    A sample without any cell then gets one cell, which covers the whole axis. Among other cells,
-    such a cell is none, as in the sample alone: a mean of tokens that is written to one of them.
-    """
-    sample = samples.index - 1
-    if len(claim.cells) > 1:
-        index = claim.index.masked_fill(_are_whole(*claim.borders(), axis), 0)
-        claim = claim.moved(index) or claim
-    has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
-    if bool(has.all()):
-        return interned(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim
-    index, cells, without = claim.index, claim.cells, ~has.any(1)
-    if bool(without.any()):
-        index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)
-        cells = torch.cat([cells, even_cells(axis.extent, 1)])
-    return coordinates(index, cells, by_sample=True) or claim
+def of_each_sample(claim: Coordinates, samples: Coordinates) -> Coordinates:
+    """Sets ``by_sample`` if the samples have different cells."""
+    shape = (len(samples.cells), len(claim.cells))
+    has = cells_of_samples([claim.index - 1], samples.index - 1, shape)
+    return interned(claim.index, claim.cells, by_sample=not bool(has.all()))
 
 
 def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -243,17 +230,12 @@ def from_borders(
     """
     none = high < low
     if axis.input != SAMPLES:
-        none |= _are_whole(low, high, axis)
+        slack = SLACK * axis.extent
+        none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, numbers = distinct_cells(torch.round(cells, decimals=10))
     return coordinates(torch.where(none, 0, numbers.reshape(low.shape) + 1), cells, by_sample)
-
-
-def _are_whole(low: Tensor, high: Tensor, axis: Axis) -> Tensor:
-    """Whether cells from ``low`` to ``high`` cover the whole axis."""
-    slack = SLACK * axis.extent
-    return (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
 
 
 def on_common_cells(claims: Sequence[Coordinates]) -> tuple[Tensor, list[Tensor]]:

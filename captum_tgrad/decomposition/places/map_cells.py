@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.cells import (
     redistributed,
     shares_in_even_cells,
 )
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
 from captum_tgrad.decomposition.places.enlarging import enlarging
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
@@ -66,6 +66,22 @@ def cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, li
     number[inside] = place
     by_claim = torch.split(number, [len(claim.cells) for claim in claims])
     return cells, [c.of_elements(own, -1) for c, own in zip(claims, by_claim, strict=True)]
+
+
+def on_whole_axis_without_cells(
+    cells: Tensor, numbers: list[Tensor], sample: Tensor, samples: int, axis: Axis
+) -> tuple[Tensor, list[Tensor]]:
+    """Gives the elements of samples without any cell on an axis one cell, the whole axis.
+
+    The arguments are what :func:`cells_on_axis` returned, and the sample of each element.
+    """
+    without = ~cells_of_samples(numbers, sample, (samples, len(cells))).any(1)
+    if not bool(without.any()):
+        return cells, numbers
+    every, order = distinct_cells(torch.cat([cells, even_cells(axis.extent, 1)]))
+    is_without = without[sample] & (sample >= 0)
+    in_order = (torch.where(number >= 0, order[number], -1) for number in numbers)
+    return every, [torch.where(is_without, order[-1], number) for number in in_order]
 
 
 def cell_numbers(

@@ -78,9 +78,6 @@ def _merged_pair(
         return [other]
     if other_dims < dims and along[1] < along[0]:
         return [one]
-    if one.by_sample or other.by_sample:
-        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
-        dims, other_dims = (dims_within_sample(claim, samples) for claim in (one, other))
     if dims != other_dims:
         return None
     if dims:
@@ -114,7 +111,7 @@ def _merged_pair(
     hull = from_borders(hull_low, hull_high, axis, by_sample)
     if hull is None:
         return []
-    return [of_each_sample(hull, samples, axis) if by_sample and samples else hull]
+    return [of_each_sample(hull, samples) if by_sample and samples else hull]
 
 
 def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Coordinates] | None:
@@ -126,15 +123,6 @@ def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Co
     if bool((hull_high - hull_low > wider + SLACK)[both].any()):
         return None
     return [from_borders(hull_low, hull_high, axis) or one]
-
-
-def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
-    """A claim without the whole axis, which a sample has, where another claim has a cell."""
-    if not claim.by_sample:
-        return claim
-    low, high = claim.borders()
-    is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    return claim.moved(claim.index.masked_fill(is_whole, 0)) or claim
 
 
 def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:

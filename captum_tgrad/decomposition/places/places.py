@@ -186,7 +186,7 @@ def _gaps_filled(
         return dense
     if not of_samples & set(dense.dims):
         return interned(dense.index, dense.cells, by_sample=False)
-    found = of_each_sample(dense, samples, axis)
+    found = of_each_sample(dense, samples)
     if found.by_sample or not samples.has_everywhere:
         return found
     return without_gaps(found, of_samples & set(found.dims))

@@ -24,6 +24,7 @@ from captum_tgrad.decomposition.places.map_cells import (
     cells_of_map,
     cells_on_axis,
     claims_by_axis,
+    on_whole_axis_without_cells,
     shares_of_samples,
 )
 from captum_tgrad.decomposition.places.places import Places
@@ -250,10 +251,14 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     sample = sample_numbers(given, samples)
     by_axis, count = claims_by_axis(given, axes)
     cells = [cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
-    sizes = [len(each) for each, _ in cells]
     has = None
     if any(claim.by_sample for claims in by_axis for claim in claims):
+        cells = [
+            on_whole_axis_without_cells(*own, sample, samples, axis)
+            for own, axis in zip(cells, axes, strict=True)
+        ]
         has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
+    sizes = [len(each) for each, _ in cells]
     element_cells = [each for each, _ in cells]
     on_map, sides = cells_of_map(element_cells, axes, has)
     by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]

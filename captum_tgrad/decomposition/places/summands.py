@@ -216,7 +216,7 @@ def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordi
         low = low.where(filled > (high - low) / 2 - SLACK, torch.inf)
     hull = from_borders(low, high, axis)
     if hull is not None and samples is not None:  # windows of several samples are not sliding ones
-        hull = of_each_sample(hull, samples, axis)
+        hull = of_each_sample(hull, samples)
     return narrowed(hull, axis)
 
 
