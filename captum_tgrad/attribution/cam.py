@@ -39,8 +39,7 @@ from captum_tgrad.attribution.cam_library import (
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.nested import map_tensors, usable_in_backward
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 
 

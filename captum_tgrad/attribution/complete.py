@@ -30,7 +30,7 @@ from captum_tgrad.attribution.output_checks import (
 )
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.replay import Replay
 from captum_tgrad.decomposition.terms import Decomposition

@@ -26,7 +26,7 @@ from captum_tgrad.attribution.layer_activation import (
 )
 from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decomposed import Decomposed
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.refusals import UnusedInputError
 from captum_tgrad.decomposition.reliability import warn_of_channels
 from captum_tgrad.decomposition.terms import Decomposition

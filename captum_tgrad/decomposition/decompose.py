@@ -13,8 +13,8 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.hidden import FreedResultsError
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of

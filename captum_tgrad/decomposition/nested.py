@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 PLAIN = frozenset({int, float, bool, str, type(None)})
@@ -55,3 +56,11 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, dict) and value:
         return {key: map_tensors(item, replace) for key, item in value.items()}
     return value
+
+
+def usable_in_backward(value: Any) -> Any:
+    """``value`` with copies of tensors made under inference_mode, which autograd can save."""
+    with torch.inference_mode(False):
+        return map_tensors(
+            value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor
+        )

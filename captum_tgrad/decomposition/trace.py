@@ -11,7 +11,6 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
-from captum_tgrad.decomposition.composite import without_override_check
 from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
@@ -30,7 +29,12 @@ from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
-from captum_tgrad.decomposition.torch_functions import is_property, operation_name, overwrites
+from captum_tgrad.decomposition.torch_functions import (
+    is_property,
+    operation_name,
+    overwrites,
+    without_override_check,
+)
 
 
 class Trace(TorchFunctionMode):
