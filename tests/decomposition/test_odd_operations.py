@@ -293,6 +293,21 @@ def test_differences_are_between_their_neighbors():
     torch.testing.assert_close(other.attribute(X), plain.attribute(X))
 
 
+def test_an_operation_without_a_record_moves_its_elements():
+    def restored(x, by_hand):
+        pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+        if not by_hand:
+            return F.max_unpool2d(pooled, indices, 2)
+        zeros = torch.zeros_like(x).flatten(2)
+        return zeros.scatter(2, indices.flatten(2), pooled.flatten(2)).view_as(x)
+
+    by_hand, unpooled = (
+        TGradAttribution(lambda x, own=own: _sum(F.gelu(restored(F.gelu(x), own))[..., :3]))
+        for own in (True, False)
+    )
+    torch.testing.assert_close(unpooled.attribute(X), by_hand.attribute(X))
+
+
 def test_the_first_step_of_a_causal_convolution_is_at_the_start():
     conv = nn.Conv1d(3, 1, 3).double()
     signal = X[:, :, 0]
