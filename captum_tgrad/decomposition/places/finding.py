@@ -18,8 +18,12 @@ from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.cumulative import running
 from captum_tgrad.decomposition.places.elementwise import chosen, elementwise, like_first, unchanged
 from captum_tgrad.decomposition.places.grid_operations import pooled
-from captum_tgrad.decomposition.places.masked import places_in_sums
-from captum_tgrad.decomposition.places.masks import add_mask, mark_elementwise, move_masks
+from captum_tgrad.decomposition.places.masks import (
+    add_mask,
+    mark_elementwise,
+    move_masks,
+    places_in_sums,
+)
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.padding import padded, unfolded
 from captum_tgrad.decomposition.places.picking import BY_VALUE, put
