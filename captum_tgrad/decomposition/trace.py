@@ -197,11 +197,11 @@ class Trace(TorchFunctionMode):
         if call.name in BATCH_NORMS and is_misread(z := call.args[0]):
             copied = self._inside(torch.clone, z, memory_format=torch.contiguous_format)
             call = call.with_first(copied)
-        random_state, is_recurrent = None, call.record.is_recurrent
-        may_drop = "dropout" in call.name or "attention" in call.name
-        may_drop |= is_recurrent and not call.name.endswith("_cell")
-        if call.record.bias is None or may_drop:
-            random_state = RandomState(call.dependent[0].device)
+        random_state, name = None, call.name
+        has_no_form, is_recurrent = call.record.bias is None, call.record.is_recurrent
+        is_layer = is_recurrent and not name.endswith("_cell")
+        if has_no_form or is_layer or "dropout" in name or "attention" in name:
+            random_state = RandomState(call.dependent[0].device)  # it may draw random numbers
         with kept_in_memory():
             result = self._result(call)
         if result is call.dependent[0] and not call.in_place:
@@ -209,7 +209,7 @@ class Trace(TorchFunctionMode):
         if random_state is not None and random_state.is_current():
             random_state = None  # replaying would disturb other threads
         self.recorder.is_random |= random_state is not None
-        if isinstance(result, (tuple, list)) and (call.record.bias is None or is_recurrent):
+        if isinstance(result, (tuple, list)) and (has_no_form or is_recurrent):
             # If autograd computes output B from output A, the gradient at A includes the path
             # through B. The gradient at a clone of A does not.
             result = map_tensors(result, lambda t: t.clone() if t.requires_grad else t)
