@@ -206,6 +206,25 @@ def test_blocks_that_are_folded_have_the_map_of_a_transposed_convolution(size, p
     )
 
 
+@pytest.mark.parametrize(
+    ("size", "padding", "stride"), [(1, 2, 2), (2, 1, 3), (2, 2, 1), (3, 1, 1), (4, 1, 3)]
+)
+def test_padded_blocks_have_the_map_of_a_padded_convolution(size, padding, stride):
+    kernel = _random(WIDTH, 3, size, size, seed=22)
+
+    def blocks(x):
+        return (kernel.flatten(1) @ F.unfold(x, size, padding=padding, stride=stride)).mT
+
+    def convolved(x):
+        return F.conv2d(x, kernel, padding=padding, stride=stride).flatten(2).mT
+
+    def forward(x, apply):
+        return F.gelu(apply(x)).mean(1) @ HEAD
+
+    x = _random(2, 3, 8, 8, seed=23)
+    assert_same_maps(partial(forward, apply=blocks), partial(forward, apply=convolved), x)
+
+
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("zeros_behind", [0, 1])
 def test_zeros_between_pixels_alone_or_behind_each(zeros_behind, padding):
