@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.operations.operation import records, require_con
 from captum_tgrad.decomposition.places import cumulative
 from captum_tgrad.decomposition.places import mixing_places as mixing
 from captum_tgrad.decomposition.places import moving_places as moving
+from captum_tgrad.decomposition.places.fourier import transformed
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
@@ -87,7 +88,7 @@ def variance(call: Call, output: Tensor) -> Bias | None:
 
 
 _reduction = partial(records, places=mixing.reduced)
-_transform = partial(records, places=mixing.transformed, bias=homogeneous)
+_transform = partial(records, places=transformed, bias=homogeneous)
 _REDUCED = "input, dim=None, keepdim=False"
 
 OPERATIONS: dict[str, Operation] = {

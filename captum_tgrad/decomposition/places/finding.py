@@ -17,6 +17,7 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.cumulative import running
 from captum_tgrad.decomposition.places.elementwise import chosen, elementwise, like_first, unchanged
+from captum_tgrad.decomposition.places.fourier import remember_grid, transformed, transformed_back
 from captum_tgrad.decomposition.places.grid_operations import pooled
 from captum_tgrad.decomposition.places.masks import (
     add_mask,
@@ -70,6 +71,9 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         outputs: Its differentiable outputs.
         where: Returns the name of the operation, for messages that it loses places.
     """
+    is_transform = call.record.places is transformed
+    if is_transform and (restored := transformed_back(call)):
+        return _with_masks(call, outputs, [restored])
     key = None if call.record.places in _NOT_CACHED else _key(call)
     known = None if key is None else _known.get(key)
     found, call.is_dense, call.picks = known or (None, None, False)
@@ -84,6 +88,8 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         for (given, complete), output in zip(found, call.returned, strict=True)
         if output.requires_grad
     ]
+    if is_transform:
+        remember_grid(call, every[0])
     return _with_masks(call, outputs, every)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,14 +72,21 @@ def _on_new_grid(
     windows: Sequence[Window | None],
 ) -> Places:
     """Places after the last dimensions were replaced by new grids with the given windows."""
+    return on_new_grid(claims, shape, dict(enumerate(windows, len(shape) - len(windows))))
+
+
+def on_new_grid(
+    claims: Iterable[Claim], shape: Sequence[int], windows: Mapping[int, Window | None]
+) -> Places:
+    """Places after dimensions were replaced by new grids with the given windows."""
 
     def regrid(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
-        for dim, window in enumerate(windows, len(shape) - len(windows)):
+        for dim, window in windows.items():
             if claim is not None and dim in claim.dims:
                 claim = regridded(claim, dim, shape[dim], window, axis)
         return claim
 
-    refined = copies_refined(claims, zeros_too=not all(windows))
+    refined = copies_refined(claims, zeros_too=not all(windows.values()))
     return places(shape, [(axis, regrid(axis, claim)) for axis, claim in refined])
 
 

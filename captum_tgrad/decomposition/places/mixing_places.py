@@ -33,11 +33,11 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places:
-    """Places after sums along ``dims``, without masked elements; as :func:`_mixed_along`."""
-    return _mixed_along(places_in_sums(tensor, dims), dims, shape)
+    """Places after sums along ``dims``, without masked elements; as :func:`mixed_along`."""
+    return mixed_along(places_in_sums(tensor, dims), dims, shape)
 
 
-def _mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
+def mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
     """Places after ``dims`` were mixed; the new shape has them with size 1 or not at all."""
     keep = given is None or len(shape) == len(given.shape)
     claims = [
@@ -45,26 +45,6 @@ def _mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> 
         for axis, left in mixed_on_axes(given.pairs if given else (), dims)
     ]
     return places(shape, claims)
-
-
-def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a Fourier transform of frames, which mixes the dimensions of each frame.
-
-    Raises:
-        NoRuleError: It mixes a whole axis. A transform back is not seen to restore its places.
-    """
-    tensor, (output,), bound = call.tensors[0], outputs, call.bound
-    length = bound.get("n", bound.get("s"))
-    dims = bound["dim"]
-    if dims is None:
-        dims = range(-len(length), 0) if length else range(tensor.dim())
-    over = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
-    found = _mixed_along(places_of(tensor), over, output.shape)
-    for axis, claim in claims_of(tensor):
-        is_gone = over & set(claim.dims) and axis not in found.claims
-        if is_gone and axis.is_place and axis.input != SAMPLES:
-            raise NoRuleError
-    return [found]
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -82,7 +62,7 @@ def places_in_pairs(given: Places) -> Places:
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
-    return [_mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
+    return [mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
 
 
 def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -28,10 +28,10 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         given = places_of(tensor)
         whole = given and on_whole_grid(given)
         return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
-    return [_padded(tensor, list(pads))]
+    return [padded_with_zeros(tensor, list(pads))]
 
 
-def _padded(tensor: Tensor, pads: list[int]) -> Places:
+def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
     """Places after constant padding; negative pads crop."""
     cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
@@ -98,6 +98,6 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
     given = places_of(tensor)
     if rows or columns:
-        given = _padded(tensor, [columns, columns, rows, rows])
+        given = padded_with_zeros(tensor, [columns, columns, rows, rows])
         tensor = tensor.new_empty(()).expand(given.shape)
     return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [given])
