@@ -240,8 +240,9 @@ def _integrated(h, dim):
     return torch.cat([torch.zeros_like(h.narrow(dim, 0, 1)), h.cumsum(dim)], dim)
 
 
-def _boxes(h, dim, size=4):
-    sums = _integrated(h, dim)
+def _boxes(h, dim, size=4, rest=False):
+    """Differences of sums of the elements before each one, or of it and the rest."""
+    sums = _integrated(h.flip(dim), dim).flip(dim) if rest else _integrated(h, dim)
     return sums.narrow(dim, size, SIZE + 1 - size) - sums.narrow(dim, 0, SIZE + 1 - size)
 
 
@@ -593,6 +594,8 @@ PAIRS = [
     ),
     *_written(partial(F.avg_pool2d, kernel_size=4, stride=1), ACTIVATED)(
         box_by_cumulative_sums=lambda h: _boxes(_boxes(h, 2), 3) / 16,
+        box_by_sums_from_the_end=lambda h: _boxes(_boxes(h.flip(2), 2).flip(2), 3) / 16,
+        box_by_sums_of_the_rest=lambda h: -_boxes(_boxes(h, 2), 3, rest=True) / 16,
     ),
     *_written(partial(F.avg_pool2d, kernel_size=2), ACTIVATED)(
         average_by_cumulative_sums=lambda h: (

@@ -425,3 +425,21 @@ def test_a_token_with_the_sum_of_those_up_to_it_is_at_its_own_position(mix):
     z = TOKENS + mix(TOKENS)
     bias = z * z.sigmoid() * (z * z.sigmoid() - z)
     torch.testing.assert_close(term.positive[:, 0], (weights * bias).clamp_min(0).sum(2))
+
+
+def test_boxes_by_corners_of_cumulative_sums_have_no_empty_cells():
+    images = _random(2, 1, 8, 8, seed=48)
+    weights = _random(6, 6, seed=49)
+
+    def forward(x):
+        sums = F.pad(x.cumsum(2).cumsum(3), (1, 0, 1, 0))
+        ends, starts = slice(3, None), slice(None, -3)
+        corners = [sums[:, 0, i, j] for i in (ends, starts) for j in (ends, starts)]
+        boxes = corners[0] + corners[3] - corners[1] - corners[2]
+        return (F.silu(boxes) * weights).sum((1, 2))
+
+    method = TGradAttribution(forward)
+    assert bool(method.attribute(images, aggregation="levels").isfinite().all())
+    torch.testing.assert_close(
+        method.decompose(images).delta, torch.zeros(2).double(), rtol=0, atol=1e-10
+    )

@@ -224,11 +224,11 @@ def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int
 def from_borders(
     low: Tensor, high: Tensor, axis: Axis, by_sample: bool = False
 ) -> Coordinates | None:
-    """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
+    """Coordinates of cells from ``low`` to ``high``; no cell if ``high <= low``.
 
     A cell that covers the whole axis is dropped; one that covers several samples is kept.
     """
-    none = high < low
+    none = high <= low
     if axis.input != SAMPLES:
         slack = SLACK * axis.extent
         none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)

@@ -70,21 +70,28 @@ def _between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinat
     (start, *others) = starts
     if start is None or others or len(dims) > 1:
         return None
-    ends = []
-    for claim in claims:
-        end = torch.tensor(axis.extent - 0.5, dtype=torch.float64, device="cpu")
-        if claim is not None:
-            high = claim.borders()[1]
-            # A sum without a cell is empty before the first cell, and over the whole axis after it.
-            last = high.cummax(claim.dims[0]).values
-            end = torch.where(high.isfinite(), high, torch.where(last.isfinite(), end, start))
-        ends.append(end)
+    first, side = start
+    last = torch.tensor((-0.5, axis.extent - 0.5)[side], dtype=torch.float64, device="cpu")
+    ends = [last if each is None else _ends(each.borders()[side], first, last) for each in claims]
     return from_borders(torch.minimum(*ends), torch.maximum(*ends), axis)
 
 
-def _start(claim: Coordinates) -> float | None:
-    """The start of a cumulative sum, whose cells all start there; None for other coordinates."""
-    low, _ = borders_of(claim.cells)
-    if len(claim.dims) != 1 or claim.by_sample or len(low) < 2 or bool((low != low[0]).any()):
-        return None
-    return float(low[0])
+def _start(claim: Coordinates) -> tuple[float, int] | None:
+    """The common border of all cells of cumulative sums, and which border is that of their ends.
+
+    None for other coordinates.
+    """
+    if len(claim.dims) == 1 and not claim.by_sample and len(claim.cells) > 1:
+        for side, border in enumerate(borders_of(claim.cells)):
+            if bool((border == border[0]).all()):
+                return float(border[0]), 1 - side
+    return None
+
+
+def _ends(border: Tensor, first: float, last: Tensor) -> Tensor:
+    """Where sums end; those without a cell are empty, or beyond the longest one, over the axis."""
+    length, has = (border - first).abs().flatten(), border.isfinite()
+    longest, shortest = length.where(has.flatten(), -1).argmax(), length.argmin()
+    position = torch.arange(len(length), device="cpu").reshape(border.shape)
+    is_whole = (position - longest) * (longest - shortest) > 0
+    return torch.where(has, border, torch.where(is_whole, last, first))
