@@ -148,3 +148,62 @@ def test_a_fourier_transform_of_the_whole_image_loses_places():
         TGradAttribution(lambda x: (torch.fft.rfft2(x).abs() + 1).flatten(1).sum(1)).attribute(
             torch.randn(2, 3, 12, 16)
         )
+
+
+def _spectrogram(x, **options):
+    signal = F.relu(FIRST(x))[:, 0] + 0.5
+    return torch.stft(signal, FRAME, STEP, return_complex=True, **options)
+
+
+THERE_AND_BACK = [
+    {"window": HANN},
+    {"window": HANN, "length": 50},
+    {"window": HANN, "length": 64, "normalized": True},
+    {"window": HANN, "onesided": False},
+    {"window": SHORT, "win_length": 10},
+    {"window": torch.ones(FRAME).double(), "center": False},
+]
+
+
+def _there_and_back(h, length=None, **options):
+    spectra = torch.stft(h, FRAME, STEP, return_complex=True, **options)
+    return torch.istft(spectra, FRAME, STEP, length=length, **options)
+
+
+def _read(signal):
+    weight = torch.rand(80, generator=torch.Generator().manual_seed(0)).double()
+    return (F.relu(signal + 0.3) * weight[: signal.shape[-1]]).sum(1)
+
+
+@pytest.mark.parametrize("options", THERE_AND_BACK)
+def test_a_spectrogram_there_and_back_has_the_map_of_the_signal(options):
+    def transformed(x):
+        return _read(_there_and_back(F.relu(FIRST(x))[:, 0] + 0.5, **options))
+
+    def plain(x):
+        return _read(F.relu(FIRST(x))[:, 0, : options.get("length")] + 0.5)
+
+    torch.testing.assert_close(transformed(SIGNALS), plain(SIGNALS))
+    for aggregation in ("paper", "levels"):
+        found, expected = (
+            TGradAttribution(forward).attribute(SIGNALS, aggregation=aggregation)
+            for forward in (transformed, plain)
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    whole = TGradAttribution(transformed).decompose(SIGNALS)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:The length of signal is shorter")
+def test_a_masked_spectrogram_keeps_frames_and_the_values_of_istft():
+    def masked(x):
+        h = F.relu(FIRST(x))[0, 0] + 0.5  # without a batch dimension
+        spectra = torch.stft(h, FRAME, STEP, window=HANN, return_complex=True)
+        spectra = spectra * torch.sigmoid(spectra.abs() - 1)
+        return _read(torch.istft(spectra, FRAME, STEP, window=HANN, length=80)[None])
+
+    whole = TGradAttribution(masked).decompose(SIGNALS[:1])
+    torch.testing.assert_close(whole.output, masked(SIGNALS[:1]).detach())
+    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+    (last,) = [term for term in whole.terms if term.name == "add#2"]
+    assert float(last.placed) > 0.8  # not the zeros after the end of the signal

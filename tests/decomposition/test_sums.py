@@ -443,3 +443,45 @@ def test_boxes_by_corners_of_cumulative_sums_have_no_empty_cells():
     torch.testing.assert_close(
         method.decompose(images).delta, torch.zeros(2).double(), rtol=0, atol=1e-10
     )
+
+
+LENGTHS = torch.tensor([[2, 1, 3], [3, 2, 1]])
+
+
+def _by_segment(h, reduced, lengths=LENGTHS):
+    parts = [part.split(own.tolist()) for part, own in zip(h, lengths, strict=False)]
+    return torch.stack([torch.stack([reduced(each) for each in part]) for part in parts])
+
+
+SEGMENTS = {
+    "sum": lambda part: part.sum(0),
+    "mean": lambda part: part.mean(0),
+    "max": lambda part: part.amax(0),
+    "min": lambda part: part.amin(0),
+}
+
+
+@pytest.mark.parametrize("kind", SEGMENTS)
+@pytest.mark.parametrize("form", ["lengths", "offsets", "flat"])
+def test_segments_are_at_their_tokens(kind, form):
+    tokens, weights = _random(2, 6, 5, seed=50), _random(3, 4, seed=51)
+    layer = _random(5, 4, seed=52)
+    offsets = F.pad(LENGTHS.cumsum(1), (1, 0))
+
+    def segments(h):
+        if form == "flat":
+            rows, lengths = h.flatten(0, 1), LENGTHS[: len(h)].flatten()
+            return torch.segment_reduce(rows, kind, lengths=lengths).view(len(h), 3, -1)
+        given = {"lengths": LENGTHS, "offsets": offsets}[form][: len(h)]
+        return torch.segment_reduce(h, kind, axis=1, **{form: given})
+
+    def classified(reduced):
+        return lambda x: (F.silu(reduced(F.silu(x) @ layer)) * weights).sum((1, 2))
+
+    whole, plain = classified(segments), classified(lambda h: _by_segment(h, SEGMENTS[kind]))
+    torch.testing.assert_close(whole(tokens), plain(tokens))
+    found, expected = (
+        TGradAttribution(each).decompose(tokens, channel_dim=-1) for each in (whole, plain)
+    )
+    torch.testing.assert_close(found.map(), expected.map(), rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)

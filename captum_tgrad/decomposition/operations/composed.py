@@ -171,6 +171,46 @@ def _short_time_fourier(call: Call) -> Tensor:
     return result if as_complex else torch.view_as_real(result)
 
 
+def _inverse_short_time_fourier(call: Call) -> Tensor:
+    """``istft``: the inverse transforms of all frames times the window, added up."""
+    values = _values(call)
+    x, size, step, length, window, is_centered, normalized, onesided, until, as_complex = values
+    if as_complex or x.dim() not in (2, 3):
+        raise NoRuleError
+    step, length = step or size // 4, length or size
+    window = x.new_ones(length).real if window is None else window
+    before = (size - length) // 2
+    window = F.pad(window, (before, size - length - before))
+    is_half = x.shape[-2] != size if onesided is None else onesided
+    transform = torch.fft.irfft if is_half else torch.fft.ifft
+    frames = transform(x.mT, n=size, norm="ortho" if normalized else None)
+    frames = (frames if is_half else frames.real) * window
+    end, start = size + step * (x.shape[-1] - 1), size // 2 if is_centered else 0
+    kept = slice(start, end - start if until is None else start + until)
+
+    def added_up(frames: Tensor) -> Tensor:
+        return F.fold(frames.mT, (1, end), (1, size), stride=(1, step))[..., 0, 0, kept]
+
+    result = added_up(frames) / added_up((window * window).expand(x.shape[-1], size))
+    return F.pad(result, (0, until - result.shape[-1])) if until else result
+
+
+def _segments(call: Call) -> Tensor:
+    """``segment_reduce`` of segments that are not empty."""
+    rows, kind, lengths, indices, offsets, dim, _, initial = _values(call)
+    dim %= rows.dim()
+    lengths = offsets.diff() if lengths is None else lengths
+    if indices is not None or initial is not None or bool((lengths < 1).any()):
+        raise NoRuleError
+    number = torch.arange(lengths.shape[-1], device=rows.device).expand_as(lengths)
+    number = number.flatten().repeat_interleave(lengths.flatten()).reshape(rows.shape[: dim + 1])
+    number = number.reshape(number.shape + (1,) * (rows.dim() - number.dim())).expand_as(rows)
+    zeros = rows.new_zeros([*rows.shape[:dim], lengths.shape[-1], *rows.shape[dim + 1 :]])
+    kind = {"max": "amax", "min": "amin"}.get(kind, kind)
+    result: Tensor = zeros.scatter_reduce(dim, number, rows, kind, include_self=False)
+    return result
+
+
 _added_product = partial(
     records, places=mixing.added_product, bias=added_product, parts=_matrices, parts_of_one=False
 )
@@ -194,6 +234,18 @@ OPERATIONS: dict[str, Operation] = {
     **records("chain_matmul linalg_multi_dot", parts=_chain),
     **records("grouped_mm", "input, mat2, offs=None, bias=None, out_dtype=None", parts=_grouped),
     **records("kron", "input, other", parts=_kronecker),
+    **records(
+        "istft",
+        "input, n_fft, hop_length=None, win_length=None, window=None, center=True, "
+        "normalized=False, onesided=None, length=None, return_complex=False",
+        parts=_inverse_short_time_fourier,
+    ),
+    **records(
+        "segment_reduce",
+        "data, reduce, lengths=None, indices=None, offsets=None, axis=0, unsafe=False, "
+        "initial=None",
+        parts=_segments,
+    ),
     **records(
         "bilinear", "input1, input2, weight, bias=None", mixing.bilinear, bilinear, parts=with_bias
     ),

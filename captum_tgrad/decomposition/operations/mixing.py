@@ -127,7 +127,9 @@ OPERATIONS: dict[str, Operation] = {
     **records("diff", "input, n=1, dim=-1", bias=homogeneous, parts=differences),
     **records("cumsum", "input, dim", cumulative.running, homogeneous),
     **records("glu", "input, dim=-1", places=moving.halved),
-    **_transform("fft_fft fft_ifft fft_rfft fft_irfft", "input, n=None, dim=-1, norm=None"),
+    **_transform(
+        "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft", "input, n=None, dim=-1, norm=None"
+    ),
     **_transform(
         "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2", "input, s=None, dim=(-2,-1), norm=None"
     ),
