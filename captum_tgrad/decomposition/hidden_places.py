@@ -35,8 +35,11 @@ def places_of_result(
         if _keeps_places(tensor, sources, given):
             return given, True
     else:
-        kept = _samples_first(tensor, given)
-        if not _keeps_samples(tensor, sources, kept, read, samples):
+        for dim in range(max(tensor.dim(), 1)):  # those of an ensemble are along the second one
+            kept = _samples_along(dim, tensor, given)
+            if _keeps_samples(tensor, sources, kept, read, samples):
+                break
+        else:
             kept = samples_mixed(tensor.shape, read)
     if any(map(has_places, read)):
         kept = lost_in_hidden(tensor.shape, kept, path)
@@ -92,13 +95,14 @@ def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
     return True
 
 
-def _samples_first(tensor: Tensor, given: Places) -> Places:
-    """Places with the samples of a source along a tensor's first dimension, if the size fits."""
+def _samples_along(dim: int, tensor: Tensor, given: Places) -> Places:
+    """Places with the samples of a source along a dimension of a tensor, if the size fits."""
     for axis, own in given.claims.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
-            if size in (1, tensor.shape[0]):
-                index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
+            if size in (1, tensor.shape[dim]):
+                sizes = [size if each == dim else 1 for each in range(tensor.dim())]
+                index = own[0].index.reshape(sizes)
                 return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
     return places(tensor.shape)
 

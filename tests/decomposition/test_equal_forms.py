@@ -185,6 +185,27 @@ def test_network_under_vmap_runs():
     torch.testing.assert_close(output, expected.detach(), **EXACT)
 
 
+@pytest.mark.filterwarnings("ignore:A hidden operation loses")
+def test_ensemble_under_vmap_keeps_samples_apart():
+    networks = [nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)) for _ in range(3)]
+    weights, _ = torch.func.stack_module_state([network.double() for network in networks])
+    inputs = torch.randn(3, 6, generator=GENERATOR).double()
+
+    def ensemble(x):
+        def one(weights):
+            return torch.func.functional_call(networks[0], weights, (x,))
+
+        return torch.vmap(one)(weights).mean(0)
+
+    method = TGradAttribution(ensemble)
+    whole = method.decompose(inputs, target=1)
+    expected = torch.stack([network(inputs) for network in networks]).mean(0)[:, 1]
+    torch.testing.assert_close(whole.output, expected.detach(), **EXACT)
+    torch.testing.assert_close(sum(term.score for term in whole.terms), whole.output, **EXACT)
+    alone = torch.cat([method.attribute(each[None], target=1) for each in inputs])
+    torch.testing.assert_close(method.attribute(inputs, target=1), alone, **EXACT)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_output_and_input_gradient_are_those_of_the_network(memory_format, monkeypatch):
     monkeypatch.setattr(trace, "are_small", lambda leaves: False)
