@@ -153,7 +153,7 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
         elif isinstance(value, Tensor):
             given = places_of(value)
             if given is None and may_have_indices and not value.is_floating_point():
-                parts.append(_contents(value))
+                parts += (value.dtype, _contents(value))
             parts.append(value.shape if given is None else given)
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
