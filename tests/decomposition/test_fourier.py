@@ -150,11 +150,6 @@ def test_a_fourier_transform_of_the_whole_image_loses_places():
         )
 
 
-def _spectrogram(x, **options):
-    signal = F.relu(FIRST(x))[:, 0] + 0.5
-    return torch.stft(signal, FRAME, STEP, return_complex=True, **options)
-
-
 THERE_AND_BACK = [
     {"window": HANN},
     {"window": HANN, "length": 50},
