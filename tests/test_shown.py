@@ -104,6 +104,18 @@ def test_the_largest_terms():
         WHOLE.top(sign="for")
 
 
+def test_the_scores_as_a_data_frame():
+    pytest.importorskip("pandas")
+    frame = WHOLE.to_dataframe()
+    assert len(frame) == 4 * 3
+    sums = frame.groupby("sample")["score"].sum()
+    torch.testing.assert_close(torch.tensor(sums.to_numpy()).float(), WHOLE.output)
+
+
+def test_a_plot_is_a_figure():
+    assert WHOLE.plot(sample=1)._repr_png_().startswith(b"\x89PNG")
+
+
 def test_moved_to_another_device():
     moved = WHOLE.to("meta")
     assert moved.output.is_meta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -157,6 +158,40 @@ class Decomposition:
         # Clones, because a view would keep the whole batch in memory.
         found: Decomposition = _changed(self, lambda tensor: tensor[one : one + 1].detach().clone())
         return found
+
+    def to_dataframe(self) -> Any:
+        """The scores as a pandas data frame, with one row for each term and sample.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pandas: Any = import_module("pandas")
+        return pandas.DataFrame(
+            [
+                {
+                    "term": term.name,
+                    "sample": sample,
+                    "score": float(term.score[sample]),
+                    "placed": float(term.placed[sample]),
+                    "resolution": term.resolution,
+                }
+                for term in self.terms
+                for sample in range(len(self.output))
+            ]
+        )
+
+    def plot(self, **options: Any) -> Any:
+        """The scores of the terms as bars.
+
+        Args:
+            options: As for :func:`captum_tgrad.visualization.term_scores_figure`.
+
+        Returns:
+            A figure that notebooks show.
+        """
+        from captum_tgrad.visualization.term_scores import term_scores_figure
+
+        return term_scores_figure(self, **options)
 
     def __repr__(self) -> str:
         lines = [
