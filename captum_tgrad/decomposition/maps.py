@@ -105,11 +105,9 @@ class Summing:
         magnitudes = {}
         if self.with_magnitudes:
             elements = gradient.numel() / self.samples
+            of_all = [values for (values,) in ranges]
             for number, each in reductions.items():
-                own_ranges = [values for (values,) in ranges]
-                magnitudes[number] = self._magnitudes(
-                    own_ranges, each, elements, shares.get(number)
-                )
+                magnitudes[number] = self._magnitudes(of_all, each, elements, shares.get(number))
         return Reduced(sums, magnitudes, not shared)
 
     def _magnitudes(
@@ -170,7 +168,8 @@ def _summed(
         ]
     if bias.scale != 1:
         scales = [bias.scale, *[abs(bias.scale)] * (len(found) - 1)]
-        found = [[e * scale for e in each] for each, scale in zip(found, scales, strict=True)]
+        pairs = zip(found, scales, strict=True)
+        found = [[values * scale for values in each] for each, scale in pairs]
     return found
 
 

@@ -77,8 +77,9 @@ class _Layer:
             d_outputs += arrived[0]
         d_outputs[-1] += d_last[0]
         d_after, d_inputs = steps.backward(d_outputs, d_last[1:])
-        for hook in self._hooks.values():
-            hook(torch.cat(d_after, -1))
+        gradient = torch.cat(d_after, -1)
+        for hook in list(self._hooks.values()):
+            hook(gradient)
         self._steps = None
         return [
             gradient.view(value.shape).to(value.dtype)

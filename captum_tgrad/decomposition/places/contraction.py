@@ -16,12 +16,7 @@ from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, pla
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Claim, Places, places
-from captum_tgrad.decomposition.places.summands import (
-    Summands,
-    are_linked_to_many,
-    cells_of_sums,
-    keep_each,
-)
+from captum_tgrad.decomposition.places.summands import Summands, are_nodes, cells_of_sums
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
@@ -249,9 +244,8 @@ def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:
     if used.shape[row] != used.shape[column] or _share(used) * shared > 0.5:
         return False
     links = used.movedim((row, column), (-2, -1))
-    return keep_each(links.diagonal(dim1=-2, dim2=-1), links.sum(-1)) or (
-        are_linked_to_many(links.sum(-1)) and torch.equal(links, links.mT)
-    )
+    is_summand = links.diagonal(dim1=-2, dim2=-1)
+    return are_nodes(is_summand, links.sum(-1), lambda: torch.equal(links, links.mT))
 
 
 def _share(used: Tensor) -> float:

@@ -128,18 +128,16 @@ class Reduction:
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
         """
-        if len(sums) > 1:
-            return self._known(self._added_up([each[None] for each in sums])[0])
-        (own,) = sums
-        if own.shape != self.summed_shape:
-            own = own.sum_to_size(self.summed_shape)
-        if not self.indices:
-            return own if own.shape == self.shape else own.reshape(self.shape)
-        if self._collects_elements:
-            return own
-        return self._known(self._added_up([own[None]] * len(self.indices))[0])
-
-    def _known(self, total: Tensor) -> Tensor:
+        if len(sums) == 1:
+            (whole,) = sums
+            if whole.shape != self.summed_shape:
+                whole = whole.sum_to_size(self.summed_shape)
+            if not self.indices:
+                return whole if whole.shape == self.shape else whole.reshape(self.shape)
+            if self._collects_elements:
+                return whole
+            sums = (whole,)
+        total = self._added_up(*(each[None] for each in sums))[0]
         if self.has_unknown_samples and bool(total[-1] != 0):
             raise SamplesLostError
         return total
@@ -153,19 +151,21 @@ class Reduction:
         """
         if not self.indices:
             return collected, None
-        total = collected
-        if self._collects_elements:
-            total = self._added_up([collected] * len(self.indices))
+        total = self._added_up(collected) if self._collects_elements else collected
         counted = self.samples * self.cells
         cells = redistributed(total[:, :counted].reshape(-1, *self.shape), self.spread)
         return cells, None if self.all_placed else total[:, counted:-1]
 
-    def _added_up(self, sums: Sequence[Tensor]) -> Tensor:
-        """The sums of stacked tensors, one for each of ``indices``, at all of its positions."""
+    def _added_up(self, *sums: Tensor) -> Tensor:
+        """The sums of stacked tensors at all positions of ``indices``.
+
+        There is one tensor for each of ``indices``, or one for all of them.
+        """
         rows, size = len(sums[0]), self.samples * (self.cells + 1) + 1
         total = sums[0].new_zeros(rows * size)
         alpha = 1 / len(self.indices) if self.weights is None else 1.0
-        for slot, (own, index) in enumerate(zip(sums, self._indices(total), strict=True)):
+        every = sums if len(sums) > 1 else sums * len(self.indices)
+        for slot, (own, index) in enumerate(zip(every, self._indices(total), strict=True)):
             if self.weights is not None:
                 own = own * self.weights[slot].to(own)
             # A sum over the dimensions of the other claims is faster than adding each element.
@@ -208,8 +208,7 @@ class Reduction:
         if not self.indices:
             return (cells / summed).reshape(self.summed_shape)
         ones = cells.new_ones(()).expand(self.summed_shape)
-        elements = self._added_up([ones[None]] * len(self.indices))[0]
-        elements = elements[: self.samples * self.cells].reshape(self.shape)
+        elements = self._added_up(ones[None])[0, : self.samples * self.cells].reshape(self.shape)
         elements = redistributed(elements, self.spread) * summed
         if bool((elements == 0).any()):
             cells = _moved_from_empty_cells(cells, elements)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -161,27 +162,25 @@ def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
         if size % count == 0:  # more than once if a dimension holds several samples in turn
             own = (whole_axis(shape, dim).index - 1) % count
             stride = math.prod(shape[dim + 1 :])
-            if keep_each(torch.isin(every * count + own, held), counts) or (
-                are_linked_to_many(counts) and _are_mutual(held, own.expand(shape), stride, count)
-            ):
+            is_summand = torch.isin(every * count + own, held)
+            mutual = partial(_are_mutual, held, own.expand(shape), stride, count)
+            if are_nodes(is_summand, counts, mutual):
                 return own
     return None
 
 
-def keep_each(is_summand: Tensor, counts: Tensor) -> bool:
-    """Whether most sums have a summand, and all of these have their own element among them.
+def are_nodes(is_summand: Tensor, counts: Tensor, are_mutual: Callable[[], bool]) -> bool:
+    """Whether sums belong to their own elements, as the nodes of a graph; see :func:`own_cells`.
 
     Args:
         is_summand: For each sum, whether its own element is one of its summands.
         counts: The number of its summands.
+        are_mutual: Returns whether all elements are linked in both directions.
     """
     has = counts > 0
-    return bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2
-
-
-def are_linked_to_many(counts: Tensor) -> bool:
-    """Whether some sums have more summands than an element can have claims."""
-    return counts.numel() > 0 and int(counts.max()) > MOST_CLAIMS
+    if bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2:
+        return True
+    return counts.numel() > 0 and int(counts.max()) > MOST_CLAIMS and are_mutual()
 
 
 def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
