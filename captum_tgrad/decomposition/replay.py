@@ -8,7 +8,8 @@ equal modules without weights has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -72,8 +73,6 @@ class Replay:
         if not self._is_worth_trying:
             return
         self._is_worth_trying = False  # unless all goes well
-        if not all(parameter.requires_grad for parameter in of.forward.parameters()):
-            return  # the graph of a replay would lack it
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder)
         if graph is not None and terms is not None:
@@ -150,7 +149,7 @@ def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:
     copied = leaf.clone()
     try:
         # With activation checkpointing, reading a node would run a block again.
-        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS):
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(forward):
             return forward(copied, *further)
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
@@ -161,6 +160,23 @@ def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"
+
+
+@contextmanager
+def _unfrozen(network: nn.Module) -> Iterator[None]:
+    """A context in which all parameters require a gradient, so that the graph shows them."""
+    frozen = [
+        parameter
+        for parameter in network.parameters()
+        if not parameter.requires_grad and parameter.is_floating_point()
+    ]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Node, PendingTerm]] | None:

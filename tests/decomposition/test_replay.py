@@ -365,6 +365,27 @@ def test_a_changed_network_is_explained_as_it_is_now(change):
         _assert_as_recorded(method, _inputs(), target=0)
 
 
+@pytest.mark.parametrize("frozen", [_frozen, _frozen_biases])
+def test_a_frozen_network_is_replayed_and_stays_frozen(frozen, recorded):
+    network = _ready(Residual())
+    frozen(network)
+    before = [parameter.requires_grad for parameter in network.parameters()]
+    method = TGradAttribution(network)
+    expected = method.decompose(_inputs(), target=0)
+    _assert_equal(method.decompose(_inputs(), target=0), expected)
+    assert len(recorded) == 1
+    assert [parameter.requires_grad for parameter in network.parameters()] == before
+    assert all(parameter.grad is None for parameter in network.parameters())
+    network.head.register_forward_hook(_fail)
+    with pytest.raises(RuntimeError, match="of the network"):
+        method.attribute(_inputs(), target=0)
+    assert [parameter.requires_grad for parameter in network.parameters()] == before
+
+
+def _fail(*arguments):
+    raise RuntimeError("of the network")
+
+
 def test_a_batch_norm_in_training_mode_keeps_its_statistics():
     network = _ready(Residual())
     method = TGradAttribution(network)
