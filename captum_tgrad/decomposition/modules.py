@@ -24,6 +24,7 @@ class RunningModules:
 
     Attributes:
         leaving: Called with the path and the output of every module after it ran, if not None.
+        outermost: The modules that ran outside of other modules.
 
     Raises:
         ValueError: In the context, before a batch norm in training mode runs and updates its
@@ -32,6 +33,7 @@ class RunningModules:
 
     def __init__(self) -> None:
         self.leaving: Callable[[str, Any], None] | None = None
+        self.outermost: list[nn.Module] = []
         self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}
@@ -66,6 +68,7 @@ class RunningModules:
         if threading.get_ident() != self._thread:
             return
         if not self._stack:
+            self.outermost.append(module)
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _MAY_NORMALIZE):

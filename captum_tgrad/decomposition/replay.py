@@ -8,10 +8,11 @@ equal modules without weights has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +26,8 @@ from captum_tgrad.decomposition.recorder import Recorder
 
 
 class Pass(NamedTuple):
-    """A forward pass that may be replayed: the network, and all that is known of its input."""
+    """A forward pass that may be replayed: all that is known of its input."""
 
-    forward: nn.Module
     shape: torch.Size
     strides: tuple[int, ...]
     dtype: torch.dtype
@@ -38,6 +38,7 @@ class Pass(NamedTuple):
 class _Recorded(NamedTuple):
     """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
 
+    networks: list[ReferenceType[nn.Module]]
     description: list[object]
     has_dense_weights: bool
     dtypes: set[torch.dtype]
@@ -48,6 +49,7 @@ class Replay:
     """Keeps a recorded forward pass of a network for each of the last shapes of its input."""
 
     def __init__(self) -> None:
+        self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
         self._is_worth_trying = True
         self._state_before: RandomState | None = None
@@ -59,25 +61,28 @@ class Replay:
         self, forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
     ) -> Pass | None:
         """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
-        if not self._is_worth_trying or len(leaves) != 1 or not isinstance(forward, nn.Module):
+        if not self._is_worth_trying or len(leaves) != 1:
             return None
         (leaf,) = leaves
         if not are_small(leaves) if leaf.is_cpu else leaf.numel() >= _MOST_ON_GPU:
             return None
-        if any(module.training for module in forward.modules()):
-            return None  # a batch norm in training mode would update its statistics
-        return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
+        if forward is not self._forward:
+            self._recorded.clear()
+            self._forward = forward
+        return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
     def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
-        if not self._is_worth_trying:
+        networks = recorder.modules.outermost
+        if not self._is_worth_trying or _are_training(networks):
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder)
         if graph is not None and terms is not None:
             description, is_dense = graph.description, recorder.has_dense_weights
-            self._recorded[of] = _Recorded(description, is_dense, recorder.dtypes, terms)
+            refs = [ref(network) for network in dict.fromkeys(networks)]
+            self._recorded[of] = _Recorded(refs, description, is_dense, recorder.dtypes, terms)
             if len(self._recorded) > _MOST_SHAPES:
                 del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
@@ -93,12 +98,15 @@ class Replay:
         Returns:
             The output; None if the operations have to be recorded.
         """
-        if of is None or of not in self._recorded:
+        if of is None or of not in self._recorded or self._forward is None:
             return None
         recorded = self._recorded[of]
+        networks = [network for each in recorded.networks if (network := each()) is not None]
+        if len(networks) < len(recorded.networks) or _are_training(networks):
+            return None
         self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
-        output = _run(of.forward, arguments)
+        output = _run(self._forward, networks, arguments)
         graph = graph_of(output)
         terms = None if graph is None else _with_biases(recorded, graph)
         if terms is None:
@@ -143,13 +151,23 @@ _MOST_SHAPES = 8
 _MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
 
 
-def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:
-    """The output of a network; None if it uses hooks on saved tensors, or too much memory."""
+def _are_training(networks: Iterable[nn.Module]) -> bool:
+    """Whether a module is in training mode, in which a batch norm would update its statistics."""
+    return any(module.training for network in networks for module in network.modules())
+
+
+def _run(
+    forward: Callable[..., Any], networks: Sequence[nn.Module], arguments: Sequence[Any]
+) -> Any:
+    """The output of ``forward``, which runs these networks.
+
+    None if it uses hooks on saved tensors, or too much memory.
+    """
     leaf, *further = arguments
     copied = leaf.clone()
     try:
         # With activation checkpointing, reading a node would run a block again.
-        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(forward):
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(networks):
             return forward(copied, *further)
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
@@ -163,10 +181,11 @@ _NO_HOOKS = "saved tensors have no hooks in a replay"
 
 
 @contextmanager
-def _unfrozen(network: nn.Module) -> Iterator[None]:
+def _unfrozen(networks: Sequence[nn.Module]) -> Iterator[None]:
     """A context in which all parameters require a gradient, so that the graph shows them."""
     frozen = [
         parameter
+        for network in networks
         for parameter in network.parameters()
         if not parameter.requires_grad and parameter.is_floating_point()
     ]

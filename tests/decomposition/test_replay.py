@@ -386,9 +386,10 @@ def _fail(*arguments):
     raise RuntimeError("of the network")
 
 
-def test_a_batch_norm_in_training_mode_keeps_its_statistics():
+@pytest.mark.parametrize("of_module", [True, False])
+def test_a_batch_norm_in_training_mode_keeps_its_statistics(of_module):
     network = _ready(Residual())
-    method = TGradAttribution(network)
+    method = TGradAttribution(network if of_module else lambda x: network(x))
     method.attribute(_inputs(), target=0)
     network.main[1].train()
     before = copy.deepcopy(network.state_dict())
@@ -398,6 +399,35 @@ def test_a_batch_norm_in_training_mode_keeps_its_statistics():
         assert torch.equal(tensor, before[name])
     network.eval()
     _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_functions_are_replayed(recorded):
+    network = _ready(Residual()).requires_grad_(False)
+    for function, target in (
+        (lambda x: network(x), 2),
+        (lambda x: network(x)[:, 1] - network(x)[:, 0], None),
+        (network.forward, 2),
+    ):
+        method = TGradAttribution(function)
+        recorded.clear()
+        for seed in (1, 2):
+            found = method.decompose(_inputs(seed=seed), target=target)
+        assert len(recorded) == 1
+        _assert_equal(found, TGradAttribution(function).decompose(_inputs(seed=2), target=target))
+
+
+def test_what_a_function_runs_may_change():
+    networks = [_ready(Residual())]
+    method = TGradAttribution(lambda x: networks[-1](x))
+    for change in (_stride, _no_bias, _another_layer, _constant):
+        for _ in range(2):
+            _assert_as_recorded(method, _inputs(), target=0)
+        networks.append(_ready(Residual()))
+        change(networks[-1])
+        del networks[:-1]
+    method.forward_func = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3)))
+    for _ in range(2):
+        _assert_as_recorded(method, _inputs(), target=0)
 
 
 class Flagged(nn.Module):
