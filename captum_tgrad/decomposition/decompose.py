@@ -21,12 +21,14 @@ from captum_tgrad.decomposition.places.places import Places, depending_on, input
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.refusals import (
     refuse_known_errors,
     refuse_other_order,
     refuse_unused_inputs,
 )
 from captum_tgrad.decomposition.reliability import (
+    is_complete_to_rounding,
     warn_if_unreliable,
     warn_of_channels,
     warn_of_randomness,
@@ -89,7 +91,10 @@ def decompose(
     keeps_results = False
     while True:
         try:
-            return run(keeps_results)
+            decomposed, recorder = run(keeps_results)
+            # A replay does not see all constants, such as the value of a padding.
+            if is_complete_to_rounding(decomposed, recorder.precision) or not replay.give_up():
+                break
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
             if not replay.give_up():
@@ -98,6 +103,12 @@ def decompose(
             keeps_results = True
         finally:
             replay.release()
+    warn_if_unreliable(decomposed, recorder.precision)
+    if recorder.is_random:
+        warn_of_randomness()
+    if recorder.channels_as_places is not None:
+        warn_of_channels(*recorder.channels_as_places, len(leaves))
+    return decomposed
 
 
 def _decompose(
@@ -109,7 +120,7 @@ def _decompose(
     summing: Summing,
     replay: Replay,
     keeps_results: bool,
-) -> Decomposed:
+) -> tuple[Decomposed, Recorder]:
     trace = Trace(leaves, given, summing)
     trace.recorder.hidden.keeps_results = keeps_results
     replayable = replay.pass_of(forward, leaves, given)
@@ -152,12 +163,7 @@ def _decompose(
 
     with torch.no_grad(), without_autocast(leaves[0]):
         decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
-    warn_if_unreliable(decomposed, trace.recorder.precision)
-    if trace.recorder.is_random:
-        warn_of_randomness()
-    if trace.recorder.channels_as_places is not None:
-        warn_of_channels(*trace.recorder.channels_as_places, len(leaves))
-    return decomposed
+    return decomposed, trace.recorder
 
 
 def _spatial_axes(given: Places) -> list[Axis]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.node_biases import MASKS, NODES_WITH_BIAS, Node, is_constant
+from captum_tgrad.decomposition.node_biases import NODES_WITH_BIAS, Node, is_constant, mask_of
 from captum_tgrad.decomposition.places.contraction import has_zeros
 
 
@@ -67,16 +68,23 @@ def _attributes(kind: Any) -> tuple[list[str], list[str]]:
 
 
 def _may_mask(node: Node) -> bool:
-    """Whether an operation may leave out elements, by the values of a constant."""
+    """Whether an operation may leave out elements, by the values of a tensor."""
     kind = type(node).__name__
     if kind == "MulBackward0":
         factors = (node._saved_self, node._saved_other)
         edges = zip(node.next_functions, factors, strict=True)
-        constants = [factor for (source, _), factor in edges if is_constant(source)]
-        return any(
-            each is None or not each.is_floating_point() or has_zeros(each) for each in constants
-        )
-    return kind in MASKS and getattr(node, MASKS[kind]) is not None
+        return any(factor is None or _is_mask(factor) for (s, _), factor in edges if is_constant(s))
+    if kind == "SoftmaxBackward0":
+        return not bool(node._saved_result.all())
+    mask = mask_of(node)
+    return mask is not None and (mask.dtype == torch.bool or not bool(mask.exp().all()))
+
+
+def _is_mask(factor: Tensor) -> bool:
+    """Whether a constant factor has zeros, or another dtype, for which it is not checked."""
+    if factor.numel() == 1:
+        return not bool(factor)
+    return not factor.is_floating_point() or has_zeros(factor)
 
 
 def has_dense_weights(graph: Graph) -> bool:
@@ -88,30 +96,47 @@ def has_dense_weights(graph: Graph) -> bool:
 _KINDS = {
     *NODES_WITH_BIAS,
     "AdaptiveAvgPool2DBackward0",
+    "AdaptiveMaxPool2DBackward0",
+    "AliasBackward0",
+    "AmaxBackward0",
     "AsStridedBackward1",  # of a global average pooling in channels_last
     "AvgPool2DBackward0",
     "CloneBackward0",
+    "ConstantPadNdBackward0",
+    "ExpandBackward0",
+    "FlipBackward0",
     "LeakyReluBackward0",
+    "LeakyReluBackward1",
     "MaxPool2DWithIndicesBackward0",
+    "MaxPool3DWithIndicesBackward0",
     "MeanBackward1",
     "MmBackward0",
+    "NegBackward0",
     "PermuteBackward0",
+    "PixelShuffleBackward0",
+    "PixelUnshuffleBackward0",
+    "ReflectionPad2DBackward0",
     "ReluBackward0",
+    "ReplicationPad2DBackward0",
     "ReshapeAliasBackward0",
+    "RollBackward0",
     "SelectBackward0",
     "SliceBackward0",
     "SplitBackward0",
     "SplitWithSizesBackward0",
     "SqueezeBackward1",
     "StackBackward0",
+    "SqueezeBackward2",
     "SumBackward1",
     "TransposeBackward0",
     "UnbindBackward0",
+    "UnfoldBackward0",
     "UnsafeViewBackward0",
     "UnsqueezeBackward0",
     "UpsampleBicubic2DBackward0",
     "UpsampleBilinear2DBackward0",
     "UpsampleNearest2DBackward0",
+    "UpsampleTrilinear3DBackward0",
 }
 """The known kinds of nodes."""
 

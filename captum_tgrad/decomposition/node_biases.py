@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, itself
 from captum_tgrad.decomposition.operations import activations
+from captum_tgrad.decomposition.operations.arithmetic import summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
-from captum_tgrad.decomposition.operations.moving import finite
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
@@ -26,14 +27,17 @@ Node = Any
 
 
 def is_constant(source: Node) -> bool:
-    """Whether a source of a node is a parameter or a view of one, or requires no gradient.
+    """Whether a source of a node is a parameter or was moved from one, or requires no gradient.
 
-    The views are the transposed weight of a linear layer and an expanded class token.
+    Examples are the transposed weight of a linear layer, an expanded class token, and position
+    biases that are picked from a table.
     """
     kind = type(source).__name__
-    while kind in _VIEWS_OF_CONSTANTS:
-        source = source.next_functions[0][0]
+    while kind in _MOVE_CONSTANTS:
+        child, (source, _) = source, source.next_functions[0]
         kind = type(source).__name__
+        if type(child).__name__ == "CloneBackward0" and kind == "AccumulateGrad":
+            return isinstance(source.variable, Parameter)  # otherwise the copy of the input
     return kind in ("AccumulateGrad", "NoneType")
 
 
@@ -119,13 +123,66 @@ def _of_attention(node: Node) -> Bias:
     depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
     return bias_of_attention(
         node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
-        logsumexp_of(node), causal=node._saved_is_causal, scale=node._saved_scale,
+        logsumexp_of(node), mask_of(node), node._saved_is_causal, node._saved_scale,
     )  # fmt: skip
+
+
+def mask_of(node: Node) -> Tensor | None:
+    """The mask of attention; None for another operation."""
+    name = _MASKS.get(type(node).__name__)
+    mask: Tensor | None = None if name is None else getattr(node, name)
+    return mask
+
+
+def _of_group_norm(node: Node) -> Bias | None:
+    """As :func:`bias_of_layer_norm`, as a scale and a shift of each channel of a sample."""
+    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
+    gamma, beta = _parameter(node, 1), _parameter(node, 2)
+    if z.dtype not in (torch.float32, torch.float64) or gamma is None or beta is None:
+        return None
+    variance = z.reshape(*mean.shape, -1).var(-1, unbiased=False)
+    copies = z.shape[1] // mean.shape[1]
+    scale, mean = (each.repeat_interleave(copies, 1) for each in (variance * deviation**3, mean))
+    scale = scale * gamma
+    shift = beta - mean * scale
+    scale, shift = (each.reshape(*each.shape, *[1] * (z.dim() - 2)) for each in (scale, shift))
+    return Bias(lambda z, scale, shift: torch.addcmul(shift, z, scale), z, scale, shift)
+
+
+def _dim_of(node: Node) -> int:
+    """The dimension of an operation; torch shows -1 as 2 ** 64 - 1."""
+    return ctypes.c_int64(node._saved_dim).value % _dims_of(node)
+
+
+def _of_softmax(node: Node) -> Bias:
+    """As :func:`activations.softmax`, whose value does not depend on the sum of the logits."""
+    dim = _dim_of(node)
+
+    def compute(y: Tensor) -> Tensor:
+        of_logits = torch.xlogy(y, y)
+        return torch.addcmul(y - of_logits, y, of_logits.sum(dim, keepdim=True))
+
+    return Bias(compute, node._saved_result, uncut=(dim,))
+
+
+def _of_log_softmax(node: Node) -> Bias:
+    """``<exp(y), y>``, with the inner product over the dimension of the softmax."""
+    dim = _dim_of(node)
+
+    def compute(y: Tensor) -> Tensor:
+        return (y.exp() * y).sum(dim, keepdim=True)
+
+    return Bias(compute, node._saved_result, uncut=(dim,))
 
 
 def _of_sigmoid(node: Node) -> Bias:
     # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
     return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
+
+
+def _of_power(node: Node) -> Bias:
+    exponent = node._saved_exponent
+    return Bias(partial(torch.pow, exponent=exponent), node._saved_self, scale=1 - exponent)
 
 
 def _of_quotient(node: Node) -> Bias:
@@ -138,7 +195,7 @@ def _of_sum(node: Node, sign: int = 1) -> Bias | None:
     for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
         parameter = _parameter(node, position)
         if parameter is not None:
-            return Bias(partial(torch.mul, other=factor), finite(parameter))
+            return summand(parameter, factor)
     return None
 
 
@@ -146,7 +203,7 @@ def _of_concatenation(node: Node) -> Bias | None:
     """The parameters among the tensors, and zeros instead of the others."""
     (result,) = node._input_metadata
     rank = len(result.shape)
-    dim = ctypes.c_int64(node._saved_dim).value % rank  # torch shows -1 as 2 ** 64 - 1
+    dim = _dim_of(node)
     parts = []
     for position, (source, number) in enumerate(node.next_functions):
         if not is_constant(source):
@@ -177,13 +234,18 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
-_VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_MOVE_CONSTANTS = {
+    "CloneBackward0", "ExpandBackward0", "IndexBackward0", "PermuteBackward0", "TBackward0",
+    "TransposeBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0", "ViewBackward0",
+}  # fmt: skip
+_CONVOLUTIONS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+)  # fmt: skip
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
 """The attributes that hold the constant of a batch norm, by kind of node."""
 _EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
 _FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
-MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
+_MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
 """The attributes that hold the masks of attention, by kind of node."""
 
 NODES_WITH_BIAS = {
@@ -217,14 +279,21 @@ NODES_WITH_BIAS = {
         lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
         lambda node: not _has_constant(node),
     ),
+    "LogSoftmaxBackward0": NodeWithBias(("log_softmax",), _of_log_softmax),
+    "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
+    "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
         ("silu",), lambda node: Bias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
     ),
+    "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
+    "TanhBackward0": NodeWithBias(
+        ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
+    ),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
     **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
-    **dict.fromkeys(MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
+    **dict.fromkeys(_MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
 }
 """The kinds of nodes whose operations have biases."""

@@ -14,6 +14,18 @@ WARNED_SHARE = 0.01
 """The share of the sum of |score| that may lose its positions without a warning."""
 
 
+def is_complete_to_rounding(decomposed: Decomposed, precision: float) -> bool:
+    """Whether the terms add up to the output; ``precision`` as for :func:`warn_if_unreliable`."""
+    return _is_within(decomposed.delta, _allowed(decomposed, precision))
+
+
+def _allowed(decomposed: Decomposed, precision: float) -> Tensor:
+    """The residual of each sample that counts as rounding error."""
+    scale = torch.stack(list(decomposed.scores)).abs().sum(0)
+    allowed: Tensor = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
+    return allowed
+
+
 def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
 
@@ -21,7 +33,7 @@ def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     """
     sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)
-    allowed = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
+    allowed = _allowed(decomposed, precision)
     is_complete = _is_within(decomposed.delta, allowed)
     if not is_complete:
         rounding = _rounding_errors(decomposed, precision)

@@ -17,6 +17,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -78,7 +79,7 @@ class Replay:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        terms = None if graph is None else _terms(graph, recorder)
+        terms = None if graph is None else _terms(graph, recorder, networks)
         if graph is not None and terms is not None:
             description, is_dense = graph.description, recorder.has_dense_weights
             refs = [ref(network) for network in dict.fromkeys(networks)]
@@ -108,7 +109,7 @@ class Replay:
         random_state = RandomState(of.device)
         output = _run(self._forward, networks, arguments)
         graph = graph_of(output)
-        terms = None if graph is None else _with_biases(recorded, graph)
+        terms = None if graph is None else _with_biases(recorded, graph, networks)
         if terms is None:
             self._recorded.clear()
             random_state.restore()  # the network runs again
@@ -198,7 +199,9 @@ def _unfrozen(networks: Sequence[nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Node, PendingTerm]] | None:
+def _with_biases(
+    recorded: _Recorded, graph: Graph, networks: Sequence[nn.Module]
+) -> list[tuple[Node, PendingTerm]] | None:
     """The recorded terms with their nodes and biases in a graph; None if it is another graph."""
     if graph.description != recorded.description:
         return None
@@ -206,14 +209,22 @@ def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Node, PendingT
         return None  # a matrix with zeros may only move elements
     with torch.no_grad():
         biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
-    if None in biases:
-        return None
-    pairs = zip(recorded.terms, biases, strict=True)
-    return [(graph.nodes[number], replace(term, bias=bias)) for (number, term), bias in pairs]
+    found = []
+    for (number, term), bias in zip(recorded.terms, biases, strict=True):
+        bias = bias or term.bias
+        if bias is None or (bias is term.bias and not _is_of_buffer(bias, networks)):
+            return None
+        found.append((graph.nodes[number], replace(term, bias=bias)))
+    return found
 
 
-def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
-    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
+def _terms(
+    graph: Graph, recorder: Recorder, networks: Sequence[nn.Module]
+) -> list[tuple[int, PendingTerm]] | None:
+    """The terms and the numbers of their nodes; None if not every bias of the graph is one term.
+
+    Terms of buffers, which the graph does not show, keep their bias.
+    """
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
@@ -221,7 +232,9 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
-            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+            is_kept = type(node).__name__ in _SUMS and _is_of_buffer(term.bias, networks)
+            copied = replace(term, bias=term.bias if is_kept else None)
+            found.append((node._sequence_nr(), number, copied))
             products.add(product_of(node))
         elif term is not None:
             return None
@@ -231,3 +244,15 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
     if None in missing or not products.issuperset(missing):
         return None
     return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+
+
+_SUMS = {"AddBackward0", "SubBackward0"}
+"""Nodes that do not show a constant."""
+
+
+def _is_of_buffer(bias: Bias | None, networks: Sequence[nn.Module]) -> bool:
+    """Whether a bias reads nothing but buffers, whose values it then has in later calls too."""
+    buffers = (buffer for network in networks for buffer in network.buffers())
+    return bias is not None and set() < bias.storages <= {
+        buffer.untyped_storage().data_ptr() for buffer in buffers
+    }

@@ -196,6 +196,46 @@ class Parts(nn.Module):
         return self.head((torch.cat(parts, 1) / self.unit).mean((2, 3)))
 
 
+class Moved(nn.Module):
+    """Tensors that are padded, shifted, folded and enlarged, and the norm of groups of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.empty(3, 1, 1))
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8)
+        self.large = nn.ConvTranspose2d(8, 4, 2, stride=2)
+        self.head = nn.Linear(12, 3)
+        self.padding = 0.0
+
+    def forward(self, x):
+        x = F.pad(x - self.mean, (1, 0, 0, 1), value=self.padding)
+        x = F.leaky_relu(self.norm(self.stem(x)), 0.1, inplace=True)
+        weights = x.mean((2, 3), keepdim=True).softmax(1)
+        x = x * weights.expand(-1, -1, *x.shape[2:]) * 2
+        x = torch.tanh(F.pad(x, (1, 1, 1, 1), mode="reflect")).roll((1, 2), (2, 3)).flip(3)
+        y = self.large(-x).pow(3)
+        z = F.pixel_shuffle(x, 2).square().unfold(2, 4, 2).sum(-1)
+        parts = [y.amax((2, 3)), F.adaptive_max_pool2d(x, 1).flatten(1)[:, :2], z.mean((2, 3))]
+        return self.head(torch.cat([*parts, x.mean((2, 3))[:, :4]], 1)).log_softmax(1)
+
+
+class Volume(nn.Module):
+    """Convolutions, poolings and enlargements of volumes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv3d(3, 4, 3, padding=1), nn.GroupNorm(4, 4)
+        self.up = nn.ConvTranspose3d(4, 4, 2, stride=2)
+        self.head = nn.Conv3d(4, 3, 1)
+
+    def forward(self, x):
+        x = x[:, :, None, :8, :8].expand(-1, -1, 4, -1, -1)
+        x = F.relu(self.norm(self.stem(x)))
+        x = self.up(F.max_pool3d(x, 2))
+        x = F.interpolate(x, scale_factor=2, mode="trilinear")
+        return self.head(x).mean((2, 3, 4))
+
+
 def _assert_close_to_recorded(method, x, **arguments):
     """Some biases are computed from what autograd saves, which rounds otherwise."""
     found = method.decompose(x, **arguments)
@@ -209,7 +249,7 @@ def _assert_close_to_recorded(method, x, **arguments):
             torch.testing.assert_close(difference, torch.zeros_like(difference), **tolerance)
 
 
-@pytest.mark.parametrize("network", [Tokens, Gated, Parts])
+@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Volume])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):
@@ -220,6 +260,34 @@ def test_attention_norms_and_smooth_activations_are_replayed(network, count, dty
         method.decompose(x, target=0)
         assert len(recorded) == before + (seed == 0)
         _assert_close_to_recorded(method, x, target=seed)
+
+
+def _mean_in_place(network):
+    network.mean.mul_(-2)
+
+
+def _another_mean(network):
+    network.mean = network.mean * 3
+
+
+def _padding(network):
+    network.padding = 1.0
+
+
+def _zeros_after_softmax(network):
+    network.norm.bias.data[:4] = 1000
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("change", [_mean_in_place, _another_mean, _padding, _zeros_after_softmax])
+def test_constants_that_the_graph_does_not_show_are_seen(change, before):
+    method = TGradAttribution(_ready(Moved()).double())
+    if not before:
+        for _ in range(2):
+            method.attribute(_inputs().double(), target=0)
+    change(method.forward_func)
+    for _ in range(3):
+        _assert_close_to_recorded(method, _inputs().double(), target=0)
 
 
 def _pruned_scale(network):

@@ -51,6 +51,11 @@ def power(call: Call, output: Tensor) -> Bias | None:
     return of_degree(exponent, output)
 
 
+def summand(constant: Tensor, factor: float) -> Bias:
+    """The bias of a sum with ``factor * constant``. Masked elements have no gradient."""
+    return Bias(lambda value: finite(value) * factor, constant)
+
+
 def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     """``x + alpha * y`` and similar: the bias is the constant operand, if there is one."""
     first, second, alpha = (call.bound[name] for name in ("input", "other", "alpha"))
@@ -59,7 +64,7 @@ def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     for operand, factor in zip((first, second), factors, strict=True):
         if isinstance(operand, Tensor):
             if not operand.requires_grad:
-                return Bias(partial(torch.mul, other=factor), finite(operand))
+                return summand(operand, factor)
         elif operand != 0:
             return Bias(
                 partial(torch.tensor, operand * factor, dtype=output.dtype, device=output.device)
