@@ -202,6 +202,8 @@ class Moved(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("mean", torch.empty(3, 1, 1))
+        self.register_buffer("shift", torch.empty(()))
+        self.sharpness = nn.Parameter(torch.empty(()))
         self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8)
         self.large = nn.ConvTranspose2d(8, 4, 2, stride=2)
         self.head = nn.Linear(12, 3)
@@ -210,13 +212,27 @@ class Moved(nn.Module):
     def forward(self, x):
         x = F.pad(x - self.mean, (1, 0, 0, 1), value=self.padding)
         x = F.leaky_relu(self.norm(self.stem(x)), 0.1, inplace=True)
-        weights = x.mean((2, 3), keepdim=True).softmax(1)
+        focus = (x * (x * self.sharpness).flatten(2).softmax(-1).view_as(x)).sum((2, 3))
+        weights = (x.mean((2, 3), keepdim=True) + self.shift).softmax(1)
         x = x * weights.expand(-1, -1, *x.shape[2:]) * 2
         x = torch.tanh(F.pad(x, (1, 1, 1, 1), mode="reflect")).roll((1, 2), (2, 3)).flip(3)
         y = self.large(-x).pow(3)
         z = F.pixel_shuffle(x, 2).square().unfold(2, 4, 2).sum(-1)
         parts = [y.amax((2, 3)), F.adaptive_max_pool2d(x, 1).flatten(1)[:, :2], z.mean((2, 3))]
-        return self.head(torch.cat([*parts, x.mean((2, 3))[:, :4]], 1)).log_softmax(1)
+        return self.head(torch.cat([*parts, focus[:, :4]], 1)).log_softmax(1)
+
+
+class Raw(nn.Module):
+    """Attention, a product and a quotient of the input itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+        y = F.scaled_dot_product_attention(x, x, x) * x / x.sigmoid()
+        return self.head(y.mean((1, 2)))
 
 
 class Volume(nn.Module):
@@ -249,7 +265,7 @@ def _assert_close_to_recorded(method, x, **arguments):
             torch.testing.assert_close(difference, torch.zeros_like(difference), **tolerance)
 
 
-@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Volume])
+@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Raw, Volume])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):
@@ -270,16 +286,23 @@ def _another_mean(network):
     network.mean = network.mean * 3
 
 
+def _another_shift(network):
+    network.shift = network.shift + 3  # which the softmax does not see
+
+
 def _padding(network):
     network.padding = 1.0
 
 
 def _zeros_after_softmax(network):
-    network.norm.bias.data[:4] = 1000
+    network.sharpness.data.fill_(1e4)
+
+
+CONSTANTS = [_mean_in_place, _another_mean, _another_shift, _padding, _zeros_after_softmax]
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("change", [_mean_in_place, _another_mean, _padding, _zeros_after_softmax])
+@pytest.mark.parametrize("change", CONSTANTS)
 def test_constants_that_the_graph_does_not_show_are_seen(change, before):
     method = TGradAttribution(_ready(Moved()).double())
     if not before:
