@@ -86,7 +86,7 @@ def decompose(
         given = [depending_on(each, [number]) for number, each in enumerate(given)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
-    replay = replay or Replay()
+    replay = replay or Replay(is_used_again=False)
     run = partial(_decompose, forward, leaves, given, gradients, select, summing, replay)
     keeps_results = False
     while True:

@@ -47,12 +47,16 @@ class _Recorded(NamedTuple):
 
 
 class Replay:
-    """Keeps a recorded forward pass of a network for each of the last shapes of its input."""
+    """Keeps a recorded forward pass of a network for each of the last shapes of its input.
 
-    def __init__(self) -> None:
+    Args:
+        is_used_again: Whether later calls use what it keeps.
+    """
+
+    def __init__(self, is_used_again: bool = True) -> None:
         self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
-        self._is_worth_trying = True
+        self._is_worth_trying = is_used_again
         self._state_before: RandomState | None = None
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
