@@ -22,7 +22,7 @@ WITH_EXAMPLES = [page for page in PAGES if "```python" in page.read_text(encodin
 IMAGE = re.compile(r"!\[[^]]*\]\(([^)]*)\)|```{(?:image|figure)} (\S+)")
 WITH_IMAGES = [page for page in PAGES if IMAGE.search(page.read_text(encoding="utf-8"))]
 # Libraries that a guide is about; where one is missing, its guide is skipped.
-OTHERS = {"lightning", "monai", "timm", "transformers", "wandb"}
+OTHERS = {"lightning", "monai", "quantus", "timm", "transformers", "wandb"}
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
