@@ -61,11 +61,11 @@ def test_names_in_the_guides_for_contributors_are_in_the_sources(page):
     blocks = re.compile(r"```.*?```", re.DOTALL)
     text = page.read_text(encoding="utf-8")
     texts = [source.read_text(encoding="utf-8") for source in sources] + blocks.findall(text)
-    known = {each.stem for each in [*sources, *PAGES]}.union(
-        *(re.findall(r"\w+", each) for each in texts)
-    )
-    spans = re.findall(r"`([^`\n]+)`", blocks.sub("", text))
-    assert set(re.findall(r"\b[a-z]*_\w+", " ".join(spans))) - known == set()
+    files = {each.stem for each in [*sources, *PAGES]}
+    known = files.union(*(re.findall(r"\w+", each) for each in texts))
+    spans = " ".join(re.findall(r"`([^`\n]+)`", blocks.sub("", text)))
+    assert set(re.findall(r"\b[a-z]*_\w+", spans)) - known == set()
+    assert set(re.findall(r"\b(\w+)\.py\b", spans)) - files == set()
 
 
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))
