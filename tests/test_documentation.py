@@ -68,6 +68,20 @@ def test_names_in_the_guides_for_contributors_are_in_the_sources(page):
     assert set(re.findall(r"\b(\w+)\.py\b", spans)) - files == set()
 
 
+def test_no_folder_imports_a_folder_below_it():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = re.findall(r"^\| `captum_tgrad/(\w+)/` \|", table, re.M)
+    sources = ROOT / "captum_tgrad"
+    assert set(folders) == {each.parent.name for each in sources.glob("*/__init__.py")}
+    below = []
+    for number, folder in enumerate(folders):
+        for source in (sources / folder).rglob("*.py"):
+            text = source.read_text(encoding="utf-8")
+            imported = re.findall(r"^ *(?:from|import) captum_tgrad\.(\w+)", text, re.M)
+            below += [(source.name, name) for name in imported if name in folders[number + 1 :]]
+    assert below == [("terms.py", "visualization")]
+
+
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_images_are_there(page):
     for inline, directive in IMAGE.findall(page.read_text(encoding="utf-8")):
