@@ -1,9 +1,9 @@
 """How Sphinx builds the documentation: ``make docs``, offline, every warning an error."""
 
 import ast
+import os
 import re
 import sys
-import warnings
 import zlib
 from importlib import import_module
 from pathlib import Path
@@ -127,10 +127,8 @@ sphinx_gallery_conf = {
 # The second: a class of torchmetrics has the name of a result.
 suppress_warnings = ["config.cache", "ref.python"]
 
-# Captum says so at every call of its own gradient methods.
-warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
-warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
-warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", FutureWarning)
+# Captum says so at every call of a gradient method. Tutorials run in processes that inherit this.
+os.environ.setdefault("PYTHONWARNINGS", "ignore:Setting backward hooks on ReLU activations")
 
 
 def _home_of_public_names(app: object) -> None:

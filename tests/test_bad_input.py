@@ -214,6 +214,8 @@ CALLS = [
     (lambda: _draw(seen=(0, 0, 99, 99)), "seen", "within the image"),
     (lambda: _draw(attribution=[[1.0]], seen=(0, 0, 9, 9)), "attribution", "torch.as_tensor"),
     (lambda: _draw(X[0].movedim(0, -1)), "images", "images.movedim(-1, -3)"),
+    (lambda: _draw(X[:1, :, None]), "images", "images[:, :, index]"),
+    (lambda: _draw(attribution=A[:1, :, None]), "attribution", "attribution[:, :, index]"),
     (lambda: _draw(boxes=[1, 1, 5, 5]), "boxes", "[[x0, y0, x1, y1]]"),
     (lambda: pointing_game(A[:1], [1, 1, 5, 5]), "regions", "[[x0, y0, x1, y1]]"),
     (lambda: pointing_game(A, BOXES / 16), "regions[0]", "multiply relative coordinates"),

@@ -22,7 +22,7 @@ WITH_EXAMPLES = [page for page in PAGES if "```python" in page.read_text(encodin
 IMAGE = re.compile(r"!\[[^]]*\]\(([^)]*)\)|```{(?:image|figure)} (\S+)")
 WITH_IMAGES = [page for page in PAGES if IMAGE.search(page.read_text(encoding="utf-8"))]
 # Libraries that a guide is about; where one is missing, its guide is skipped.
-OTHERS = {"lightning", "monai", "timm", "transformers", "wandb"}
+OTHERS = {"lightning", "monai", "quantus", "timm", "transformers", "wandb"}
 
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -61,11 +61,25 @@ def test_names_in_the_guides_for_contributors_are_in_the_sources(page):
     blocks = re.compile(r"```.*?```", re.DOTALL)
     text = page.read_text(encoding="utf-8")
     texts = [source.read_text(encoding="utf-8") for source in sources] + blocks.findall(text)
-    known = {each.stem for each in [*sources, *PAGES]}.union(
-        *(re.findall(r"\w+", each) for each in texts)
-    )
-    spans = re.findall(r"`([^`\n]+)`", blocks.sub("", text))
-    assert set(re.findall(r"\b[a-z]*_\w+", " ".join(spans))) - known == set()
+    files = {each.stem for each in [*sources, *PAGES]}
+    known = files.union(*(re.findall(r"\w+", each) for each in texts))
+    spans = " ".join(re.findall(r"`([^`\n]+)`", blocks.sub("", text)))
+    assert set(re.findall(r"\b[a-z]*_\w+", spans)) - known == set()
+    assert set(re.findall(r"\b(\w+)\.py\b", spans)) - files == set()
+
+
+def test_no_folder_imports_a_folder_below_it():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = re.findall(r"^\| `captum_tgrad/(\w+)/` \|", table, re.M)
+    sources = ROOT / "captum_tgrad"
+    assert set(folders) == {each.parent.name for each in sources.glob("*/__init__.py")}
+    below = []
+    for number, folder in enumerate(folders):
+        for source in (sources / folder).rglob("*.py"):
+            text = source.read_text(encoding="utf-8")
+            imported = re.findall(r"^ *(?:from|import) captum_tgrad\.(\w+)", text, re.M)
+            below += [(source.name, name) for name in imported if name in folders[number + 1 :]]
+    assert below == [("terms.py", "visualization")]
 
 
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))

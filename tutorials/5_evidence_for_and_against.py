@@ -135,7 +135,7 @@ for name, places in order.items():
     )
 
 # %%
-# Without the orange pixels, nearly all of the difference is gone, and *jeep* has ten times its
+# Without the orange pixels, most of the difference is gone, and *jeep* has ten times its
 # probability. Without the violet pixels, the difference grows. Blurring random pixels changes
 # little. So the map shows the pixels that the network uses. Even without the orange pixels, the
 # network is wrong: *convertible* still comes before *jeep*.

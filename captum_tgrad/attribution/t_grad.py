@@ -141,8 +141,8 @@ class TGradAttribution(CompleteAttribution):
 
         Warns:
             UserWarning: The terms do not add up to the output; a term consists of rounding error;
-                an operation loses the positions of its input; or the network uses the channels of
-                an input as positions.
+                attributions are NaN; an operation loses the positions of its input or draws random
+                numbers; or the network uses the channels of an input as positions.
         """
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)

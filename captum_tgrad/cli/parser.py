@@ -113,9 +113,9 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser = commands.add_parser(
         "sanity-check",
         help="compare maps under parameter randomization (Adebayo et al. 2018)",
-        description="Randomizes a copy of the network layer by layer, from output to input. Writes"
-        " DIR/METHOD-MODE.png (the maps and their similarity to the map of the trained network),"
-        " DIR/METHOD-MODE.html (a report) and DIR/METHOD-MODE.csv (the numbers).",
+        description="Randomizes a copy of the network layer by layer. Writes DIR/METHOD-MODE.png"
+        " (the maps and their similarity to the map of the trained network), DIR/METHOD-MODE.html"
+        " (a report) and DIR/METHOD-MODE.csv (the numbers).",
         examples=(
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",
@@ -135,8 +135,11 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         " module with parameters separately; blocks: the network's building blocks (default:"
         " %(default)s)",
     )
-    meaning = "cascading: keep earlier layers random; independent: one layer at a time"
-    add_choice(parser, "--mode", ["cascading", "independent"], meaning)
+    meaning = (
+        "cascading: keep earlier layers random; bottom_up: the same from the input to the output;"
+        " independent: one layer at a time"
+    )
+    add_choice(parser, "--mode", ["cascading", "bottom_up", "independent"], meaning)
     parser.add_argument(
         "--columns",
         type=positive,

@@ -60,7 +60,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     advice = "out of memory: pass fewer images or a smaller --model"
     with out_of_memory_errors(advice), progress_bar(None, printer.show_progress) as bar:
         steps = _randomized(options, classifier, method, inputs, targets, bar)
-        full = options.mode == "cascading" and options.layers in ("blocks", "all")
+        full = options.mode != "independent" and options.layers in ("blocks", "all")
         table, outcome = _means(steps), _outcome(steps, full)
         bar.show("figure")
         replaced = existing(options.out, names)
@@ -146,7 +146,7 @@ def _outcome(steps: Sequence[RandomizationStep], full: bool) -> str:
     if not full:
         return (
             f"{found} Unless all layers are random at that step, this is not the full test: use"
-            " --layers blocks or all, and --mode cascading."
+            " --layers blocks or all, and --mode cascading or bottom_up."
         )
     return f"{found} Near 0, the map depends on the learned parameters; near 1, it does not."
 

@@ -137,8 +137,8 @@ def average_drop(
     masked input, ``baseline + map * (input - baseline)``, with the map scaled to [0, 1] per sample.
     Lower is better. A constant map masks everything.
 
-    Source: Chattopadhay, Sarkar, Howlader and Balasubramanian, "Grad-CAM++: Improved Visual
-    Explanations for Deep Convolutional Networks", 2018, section 4.1.
+    Source: Chattopadhay, Sarkar, Howlader and Balasubramanian, "Grad-CAM++: Generalized
+    Gradient-based Visual Explanations for Deep Convolutional Networks", 2018, section 4.1.
 
     ``baselines`` replace the masked part: a number, a tensor, a callable, or for several inputs a
     tuple of these. None: 0, the mean color of the data set in a normalized image. To mask with

@@ -63,6 +63,8 @@ def as_images(
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         last = shape[-1:] and shape[-1] in _CHANNELS and images.dim() in (3, 4)
         hint = ": images.movedim(-1, -3) puts the channels first" if last else ""
+        if images.dim() == 5:
+            hint = ": pass slices of volumes, such as images[:, :, index]"
         raise ValueError(
             f"images has shape {shape}, not (N, C, H, W) or (C, H, W) with 1 or 3 channels{hint}"
         )

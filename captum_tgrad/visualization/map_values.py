@@ -34,7 +34,10 @@ def as_maps(
         raise TypeError(f"{argument} must be a tensor of real numbers, got {kind}")
     shape = tuple(attributions.shape)
     if len(shape) not in (2, 3, 4) or 0 in shape:
-        raise ValueError(f"{argument} has shape {shape}: pass (N, C, H, W), (C, H, W) or (H, W)")
+        hint = f", such as slices of volumes, {argument}[:, :, index]" if len(shape) == 5 else ""
+        raise ValueError(
+            f"{argument} has shape {shape}: pass (N, C, H, W), (C, H, W) or (H, W){hint}"
+        )
     values = attributions.detach().cpu().double().reshape(-1, *shape[-3:])
     values = values[:, None] if len(shape) == 2 else values
     summed = values.sum(dim=1, keepdim=True)

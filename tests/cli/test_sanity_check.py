@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from PIL import Image
 from captum_tgrad.cli import sanity_check_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.sanity_checks.cascade import Mode
 from captum_tgrad.zoo import sample_image
 from tests.cli.helpers import refused
 from tests.evaluation.networks import classifier, network
@@ -86,6 +88,18 @@ def test_a_model_that_overwrites_its_input_is_given_the_picture(tmp_path, monkey
     assert main(["sanity-check", "--out", str(tmp_path)]) == 0
     assert torch.equal(given[0][0], classifier().preprocess(sample_image()))
     assert bool((given[0] < 0).any())
+
+
+@pytest.mark.usefixtures("_tiny_model")
+def test_every_mode_randomizes_in_its_order(tmp_path, capsys):
+    orders = {}
+    for mode in get_args(Mode):
+        assert main(["sanity-check", "--out", str(tmp_path), "--mode", mode, "--json"]) == 0
+        steps = json.loads(capsys.readouterr().out)["steps"]
+        orders[mode] = [step["layer"] for step in steps[1:]]
+    assert orders["bottom_up"] == orders["cascading"][::-1] == orders["independent"][::-1]
+    assert main(["sanity-check", "--out", str(tmp_path), "--mode", "bottom_up"]) == 0
+    assert "not the full test" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_tiny_model")
