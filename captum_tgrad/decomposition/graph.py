@@ -50,9 +50,16 @@ def graph_of(output: object) -> Graph | None:
         description += [kind, edges, first.shape, first.dtype]
         attributes, weights = _attributes(kind)
         description += [getattr(node, name) for name in attributes]
-        tensors = [getattr(node, name) for name in weights]
-        description += [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+        description += [_address(getattr(node, name)) for name in weights]
     return Graph(nodes, description)
+
+
+def _address(weight: Tensor | None) -> int:
+    """The address of a weight; 0 in half precision, in which autocast makes a copy in each call."""
+    return 0 if weight is None or weight.dtype in _HALF else weight.data_ptr()
+
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 @cache
@@ -128,6 +135,7 @@ _KINDS = {
     "StackBackward0",
     "SqueezeBackward2",
     "SumBackward1",
+    "ToCopyBackward0",
     "TransposeBackward0",
     "UnbindBackward0",
     "UnfoldBackward0",

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -21,6 +20,7 @@ from captum_tgrad.decomposition.operations.normalizations import (
     scale_and_shift,
     shifts,
 )
+from captum_tgrad.decomposition.precision import in_full_precision
 
 Node = Any
 """A node of autograd's graph."""
@@ -67,6 +67,8 @@ def product_of(node: Node) -> Node | None:
 
 def _parameter(node: Node, position: int) -> Tensor | None:
     source, _ = node.next_functions[position]
+    if type(source).__name__ == "ToCopyBackward0":  # autocast
+        source, _ = source.next_functions[0]
     parameter: Tensor | None = getattr(source, "variable", None)
     return None if parameter is None else parameter.detach()
 
@@ -102,7 +104,7 @@ def _of_batch_norm(node: Node) -> Bias | None:
 
 def _of_layer_norm(node: Node) -> Bias | None:
     z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
-    if z.dtype not in (torch.float32, torch.float64):
+    if deviation.dtype not in (torch.float32, torch.float64):
         return None
     return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
 
@@ -138,9 +140,10 @@ def _of_group_norm(node: Node) -> Bias | None:
     """As :func:`bias_of_layer_norm`, as a scale and a shift of each channel of a sample."""
     z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
     gamma, beta = _parameter(node, 1), _parameter(node, 2)
-    if z.dtype not in (torch.float32, torch.float64) or gamma is None or beta is None:
+    is_full = deviation.dtype in (torch.float32, torch.float64)
+    if not is_full or gamma is None or beta is None:
         return None
-    variance = z.reshape(*mean.shape, -1).var(-1, unbiased=False)
+    variance = in_full_precision(z).reshape(*mean.shape, -1).var(-1, unbiased=False)
     copies = z.shape[1] // mean.shape[1]
     scale, mean = (each.repeat_interleave(copies, 1) for each in (variance * deviation**3, mean))
     scale = scale * gamma
@@ -236,7 +239,8 @@ class NodeWithBias(NamedTuple):
 
 _MOVE_CONSTANTS = {
     "CloneBackward0", "ExpandBackward0", "IndexBackward0", "PermuteBackward0", "TBackward0",
-    "TransposeBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0", "ViewBackward0",
+    "ToCopyBackward0", "TransposeBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0",
+    "ViewBackward0",
 }  # fmt: skip
 _CONVOLUTIONS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -285,7 +289,7 @@ NODES_WITH_BIAS = {
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
-        ("silu",), lambda node: Bias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
+        ("silu",), lambda node: activations.bias_of_silu(node._saved_self)
     ),
     "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
