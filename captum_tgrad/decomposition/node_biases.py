@@ -158,7 +158,10 @@ def _dim_of(node: Node) -> int:
 
 
 def _of_softmax(node: Node) -> Bias:
-    """As :func:`activations.softmax`, whose value does not depend on the sum of the logits."""
+    """As :func:`activations.softmax`, with ``log(y)`` as the logits.
+
+    The bias does not change if a constant is added to all logits.
+    """
     dim = _dim_of(node)
 
     def compute(y: Tensor) -> Tensor:
@@ -263,9 +266,7 @@ NODES_WITH_BIAS = {
         ("div",), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
     ),
     "GeluBackward0": NodeWithBias(
-        ("gelu",),
-        lambda node: activations.bias_of_gelu(node._saved_self),
-        lambda node: node._saved_approximate == "none",
+        ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)
     ),
     "HardsigmoidBackward0": NodeWithBias(
         ("hardsigmoid",), lambda node: Bias(activations.hardsigmoid, node._saved_self)

@@ -3,7 +3,7 @@
 Recording an operation in Python takes longer than running a small one. If autograd's graph of a
 forward pass is the same as that of a recorded one, its terms have the same places, and their biases
 can be read from the graph. They keep their names, although the graph does not show which of two
-equal modules without weights has run.
+equal modules has run if these have no weights, or if they compute in half precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from captum_tgrad.decomposition.recorder import Recorder
 
 
 class Pass(NamedTuple):
-    """A forward pass that may be replayed: all that is known of its input."""
+    """What is known of the input of a forward pass that may be replayed."""
 
     shape: torch.Size
     strides: tuple[int, ...]

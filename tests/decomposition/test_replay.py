@@ -247,7 +247,7 @@ class Volume(nn.Module):
 
     def forward(self, x):
         x = x[:, :, None, :8, :8].expand(-1, -1, 4, -1, -1)
-        x = F.relu(self.norm(self.stem(x)))
+        x = F.gelu(self.norm(self.stem(x)), approximate="tanh")
         x = self.up(F.max_pool3d(x, 2))
         x = F.interpolate(x, scale_factor=2, mode="trilinear")
         return self.head(x).mean((2, 3, 4))

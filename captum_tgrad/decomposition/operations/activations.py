@@ -122,14 +122,15 @@ def tanh(y: Tensor, z: Tensor) -> Tensor:
 
 
 def gelu(call: Call, output: Tensor) -> Bias | None:
-    """``-z^2`` times the standard normal density at ``z``, for ``approximate="none"``."""
-    if call.bound["approximate"] != "none":
-        raise NoRuleError
-    return bias_of_gelu(call.bound["input"])
+    """``-z^2`` times the standard normal density at ``z``; ``y - z dy/dz`` if approximated."""
+    return bias_of_gelu(call.bound["input"], call.bound["approximate"])
 
 
-def bias_of_gelu(z: Tensor) -> Bias:
+def bias_of_gelu(z: Tensor, approximate: str) -> Bias:
     """As :func:`gelu`, from the input."""
+    if approximate != "none":
+        options = {"approximate": approximate}
+        return Bias(lambda z: F.gelu(z, **options) - _gelu_backward(z, z, **options), z)
     zero = torch.zeros((), dtype=z.dtype, device=z.device)
 
     def compute(z: Tensor, zero: Tensor) -> Tensor:
@@ -161,6 +162,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     return Bias(compute, output, call.bound["input"], uncut=(dim,))
 
 
+_gelu_backward = torch.ops.aten.gelu_backward.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
 _WORTH_SAVING = 2**15
