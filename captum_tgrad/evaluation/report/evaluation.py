@@ -47,20 +47,13 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
     write_files(output.path, texts)
     if images is not None and any(each["images"] for each in summary["methods"].values()):
-        write_files(output.path, _drawn(summary, images.draw(records, titles)))
+        protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+        metadata = {"Description": printable(protocol)}
+        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+        report = page(summary, figures, images.draw(records, titles)).html()
+        drawn = {f"{name}.png": png(figure, metadata=metadata) for name, figure in figures.items()}
+        write_files(output.path, {**drawn, REPORT: report})
     return summary, table
-
-
-def _drawn(
-    summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
-) -> dict[str, str | bytes]:
-    """The figures and the page by file name."""
-    protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
-    description = {"Description": printable(protocol)}
-    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-    report = page(summary, figures, images)
-    drawn = {f"{name}.png": png(figure, metadata=description) for name, figure in figures.items()}
-    return {**drawn, REPORT: report.html()}
 
 
 def as_csv(summary: Summary) -> str:
