@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen import choose_device, chosen_methods
 from captum_tgrad.cli.options import add_shared
+from captum_tgrad.cli.resolve import choose_device, chosen_methods
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means

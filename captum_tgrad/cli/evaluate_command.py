@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import device_of
-from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, resume_hint, user_errors
-from captum_tgrad.cli.outcome import Printer, print_skipped
+from captum_tgrad.cli.printer import Printer, print_skipped
+from captum_tgrad.cli.resolve import chosen_methods, load_for
 from captum_tgrad.evaluation import (
     ImageFiles,
     Method,

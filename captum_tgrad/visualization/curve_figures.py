@@ -16,7 +16,7 @@ from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import Numbers, as_images
 from captum_tgrad.visualization.panels import WIDTH, stacked_parts, write_title
-from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
+from captum_tgrad.visualization.perturbed_images import CURVES, replaced_and_shares
 
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4

@@ -14,7 +14,7 @@ from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, wrapped
-from captum_tgrad.visualization.replaced import CURVES
+from captum_tgrad.visualization.perturbed_images import CURVES
 
 LEGEND_COLUMNS = 2
 

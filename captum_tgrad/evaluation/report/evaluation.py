@@ -15,7 +15,7 @@ from captum_tgrad.evaluation.report.table import one_line, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
 from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.owner import REPORT
+from captum_tgrad.evaluation.storage.overwriting import REPORT
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
 

@@ -21,7 +21,7 @@ from captum_tgrad.evaluation.storage.files import (
     read_lines,
     write_files,
 )
-from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
+from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
