@@ -34,7 +34,7 @@ class Job:
     @property
     def title(self) -> str:
         """The heading of the report."""
-        return title_of(self.picture)
+        return image_title(self.picture)
 
     @property
     def paths(self) -> list[Path]:
@@ -118,7 +118,7 @@ def load_or_sample(picture: Path | None) -> Image:
     return sample_image() if picture is None else load_image(picture)
 
 
-def title_of(picture: Path | None) -> str:
+def image_title(picture: Path | None) -> str:
     """The title of an image."""
     return "coffee (the built-in sample)" if picture is None else str(picture)
 

@@ -11,7 +11,7 @@ from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
-from captum_tgrad.evaluation.report.table import one_line, title_of
+from captum_tgrad.evaluation.report.table import one_line, summary_title
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
 from captum_tgrad.evaluation.storage.folder import Output
@@ -75,7 +75,7 @@ def as_csv(summary: Summary) -> str:
 
 def markdown(summary: Summary) -> str:
     """The tables of a summary, with the protocol and what was skipped, as Markdown."""
-    report = Markdown(title_of(summary), _introduction(summary))
+    report = Markdown(summary_title(summary), _introduction(summary))
     _add_results(report, summary)
     report.section("Protocol")
     report.protocol(summary["protocol"])
@@ -93,7 +93,7 @@ def page(
     images: Iterable[tuple[ChosenImage, Figure]],
 ) -> Report:
     """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
-    report = Report(title_of(summary), _introduction(summary), "evaluate")
+    report = Report(summary_title(summary), _introduction(summary), "evaluate")
     report.section("Metrics")
     report.figure(
         figures["metrics"],

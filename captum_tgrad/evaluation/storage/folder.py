@@ -69,13 +69,13 @@ class Output:
         path: The folder; from ``begin`` on, that of the first process.
         own_titles: The titles of the methods of this run, by name.
         workers: The processes.
-        held: Keeps other runs out until it is closed.
+        locks: Keeps other runs out until it is closed.
     """
 
     path: Path
     own_titles: Mapping[str, str]
     workers: Workers
-    held: ExitStack
+    locks: ExitStack
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -115,7 +115,7 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written = record_files(folder)
-        self.held.enter_context(locked(folder))
+        self.locks.enter_context(locked(folder))
         # The first of several processes locks the folder; others of an earlier run may be running.
         for path in written:
             with locked(path):
