@@ -174,11 +174,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     ) -> Decomposition:
         """All terms of the output, with the layer's activation as the input.
 
-        Arguments and errors are those of ``attribute``.
-
-        Returns:
-            The terms, the output and the convergence delta. The scores and the delta of each
-            sample add up to the output.
+        Arguments and errors are those of ``attribute``; the result is that of
+        ``TGradAttribution.decompose``.
         """
         return self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim

@@ -1,4 +1,4 @@
-"""Makes maps of a network whose parameters change between calls, also averaged over noise."""
+"""Computes maps of a network whose parameters change between calls, also averaged over noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_c
 
 @dataclass
 class MapMaker:
-    """Makes maps of a model, always with the same method, arguments and seed.
+    """Computes maps of a model, always with the same method, arguments and seed.
 
     Attributes:
         factory: From a model to an attribution method.

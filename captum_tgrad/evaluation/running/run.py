@@ -40,7 +40,7 @@ class _Loaded:
 
 @dataclass
 class Run:
-    """The work of one process: writes each record, and the reason of what is skipped.
+    """Explains, scores and records the images of one process, with reasons for skipped ones.
 
     Attributes:
         refused: The model's error for the first image that it rejected; None without one.

@@ -1,4 +1,4 @@
-"""A method on batch after batch: timed, divided if memory is short; failures are recorded."""
+"""Times a method on batches, splits them when memory is short, and records failures."""
 
 from __future__ import annotations
 
