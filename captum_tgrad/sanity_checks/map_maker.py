@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness
+from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
 

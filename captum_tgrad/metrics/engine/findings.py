@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.input_checks import listed
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import listed
 
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5
