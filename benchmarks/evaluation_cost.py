@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.measure import Call, add_clock, machine, seconds
 from captum_tgrad.evaluation import METHODS, built_in_images, evaluate
-from captum_tgrad.evaluation.running.settings import examples_at_once, in_fast_format
+from captum_tgrad.evaluation.running.settings import channels_last, examples_at_once
 from captum_tgrad.zoo import load_classifier
 
 
@@ -32,7 +32,7 @@ class Bench:
         self.model = self.classifier.model.to(device)
         pictures = built_in_images(self.classifier)
         images = torch.stack([pictures[index][0] for index in range(options.images)])
-        self.images = in_fast_format(images)  # as evaluate itself has them
+        self.images = channels_last(images)  # as evaluate itself has them
         with torch.no_grad():
             self.target = self.model(self.images.to(device)).argmax(1)
 
@@ -69,7 +69,7 @@ class Bench:
         # Of each picture: itself and its baseline; of each method two curves and a masked image.
         parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
         one = self.images[:1].to(self.device)
-        room = in_fast_format(one.repeat(self.options.chunk, 1, 1, 1))
+        room = channels_last(one.repeat(self.options.chunk, 1, 1, 1))
         with torch.no_grad():
             for part in parts * self.options.images:
                 for first in range(0, part, self.options.chunk):

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen import choose_device, chosen_methods
 from captum_tgrad.cli.options import add_shared
+from captum_tgrad.cli.resolve import choose_device, chosen_methods
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.running.settings import in_fast_format
+from captum_tgrad.evaluation.running.settings import channels_last
 from captum_tgrad.evaluation.storage.files import as_json, write_files
 from captum_tgrad.metrics import grid_pointing_game
 from captum_tgrad.zoo import Classifier, load_classifier
@@ -49,12 +49,12 @@ def measure(
 
     def explain(inputs: Tensor, target: Tensor) -> Tensor:
         seeds = torch.randint(2**62, (len(inputs),)).tolist()  # follow from the metric's seed
-        return explainer(in_fast_format(inputs), target, seeds)
+        return explainer(channels_last(inputs), target, seeds)
 
     start = time.perf_counter()
     found = grid_pointing_game(
         model,
-        in_fast_format(images).to(device),
+        channels_last(images).to(device),
         explain,
         None if None in pictures.labels else torch.tensor(pictures.labels),
         options.grid,

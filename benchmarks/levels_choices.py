@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.cli.chosen import choose_device
+from captum_tgrad.cli.resolve import choose_device
 from captum_tgrad.decomposition.levels import _octave
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.weighted_maps import WeightedMaps, weighted_sum

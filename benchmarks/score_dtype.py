@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.measure import add_clock, compare, machine, random_model
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.evaluation.running.scoring import scoring_model
-from captum_tgrad.evaluation.running.settings import examples_per_batch, in_fast_format
+from captum_tgrad.evaluation.running.settings import channels_last, examples_per_batch
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier
 
@@ -38,7 +38,7 @@ def _model(name: str) -> nn.Module:
 def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dtype) -> Callable:
     """A call that scores both curves of one image, from and to zeros."""
     generator = torch.Generator().manual_seed(0)
-    image = in_fast_format(torch.randn(1, 3, 224, 224, generator=generator).to(device, dtype))
+    image = channels_last(torch.randn(1, 3, 224, 224, generator=generator).to(device, dtype))
     return partial(
         insertion_deletion,
         model,

@@ -16,7 +16,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad._support.printable import in_html, in_markdown, printable
-from captum_tgrad.cli import chosen
+from captum_tgrad.cli import resolve
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import Method, evaluate
 from captum_tgrad.evaluation.methods.builders import captum_class
@@ -37,7 +37,7 @@ NAMES = [NOT_UTF8, EVIL, "ordinary é.png".encode()]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Images with names that do harm, for the smallest of networks."""
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
+    monkeypatch.setattr(resolve, "load_classifier", lambda *arguments, **options: classifier())
     (tmp_path / "pictures").mkdir()
     for name, picture in zip(NAMES, images(3).clamp(0, 1), strict=True):
         pixels = (255 * picture.permute(1, 2, 0)).byte().numpy()
@@ -119,7 +119,7 @@ def test_classes_of_a_file_are_shown_escaped(tmp_path, folder, monkeypatch, capf
     def named(model, weights, class_names, *further, **options):
         return type(tiny)("tiny", tiny.model, class_names, tiny.preprocess, tiny.crop)
 
-    monkeypatch.setattr(chosen, "load_classifier", named)
+    monkeypatch.setattr(resolve, "load_classifier", named)
     explained, compared = tmp_path / "explained", tmp_path / "compared"
     files = ["--class-names", str(names)]
     picture = str(folder / os.fsdecode(NOT_UTF8))

@@ -44,6 +44,9 @@ TargetType = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] 
 
 
 def log_usage(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Captum's ``log_usage()``, which keeps the signature for type checkers."""
+    """Captum's ``log_usage()``, which keeps the signature for type checkers.
+
+    ``NoiseTunnel`` and other methods of Captum call ``attribute.__wrapped__``, which this adds.
+    """
     logged: Callable[Parameters, Result] = captums_log_usage()(function)
     return logged

@@ -6,7 +6,7 @@ import errno
 
 import torch
 
-_SAID = (
+_MESSAGES = (
     "DefaultCPUAllocator",  # The CPU's allocator has no class of its own.
     "out of memory",  # CUDA, MPS and XPU, where they raise no OutOfMemoryError
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
@@ -26,4 +26,4 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)

@@ -40,34 +40,26 @@ def training_modules(forward_func: Any) -> list[str]:
 def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     """A context without gradients that restores the random state and the model's buffers on exit.
 
-    Only a module's buffers are known; a function does not expose its own.
+    Only a module's buffers are known; a function does not expose its own. They are also restored in
+    evaluation mode, since a user's module may write to them then. Version counters do not help:
+    neither batch norm nor writes through ``.data`` count. Buffers are small compared to the
+    parameters: copying and comparing them costs less than one of the many passes of a metric.
     """
+    modules = forward_func.modules() if isinstance(forward_func, nn.Module) else ()
     with torch.no_grad(), forked_random_state(device):
-        kept = _kept(forward_func)
+        saved = [
+            (module, name, buffer, None if buffer is None else buffer.detach().clone())
+            for module in modules
+            for name, buffer in module._buffers.items()
+        ]
         try:
             yield
         finally:
-            for module, name, buffer, before in kept:
-                _put_back(module, name, buffer, before)
+            for each in saved:
+                _restore(*each)
 
 
-def _kept(forward_func: Any) -> list[tuple[nn.Module, str, Tensor | None, Tensor | None]]:
-    """The module and name of each buffer, the buffer and a copy of it.
-
-    Also in evaluation mode, since a user's module may write to them then. Version counters do not
-    help: neither batch norm nor writes through ``.data`` count. Buffers are small compared to the
-    parameters: copying and comparing them costs less than one of the many passes of a metric.
-    """
-    if not isinstance(forward_func, nn.Module):
-        return []
-    return [
-        (module, name, buffer, None if buffer is None else buffer.detach().clone())
-        for module in forward_func.modules()
-        for name, buffer in module._buffers.items()
-    ]
-
-
-def _put_back(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
+def _restore(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
     # If the model assigned another tensor to this name, the original one comes back.
     module._buffers[name] = buffer
     # Unchanged buffers are not written to: some cannot be, such as expanded ones. Sparse ones

@@ -1,4 +1,4 @@
-"""One-line errors for files and folders that cannot be written."""
+"""Errors in one line for files and folders that cannot be written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_WAYS_OUT = {
+_ADVICE = {
     errno.ENOSPC: "free some space, or use another folder",
     errno.EDQUOT: "free some space, or use another folder",
     errno.EACCES: "use a folder with write permission",
@@ -19,7 +19,7 @@ _WAYS_OUT = {
 
 
 class WriteError(OSError):
-    """A file or folder cannot be written; the message names it, the reason and a way out."""
+    """A file or folder cannot be written; the message names it, the reason and what to do."""
 
     def __str__(self) -> str:
         return self.strerror or ""
@@ -38,8 +38,8 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        way_out = _WAYS_OUT.get(error.errno or 0, "use another folder")
-        raise WriteError(error.errno, f"{path} cannot be written ({reason}): {way_out}") from error
+        advice = _ADVICE.get(error.errno or 0, "use another folder")
+        raise WriteError(error.errno, f"{path} cannot be written ({reason}): {advice}") from error
 
 
 def check_folder(folder: Path, name: str) -> None:

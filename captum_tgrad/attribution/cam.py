@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support import input_checks
 from captum_tgrad._support.captum_private import (
     Attribution,
     TargetType,
@@ -21,7 +22,6 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.cam_checks import (
     cam_signature,
     check_layers_return_maps,
@@ -92,7 +92,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         target_layers: Sequence[nn.Module] | None = None,
         **cam_arguments: Any,
     ) -> None:
-        checks.check_forward_func(forward_func)
+        input_checks.check_forward_func(forward_func)
         module: Any = uncompiled(forward_func)
         if not isinstance(module, nn.Module):
             raise TypeError(

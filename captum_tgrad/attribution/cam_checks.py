@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_tgrad._support import input_checks
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.probe import Probe
 
 
@@ -61,7 +61,7 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(f"inputs must be a torch.Tensor, got {got(inputs)}.")
     tensors = format_tensor_into_tuples(inputs)
-    checks.check_inputs(tensors)
+    input_checks.check_inputs(tensors)
     if len(tensors) != 1:
         raise ValueError(
             f"inputs has {len(tensors)} tensors, but a class activation map explains one. Pass the"
@@ -73,7 +73,7 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
             f"inputs has shape {tuple(images.shape)}, but a class activation map needs images,"
             " shape (N, C, H, W)."
         )
-    checks.check_device(model, tensors)
+    input_checks.check_device(model, tensors)
     return images
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.output_checks import check_target, targets_per_sample, with_batch
 from captum_tgrad.attribution.cam_checks import constructor_arguments
-from captum_tgrad.attribution.output_checks import check_target, targets_per_sample, with_batch
 from captum_tgrad.decomposition.nested import map_tensors
 
 _PACKAGE = "pytorch_grad_cam."

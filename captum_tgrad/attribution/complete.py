@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
+from captum_tgrad._support import input_checks
 from captum_tgrad._support.captum_private import (
     GradientAttribution,
     TargetType,
@@ -17,17 +18,16 @@ from captum_tgrad._support.captum_private import (
     log_usage,
     select_targets,
 )
+from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.checks import ChannelDim
-from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.attribution.output_checks import (
+from captum_tgrad._support.output_checks import (
     check_target,
     selectable,
     targets_per_sample,
     with_gradient,
 )
+from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.nested import usable_in_backward
@@ -73,7 +73,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
 
     @attribution_method
     def __init__(self, forward_func: Callable[..., Any]) -> None:
-        checks.check_forward_func(forward_func)
+        input_checks.check_forward_func(forward_func)
         super().__init__(forward_func)
         self._replay = Replay()
 
@@ -141,7 +141,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         with_magnitudes: bool = False,
     ) -> Decomposed:
         tensors = self._checked(inputs, target)
-        channel_dims = checks.channel_dims(channel_dim, tensors)
+        channel_dims = input_checks.channel_dims(channel_dim, tensors)
         with explaining_errors(self.forward_func, tensors):
             return self._decompose(
                 self.forward_func,
@@ -161,9 +161,9 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> tuple[Tensor, ...]:
         """The inputs as a tuple; raises TypeError or ValueError for what cannot be explained."""
         check_not_nested(self.forward_func)
-        checks.check_inputs(inputs, differentiable)
+        input_checks.check_inputs(inputs, differentiable)
         tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
-        checks.check_device(self.forward_func, tensors)
+        input_checks.check_device(self.forward_func, tensors)
         if target is not None:
             # Before the model runs: attribute(inputs, baselines, target) would let it fail first.
             targets_per_sample(target, len(tensors[0]))

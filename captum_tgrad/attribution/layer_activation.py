@@ -162,11 +162,11 @@ def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
         if not isinstance(item, Tensor) or not item.is_floating_point():
             found = str(item.dtype) if isinstance(item, Tensor) else type(item).__name__
             nested = "a nested " if isinstance(item, (tuple, list)) else ""
-            way_out = "Pass a layer inside this one or right after it."
+            hint = "Pass a layer inside this one or right after it."
             if isinstance(layer, nn.RNNBase):
-                way_out = HOW_TO_EXPLAIN_ONE
+                hint = HOW_TO_EXPLAIN_ONE
             raise TypeError(
                 f"layer ({type(layer).__name__}) {verb} {nested}{found}; only a float tensor or a"
-                f" flat tuple of float tensors can be explained. {way_out}"
+                f" flat tuple of float tensors can be explained. {hint}"
             )
     return tensors

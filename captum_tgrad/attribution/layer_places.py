@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.attribution.checks import check_channel_dim
+from captum_tgrad._support.input_checks import check_channel_dim
 from captum_tgrad.decomposition.places.cells import even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support import input_checks
 from captum_tgrad._support.captum_private import (
     GradientAttribution,
     LayerAttribution,
@@ -15,9 +16,8 @@ from captum_tgrad._support.captum_private import (
     format_additional_forward_args,
     format_output,
 )
+from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     HOW_TO_EXPLAIN_ONE,
@@ -65,7 +65,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         layer: nn.Module,
         device_ids: list[int] | None = None,
     ) -> None:
-        checks.check_forward_func(forward_func)
+        input_checks.check_forward_func(forward_func)
         if not isinstance(layer, nn.Module):
             raise TypeError(
                 "layer must be a torch.nn.Module of the model, such as model.layer4, got"
@@ -174,11 +174,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     ) -> Decomposition:
         """All terms of the output, with the layer's activation as the input.
 
-        Arguments and errors are those of ``attribute``.
-
-        Returns:
-            The terms, the output and the convergence delta. The scores and the delta of each
-            sample add up to the output.
+        Arguments and errors are those of ``attribute``; the result is that of
+        ``TGradAttribution.decompose``.
         """
         return self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
@@ -197,7 +194,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
-            dims = checks.channel_dims(channel_dim, tensors)
+            dims = input_checks.channel_dims(channel_dim, tensors)
             with explaining_errors(self.forward_func, tensors):
                 activation = activation_of(
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input

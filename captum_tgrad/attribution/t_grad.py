@@ -12,7 +12,7 @@ from captum_tgrad._support.captum_private import (
     format_output,
     is_tuple,
 )
-from captum_tgrad.attribution.checks import ChannelDim
+from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
 from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from captum_tgrad._support.progress import progress_bar
-from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
 from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, user_errors
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.cli.outcome import Printer, existing, print_skipped
+from captum_tgrad.cli.printer import Printer, existing, print_skipped
+from captum_tgrad.cli.resolve import chosen_methods, chosen_target, load_for
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
-from captum_tgrad.evaluation.report.comparison import FILES, title_of, write_comparison
-from captum_tgrad.evaluation.storage.owner import check_owner
+from captum_tgrad.evaluation.report.comparison import FILES, class_title, write_comparison
+from captum_tgrad.evaluation.storage.overwriting import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def run_compare(options: argparse.Namespace) -> int:
         with user_errors():
             write_comparison(comparison, options.out)
         bar.update(1)
-    printer.results(f"{classifier.name}, {title_of(comparison)}", comparison.summary)
+    printer.results(f"{classifier.name}, {class_title(comparison)}", comparison.summary)
     printer.cut_away(classifier, [(options.image, image)])
     printer.written(options.out, FILES, replaced)
     return print_skipped(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import device_of
-from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, resume_hint, user_errors
-from captum_tgrad.cli.outcome import Printer, print_skipped
+from captum_tgrad.cli.printer import Printer, print_skipped
+from captum_tgrad.cli.resolve import chosen_methods, load_for
 from captum_tgrad.evaluation import (
     ImageFiles,
     Method,
@@ -25,7 +25,7 @@ from captum_tgrad.evaluation import (
 from captum_tgrad.evaluation.checks import check_score_dtype
 from captum_tgrad.evaluation.distributed import Workers, joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
-from captum_tgrad.evaluation.report.table import title_of
+from captum_tgrad.evaluation.report.table import summary_title
 from captum_tgrad.evaluation.storage.folder import FILES
 from captum_tgrad.zoo import Classifier
 
@@ -81,7 +81,7 @@ def _evaluate(
     if not Workers().first:
         return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
-    printer.results(f"{classifier.name}, {title_of(summary)}", summary)
+    printer.results(f"{classifier.name}, {summary_title(summary)}", summary)
     printer.written(options.out, FILES)
     return print_skipped(
         (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
-from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
+from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 _SAMPLE_STEM = "coffee"
@@ -34,7 +34,7 @@ class Job:
     @property
     def title(self) -> str:
         """The heading of the report."""
-        return title_of(self.picture)
+        return image_title(self.picture)
 
     @property
     def paths(self) -> list[Path]:
@@ -118,7 +118,7 @@ def load_or_sample(picture: Path | None) -> Image:
     return sample_image() if picture is None else load_image(picture)
 
 
-def title_of(picture: Path | None) -> str:
+def image_title(picture: Path | None) -> str:
     """The title of an image."""
     return "coffee (the built-in sample)" if picture is None else str(picture)
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
-from captum_tgrad._support.optional import is_installed
-from captum_tgrad.cli.outcome import Printer, line_width
+from captum_tgrad._support.extras import is_installed
+from captum_tgrad.cli.printer import Printer, line_width
 from captum_tgrad.evaluation import METHODS
 from captum_tgrad.zoo.load import listed_models
 

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import Bar, progress_bar
-from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.errors import out_of_memory_errors, user_errors
-from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
-from captum_tgrad.cli.outcome import Printer, existing
+from captum_tgrad.cli.jobs import check_files, image_title, load_or_sample
+from captum_tgrad.cli.printer import Printer, existing
+from captum_tgrad.cli.resolve import chosen_target, load_for
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.evaluation.storage.files import csv_text, png, write_files
-from captum_tgrad.evaluation.storage.owner import check_owner
+from captum_tgrad.evaluation.storage.overwriting import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity
@@ -31,7 +31,7 @@ from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classified
 
 _MEASURES = Similarity._fields
-_READ = (
+_HOW_TO_READ = (
     "Each column is the map after a further randomization step, on its own scale. A map that"
     " depends on the learned parameters changes. The curves show the similarity to the map of the"
     " trained network: 1 is identical, 0 unrelated. Curves that stay near 1 mean that the map"
@@ -55,7 +55,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         target = chosen_target(options, classifier)
         images = [load_or_sample(picture) for picture in pictures]
     inputs, _, targets = classified(classifier, images, target)
-    titles = [title_of(picture) for picture in pictures]
+    titles = [image_title(picture) for picture in pictures]
     printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"
     with out_of_memory_errors(advice), progress_bar(None, printer.show_progress) as bar:
@@ -158,7 +158,9 @@ def _page(
     report = Report(f"{method} under parameter randomization", about, "sanity-check")
     report.section("Maps and their similarity")
     layers = ", ".join(str(step.layer) for step in steps[1:])
-    report.figure(figure, f"Maps of the trained network, then with {layers} randomized.", _READ)
+    report.figure(
+        figure, f"Maps of the trained network, then with {layers} randomized.", _HOW_TO_READ
+    )
     report.section("Numbers")
     report.table(table.headings, table.rows, _TABLE)
     report.section("Source")

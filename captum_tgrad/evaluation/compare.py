@@ -9,15 +9,15 @@ from typing import Any
 from PIL.Image import Image
 from torch import Tensor
 
-from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
+from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.running.scoring import Scoring
 from captum_tgrad.evaluation.running.settings import (
     Settings,
+    channels_last,
     examples_at_once,
     examples_per_batch,
-    in_fast_format,
 )
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record
@@ -103,10 +103,10 @@ def compare(
         NoMethodRanError: A ValueError: none of the methods can run.
     """
     check_classifier(classifier)
-    chosen = chosen_methods(methods)
+    chosen = checked_methods(methods)
     titles = titles_of(chosen)
     inputs, logits, targets = classified(classifier, [image], target)
-    inputs, index = in_fast_format(inputs), int(targets)
+    inputs, index = channels_last(inputs), int(targets)
     explained, skipped, notes = _explain(classifier, chosen, inputs, targets, progress)
     if not explained:
         raise NoMethodRanError(

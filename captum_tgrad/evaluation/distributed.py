@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 # Processes wait for the slowest, whose share may take hours longer than torch's default timeout of
 # 10 or 30 minutes.
-_PATIENCE = timedelta(days=30)
+_TIMEOUT = timedelta(days=30)
 
 
 def started_by_torchrun() -> bool:
@@ -45,7 +45,7 @@ def joined_processes(device: torch.device) -> Iterator[None]:
     each_has_one = device.type == "cuda" and local <= torch.cuda.device_count()
     if each_has_one:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if each_has_one else "gloo", timeout=_PATIENCE)
+    distributed.init_process_group("nccl" if each_has_one else "gloo", timeout=_TIMEOUT)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation import checks
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
-from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
+from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
 from captum_tgrad.evaluation.report.evaluation import write_results
 from captum_tgrad.evaluation.report.shown_images import ImageShow
@@ -171,7 +171,7 @@ def evaluate(
         3
     """
     checks.check_out(out, resume)
-    chosen = chosen_methods(methods)
+    chosen = checked_methods(methods)
     samples = Samples(dataset, limit)
     classifier = model if isinstance(model, Classifier) else None
     module = model.model if isinstance(model, Classifier) else model
@@ -199,9 +199,9 @@ def evaluate(
     timed = {
         method.name: TimedMethod(method, module, black, batch_size, at_once) for method in chosen
     }
-    with ExitStack() as held:
-        folder = held.enter_context(tempfile.TemporaryDirectory()) if out is None else out
-        output = Output(Path(folder), titles_of(chosen), Workers(), held)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        output = Output(Path(folder), titles_of(chosen), Workers(), stack)
         done = output.begin(
             protocol,
             resume,

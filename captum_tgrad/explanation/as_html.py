@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
 from captum_tgrad.visualization.walkthrough.numbers import View
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 def page_of(explanation: Explanation, name: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from captum_tgrad.attribution.t_grad import TGradAttribution
@@ -15,9 +16,6 @@ from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival,
 from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _PREDICTIONS = 5
 _LARGEST_TERMS = 10

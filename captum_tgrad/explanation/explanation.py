@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from PIL.Image import Image
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from captum_tgrad.decomposition.combine import Aggregation
-    from captum_tgrad.decomposition.terms import Decomposition
-    from captum_tgrad.zoo.classifier import Box
+from captum_tgrad.decomposition.combine import Aggregation
+from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.zoo.classifier import Box
 
 # The prediction is unsure below this multiple of a uniform probability.
 _SURE = 1.5

@@ -7,7 +7,7 @@ from captum_tgrad.explanation.explanation import Explanation, cut_away
 from captum_tgrad.zoo.classifier import Box
 
 _NAME_WIDTH = 40
-_WORTH_SAYING = 0.005
+_LEAST_SHARE_SHOWN = 0.005
 
 
 def format_report(explanation: Explanation) -> str:
@@ -57,7 +57,7 @@ def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
         return []
     (width, height), (left, top, right, bottom) = size, seen
     share = cut_away(size, seen)
-    if share < _WORTH_SAYING:
+    if share < _LEAST_SHARE_SHOWN:
         return []
     return [
         f"seen: the center {right - left} x {bottom - top} of {width} x {height} pixels;"

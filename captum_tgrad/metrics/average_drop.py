@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad.attribution.checks import ChannelDim, listed, named_tensors
+from captum_tgrad._support.input_checks import ChannelDim, listed, named_tensors
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.arguments import check_count, check_number
-from captum_tgrad._support.captum_private import TargetType, log_usage
-from captum_tgrad.attribution.checks import broken_samples
+from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad._support.input_checks import broken_samples
 from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.findings import Findings
@@ -28,7 +28,6 @@ from captum_tgrad.metrics.mass_in_mask import share_in_mask
 from captum_tgrad.metrics.results import GridPointingGameResult
 
 
-@log_usage
 def grid_pointing_game(
     forward_func: Callable[..., Any],
     inputs: Tensor,

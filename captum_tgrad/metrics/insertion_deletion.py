@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad.attribution.checks import ChannelDim
+from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.areas import areas
 from captum_tgrad.metrics.engine.checks import NanPolicy

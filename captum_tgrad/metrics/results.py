@@ -46,17 +46,7 @@ class InsertionDeletionResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class InsertionResult:
-    """Result of ``insertion``; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        insertion: Area under the insertion curve, in units of the score; higher is better.
-        clean_score: Score of the input itself.
-        insertion_baseline_score: Score of the baseline that insertion starts from.
-        tied_share: The share of features, 0 to 1, whose importance equals that of another.
-        protocol: How the numbers were computed, as plain strings and numbers.
-        fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
-        insertion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
-    """
+    """Result of ``insertion``; the attributes are those of ``InsertionDeletionResult``."""
 
     insertion: Tensor
     clean_score: Tensor
@@ -70,17 +60,7 @@ class InsertionResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class DeletionResult:
-    """Result of ``deletion``; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        deletion: Area under the deletion curve, in units of the score; lower is better.
-        clean_score: Score of the input itself.
-        deletion_baseline_score: Score of the baseline that deletion ends at.
-        tied_share: The share of features, 0 to 1, whose importance equals that of another.
-        protocol: How the numbers were computed, as plain strings and numbers.
-        fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
-        deletion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
-    """
+    """Result of ``deletion``; the attributes are those of ``InsertionDeletionResult``."""
 
     deletion: Tensor
     clean_score: Tensor
@@ -153,12 +133,10 @@ class PointingGameResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class EnergyInMaskResult:
-    """Result of ``energy_in_mask``; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``energy_in_mask``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
         energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
-        chance: The expected score of a random map.
-        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     energy_in_mask: Tensor
@@ -169,12 +147,10 @@ class EnergyInMaskResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class MassAccuracyResult:
-    """Result of ``mass_accuracy``; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``mass_accuracy``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
         mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
-        chance: The expected score of a random map.
-        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     mass_accuracy: Tensor
@@ -185,12 +161,10 @@ class MassAccuracyResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class RankAccuracyResult:
-    """Result of ``rank_accuracy``; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``rank_accuracy``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
         rank_accuracy: The share of the highest-ranked pixels, 0 to 1; higher is better.
-        chance: The expected score of a random map.
-        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     rank_accuracy: Tensor

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_count, check_number, check_numbers
 from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import ChannelDim
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
 from captum_tgrad.metrics.engine.importance import (

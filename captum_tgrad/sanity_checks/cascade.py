@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support import input_checks
 from captum_tgrad._support.arguments import check_choice, check_count
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
@@ -192,7 +192,7 @@ def _steps(
 
 
 def _checked_model(model: Any) -> nn.Module:
-    checks.check_forward_func(model)
+    input_checks.check_forward_func(model)
     module: Any = uncompiled(model)
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -208,6 +208,6 @@ def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
             f"inputs must be a torch.Tensor, got {got(inputs)}. Pass other tensors as"
             " additional_forward_args, which are held constant."
         )
-    checks.check_inputs((inputs,))
-    checks.check_device(model, (inputs,))
+    input_checks.check_inputs((inputs,))
+    input_checks.check_device(model, (inputs,))
     return inputs

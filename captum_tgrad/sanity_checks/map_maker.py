@@ -1,4 +1,4 @@
-"""Makes maps of a network whose parameters change between calls, also averaged over noise."""
+"""Computes maps of a network whose parameters change between calls, also averaged over noise."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness
+from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
 
 
 @dataclass
 class MapMaker:
-    """Makes maps of a model, always with the same method, arguments and seed.
+    """Computes maps of a model, always with the same method, arguments and seed.
 
     Attributes:
         factory: From a model to an attribution method.

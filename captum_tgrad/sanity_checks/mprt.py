@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import check_count, check_number
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad._support.show import shown
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.map_maker import Smoothed

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 
 _Array = npt.NDArray[np.float64]
 

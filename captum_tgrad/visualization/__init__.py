@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import as_images as as_images
     from captum_tgrad.visualization.layer_figures import layers_figure as layers_figure
     from captum_tgrad.visualization.method_figures import methods_figure as methods_figure
-    from captum_tgrad.visualization.replaced import replaced_images as replaced_images
+    from captum_tgrad.visualization.perturbed_images import replaced_images as replaced_images
     from captum_tgrad.visualization.similarity_figures import similarity_figure as similarity_figure
     from captum_tgrad.visualization.term_scores import term_scores_figure as term_scores_figure
     from captum_tgrad.visualization.walkthrough.document import walkthrough_page as walkthrough_page
@@ -42,7 +42,7 @@ if not TYPE_CHECKING:
             "layers_figure": "layer_figures",
             "methods_figure": "method_figures",
             "metrics_figure": "evaluation_figures",
-            "replaced_images": "replaced",
+            "replaced_images": "perturbed_images",
             "seconds_figure": "evaluation_figures",
             "similarity_figure": "similarity_figures",
             "term_scores_figure": "term_scores",

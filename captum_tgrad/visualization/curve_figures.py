@@ -13,10 +13,15 @@ from captum_tgrad._support.arguments import check_numbers, check_sample
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletionResult
-from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
+from captum_tgrad.visualization.curve_panels import (
+    LEGEND_COLUMNS,
+    PerturbedImages,
+    draw_curves,
+    draw_perturbed_images,
+)
 from captum_tgrad.visualization.image_arrays import Numbers, as_images
 from captum_tgrad.visualization.panels import WIDTH, stacked_parts, write_title
-from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
+from captum_tgrad.visualization.perturbed_images import CURVES, replaced_and_shares
 
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
@@ -86,7 +91,7 @@ def curves_figure(
             f"fractions has {len(fractions)} entries, and there is room for 1 to {_MOST_FRACTIONS}:"
             " draw the others in another figure"
         )
-    seen: dict[str, Seen] = {}
+    perturbed: dict[str, PerturbedImages] = {}
     if inputs is not None:
         for name, attribution in _by_name(attributions, "attributions").items():
             _check_scored(name, methods, sample, inputs, attribution)
@@ -99,16 +104,16 @@ def curves_figure(
                 methods[name].protocol,
             )
             shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
-            seen[name] = Seen(shown, shares[0].tolist())
+            perturbed[name] = PerturbedImages(shown, shares[0].tolist())
     lines = math.ceil(len(methods) / LEGEND_COLUMNS) + 1
     heights = [_CURVES_HEIGHT + lines * _LEGEND_LINE]
-    if seen:
-        heights.append(len(seen) * _PICTURE_HEIGHT + _HEADING_HEIGHT)
+    if perturbed:
+        heights.append(len(perturbed) * _PICTURE_HEIGHT + _HEADING_HEIGHT)
     upper, *lower = stacked_parts(WIDTH, heights)
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
         draw_curves(axes, methods, curve, sample)
     for part in lower:
-        draw_seen(part, seen, methods, fractions, sample)
+        draw_perturbed_images(part, perturbed, methods, fractions, sample)
     write_title(upper, title)
     return upper.figure
 

@@ -14,12 +14,12 @@ from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, wrapped
-from captum_tgrad.visualization.replaced import CURVES
+from captum_tgrad.visualization.perturbed_images import CURVES
 
 LEGEND_COLUMNS = 2
 
 _LETTERS = 20
-_DONE = {"insertion": "inserted", "deletion": "deleted"}
+_PAST_TENSE = {"insertion": "inserted", "deletion": "deleted"}
 
 
 def draw_curves(
@@ -38,7 +38,7 @@ def draw_curves(
     axes.set_title(
         f"{curve.capitalize()}: {'higher' if higher else 'lower'} is better", fontsize=NORMAL
     )
-    axes.set_xlabel(f"pixels {_DONE[curve]}", fontsize=NORMAL)
+    axes.set_xlabel(f"pixels {_PAST_TENSE[curve]}", fontsize=NORMAL)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     score = str(next(iter(methods.values())).protocol["score"])
     label = {"softmax": "probability", "logit": "output"}.get(score, score)
@@ -60,26 +60,26 @@ def draw_curves(
     )
 
 
-class Seen(NamedTuple):
+class PerturbedImages(NamedTuple):
     """Perturbed images of a curve, and the shares of the pixels that are replaced in each."""
 
     images: Mapping[str, Sequence[Array]]
     shares: Sequence[float]
 
 
-def draw_seen(
+def draw_perturbed_images(
     figure: Any,
-    seen: Mapping[str, Seen],
+    perturbed: Mapping[str, PerturbedImages],
     methods: Mapping[str, InsertionDeletionResult],
     fractions: Sequence[float],
     sample: int,
 ) -> None:
     """Draws the perturbed images of each method with their scores."""
-    grid = figure.subplots(len(seen), 2 * len(fractions), squeeze=False)
+    grid = figure.subplots(len(perturbed), 2 * len(fractions), squeeze=False)
     columns = [(curve, number) for curve in CURVES for number in range(len(fractions))]
     for axes, (curve, number) in zip(grid[0], columns, strict=True):
-        axes.set_title(f"{fractions[number]:.0%} {_DONE[curve]}", fontsize=SMALL)
-    for row, (name, shown) in zip(grid, seen.items(), strict=True):
+        axes.set_title(f"{fractions[number]:.0%} {_PAST_TENSE[curve]}", fontsize=SMALL)
+    for row, (name, shown) in zip(grid, perturbed.items(), strict=True):
         row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
         for axes, (curve, number) in zip(row, columns, strict=True):
             draw_picture(axes, shown.images[curve][number])

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.shown import new_figure
+from captum_tgrad.visualization.notebook_figure import new_figure
 
 _INTERVAL = "#2b2b2b"
 _DECADES_WITHOUT_STEPS = 3.0

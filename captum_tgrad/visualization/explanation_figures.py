@@ -15,8 +15,8 @@ from captum_tgrad.visualization.explanation_panels import (
 )
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
 from captum_tgrad.visualization.map_values import as_maps
+from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import WIDTH, write_title
-from captum_tgrad.visualization.shown import new_figure
 from captum_tgrad.zoo.classifier import Box
 
 # The height of titles and color bars in inches, for panels side by side and stacked.

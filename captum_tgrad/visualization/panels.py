@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.map_values import note_on
-from captum_tgrad.visualization.shown import new_figure
+from captum_tgrad.visualization.notebook_figure import new_figure
 
 # Both are legible with every kind of color vision. The first ends in a color that stands out from
 # a gray image; the second is white where the attribution is 0.

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
+from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, wrapped, write_title
-from captum_tgrad.visualization.shown import new_figure
 
 _HEIGHT = 3.6
 _MOST_NAMES = 10

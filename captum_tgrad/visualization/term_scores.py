@@ -14,8 +14,8 @@ from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import AGAINST, FOR, NORMAL, SMALL, WIDTH, write_title
-from captum_tgrad.visualization.shown import new_figure
 
 _HEIGHT = 3.6
 # The most bars with room for the names of their terms.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad._support.out_of_memory import is_out_of_memory
 
 # What DataParallel, torch.compile and Lightning put before every name.

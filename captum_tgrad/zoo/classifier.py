@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import tensor_of
+from captum_tgrad._support.output_checks import tensor_of
 from captum_tgrad.zoo.class_names import resolve_target
 
 Box = tuple[int, int, int, int]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 
 
 def check_image(path: str | Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torchvision.models
 
-from captum_tgrad._support.optional import is_installed
+from captum_tgrad._support.extras import is_installed
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier

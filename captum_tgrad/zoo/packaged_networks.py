@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 from torchvision.transforms import InterpolationMode
 
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad.zoo.checkpoint import read_state_dict
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe, sketch

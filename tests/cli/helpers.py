@@ -1,6 +1,6 @@
 """What the tests of several commands do."""
 
-from captum_tgrad.cli import chosen
+from captum_tgrad.cli import resolve
 from captum_tgrad.cli.main import main
 from tests.evaluation.networks import classifier
 
@@ -17,4 +17,4 @@ def refused(capsys, *arguments: str) -> str:
 
 def use_tiny_model(monkeypatch) -> None:
     """Commands load a tiny network instead of the named one."""
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
+    monkeypatch.setattr(resolve, "load_classifier", lambda *arguments, **options: classifier())

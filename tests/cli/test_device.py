@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captum_tgrad.cli.chosen import choose_device
+from captum_tgrad.cli.resolve import choose_device
 
 
 def test_choose_device_finds_what_is_here():

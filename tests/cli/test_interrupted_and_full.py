@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_tgrad.cli import chosen, evaluate_command
+from captum_tgrad.cli import evaluate_command, resolve
 from captum_tgrad.cli.main import main
 from tests.cli.helpers import use_tiny_model
 from tests.cli.test_compare import OUT_OF_MEMORY
@@ -135,7 +135,7 @@ def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, comma
         raise error
 
     if where == "while it loads":
-        monkeypatch.setattr(chosen, "load_classifier", full)
+        monkeypatch.setattr(resolve, "load_classifier", full)
     elif where == "while it runs":
         monkeypatch.setattr("torch.nn.Conv2d.forward", full)
     else:

@@ -16,6 +16,7 @@ from captum_tgrad.evaluation.running import timed_method as timed
 from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
 from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.visualization import metrics_figure
 from tests.evaluation.networks import SIDE, classifier, dense_network, images, network
 
 # Random networks recognize a blurred random image as well as it itself.
@@ -525,12 +526,12 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
 
         return compute
 
-    def drawn(summary, images):
+    def drawn(summary):
         seen["before drawing"] = capsys.readouterr().err.split("\r")
         time.sleep(0.05)
-        return {}
+        return metrics_figure(summary)
 
-    monkeypatch.setattr("captum_tgrad.evaluation.report.evaluation._drawn", drawn)
+    monkeypatch.setattr("captum_tgrad.evaluation.report.evaluation.metrics_figure", drawn)
     slow = Method("slow", "The slow one", "", build)
     evaluate(network(), images(3), [slow, "random"], tmp_path, n_steps=2, show_progress=True)
     lines = seen["before drawing"]

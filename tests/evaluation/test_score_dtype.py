@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad.cli import chosen
+from captum_tgrad.cli import resolve
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import Method, OutputError, evaluate
 from captum_tgrad.metrics import average_drop, insertion_deletion
@@ -207,7 +207,7 @@ def test_a_device_that_only_warns_is_refused_too(monkeypatch):
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
     found = classifier(Watched().eval())
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments: found)
+    monkeypatch.setattr(resolve, "load_classifier", lambda *arguments: found)
     out = tmp_path / "out"
     command = ["evaluate", "--out", str(out), "--methods", "random", "--n-steps", "2"]
     command += ["--limit", "1", "--score-dtype"]

@@ -13,7 +13,7 @@ from captum import attr
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness
-from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.attribution.full_grad import FullGradAttribution
 from captum_tgrad.attribution.probe import Probe

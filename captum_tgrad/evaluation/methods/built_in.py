@@ -110,7 +110,7 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
     raise ValueError(f"method {name!r} not found: {advice}")
 
 
-def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
+def checked_methods(methods: Sequence[str | Method]) -> list[Method]:
     """The methods, with names looked up in ``METHODS``; raises TypeError or ValueError."""
     if isinstance(methods, str):
         raise TypeError(f"methods must be a list of names, got a string: pass [{methods!r}].")

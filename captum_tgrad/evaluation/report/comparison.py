@@ -41,7 +41,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 def draw_methods(comparison: Comparison) -> Figure:
     """The map of every method over the image."""
     maps = {title: comparison.maps[name] for name, title in comparison.titles.items()}
-    return methods_figure(comparison.image, maps, title=title_of(comparison))
+    return methods_figure(comparison.image, maps, title=class_title(comparison))
 
 
 def draw_curves(comparison: Comparison) -> Figure:
@@ -57,7 +57,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         {title: comparison.curves[name] for name, title in titles.items()},
         inputs=comparison.inputs,
         attributions={titles[name]: comparison.maps[name] for name in shown},
-        title=title_of(comparison),
+        title=class_title(comparison),
         mean=comparison.mean,
         std=comparison.std,
     )
@@ -102,7 +102,7 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
     return report
 
 
-def title_of(comparison: Comparison) -> str:
+def class_title(comparison: Comparison) -> str:
     """The explained class and its probability."""
     return (
         f"{comparison.class_name} ({comparison.target}), probability {comparison.probability:.1%}"
@@ -112,8 +112,9 @@ def title_of(comparison: Comparison) -> str:
 def _head(comparison: Comparison) -> tuple[str, str]:
     return (
         f"{len(comparison.titles)} methods on one image",
-        f"{comparison.summary['protocol']['model']} explained for the class {title_of(comparison)}."
-        " One image does not rank methods: use captum-tgrad evaluate to compare them on many.",
+        f"{comparison.summary['protocol']['model']} explained for the class"
+        f" {class_title(comparison)}. One image does not rank methods: use"
+        " captum-tgrad evaluate to compare them on many.",
     )
 
 

@@ -11,11 +11,11 @@ from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
-from captum_tgrad.evaluation.report.table import one_line, title_of
+from captum_tgrad.evaluation.report.table import one_line, summary_title
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
 from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.owner import REPORT
+from captum_tgrad.evaluation.storage.overwriting import REPORT
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
 
@@ -47,20 +47,13 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
     write_files(output.path, texts)
     if images is not None and any(each["images"] for each in summary["methods"].values()):
-        write_files(output.path, _drawn(summary, images.draw(records, titles)))
+        protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+        metadata = {"Description": printable(protocol)}
+        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+        report = page(summary, figures, images.draw(records, titles)).html()
+        drawn = {f"{name}.png": png(figure, metadata=metadata) for name, figure in figures.items()}
+        write_files(output.path, {**drawn, REPORT: report})
     return summary, table
-
-
-def _drawn(
-    summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
-) -> dict[str, str | bytes]:
-    """The figures and the page by file name."""
-    protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
-    description = {"Description": printable(protocol)}
-    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-    report = page(summary, figures, images)
-    drawn = {f"{name}.png": png(figure, metadata=description) for name, figure in figures.items()}
-    return {**drawn, REPORT: report.html()}
 
 
 def as_csv(summary: Summary) -> str:
@@ -82,7 +75,7 @@ def as_csv(summary: Summary) -> str:
 
 def markdown(summary: Summary) -> str:
     """The tables of a summary, with the protocol and what was skipped, as Markdown."""
-    report = Markdown(title_of(summary), _introduction(summary))
+    report = Markdown(summary_title(summary), _introduction(summary))
     _add_results(report, summary)
     report.section("Protocol")
     report.protocol(summary["protocol"])
@@ -100,7 +93,7 @@ def page(
     images: Iterable[tuple[ChosenImage, Figure]],
 ) -> Report:
     """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
-    report = Report(title_of(summary), _introduction(summary), "evaluate")
+    report = Report(summary_title(summary), _introduction(summary), "evaluate")
     report.section("Metrics")
     report.figure(
         figures["metrics"],

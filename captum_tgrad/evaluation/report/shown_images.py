@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.running.settings import in_fast_format
+from captum_tgrad.evaluation.running.settings import channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import Record
@@ -104,7 +104,7 @@ class ImageShow:
         self, image: Tensor, records: Sequence[Record], titles: Mapping[str, str]
     ) -> dict[str, Tensor]:
         """The maps by title and score, best first."""
-        inputs = in_fast_format(image[None].to(self.device))
+        inputs = channels_last(image[None].to(self.device))
         maps = {}
         for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
             name, score = record["method"], record["difference"]

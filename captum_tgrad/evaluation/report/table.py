@@ -12,7 +12,7 @@ from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 
 
-def title_of(summary: Summary) -> str:
+def summary_title(summary: Summary) -> str:
     """How many methods on how many images."""
     methods, images = len(summary["methods"]), summary["images"]
     return f"{methods} method{'s' * (methods != 1)} on {images} image{'s' * (images != 1)}"

@@ -44,5 +44,5 @@ class Halving:
             self.size = tried // 2
 
     def at_once(self, run: Callable[[int], Result]) -> Result:
-        """What ``run`` returned for as many examples at once as fit."""
+        """Runs once, with as many examples at a time as fit into memory, and returns the result."""
         return next(self(lambda part: run(part.stop), self.size))

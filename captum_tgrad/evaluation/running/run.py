@@ -18,7 +18,7 @@ from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
 from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
-from captum_tgrad.evaluation.running.settings import Settings, in_fast_format
+from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.files import JsonLines
@@ -40,7 +40,7 @@ class _Loaded:
 
 @dataclass
 class Run:
-    """The work of one process: writes each record, and the reason of what is skipped.
+    """Explains, scores and records the images of one process, with reasons for skipped ones.
 
     Attributes:
         refused: The model's error for the first image that it rejected; None without one.
@@ -125,7 +125,7 @@ class Run:
             yield batch
 
     def _batch(self, batch: list[_Loaded]) -> None:
-        inputs = in_fast_format(
+        inputs = channels_last(
             torch.stack([each.tensor for each in batch]).to(device_of(self.model))
         )
         targets = self._targets(batch, inputs)

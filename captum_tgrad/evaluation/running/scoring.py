@@ -126,7 +126,7 @@ class Scoring:
 
     def warn(self) -> None:
         """Issues one UserWarning for each finding, with the number of images of each method."""
-        # The ways out are arguments of the metrics, which the caller does not have.
+        # Without advice, which names arguments of the metrics that the caller does not have.
         for (text, _, label), counts in self._findings.items():
             where = (f"{name}, {count} of {self._scored} images" for name, count in counts.items())
             warn_user(f"{text} {label}: {'; '.join(where)}.")

@@ -77,6 +77,6 @@ def examples_at_once(device: torch.device) -> int:
     return _ON_A_CPU if device.type == "cpu" else EXAMPLES_AT_ONCE
 
 
-def in_fast_format(images: Tensor) -> Tensor:
+def channels_last(images: Tensor) -> Tensor:
     """Images ``(N, C, H, W)`` in channels-last memory format; only rounding may differ."""
     return images.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""A method on batch after batch: timed, divided if memory is short; failures are recorded."""
+"""Times a method on batches, splits them when memory is short, and records failures."""
 
 from __future__ import annotations
 
@@ -153,5 +153,5 @@ class TimedMethod:
 
 def reason_of(error: Exception) -> str:
     """An error in one line."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

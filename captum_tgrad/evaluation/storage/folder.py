@@ -21,7 +21,7 @@ from captum_tgrad.evaluation.storage.files import (
     read_lines,
     write_files,
 )
-from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
+from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
@@ -69,13 +69,13 @@ class Output:
         path: The folder; from ``begin`` on, that of the first process.
         own_titles: The titles of the methods of this run, by name.
         workers: The processes.
-        held: Keeps other runs out until it is closed.
+        locks: Keeps other runs out until it is closed.
     """
 
     path: Path
     own_titles: Mapping[str, str]
     workers: Workers
-    held: ExitStack
+    locks: ExitStack
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -115,7 +115,7 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written = record_files(folder)
-        self.held.enter_context(locked(folder))
+        self.locks.enter_context(locked(folder))
         # The first of several processes locks the folder; others of an earlier run may be running.
         for path in written:
             with locked(path):

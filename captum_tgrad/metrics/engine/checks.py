@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
-from captum_tgrad.attribution.checks import (
+from captum_tgrad._support.input_checks import (
     broken_samples,
     check_callable,
     check_device,

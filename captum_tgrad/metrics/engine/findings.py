@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.input_checks import listed
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import listed
 
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5
@@ -23,7 +23,7 @@ class Findings:
     """What one or several calls found.
 
     Attributes:
-        found: By sentence, way out for the caller of a metric, and label: each method or other
+        found: By sentence, advice for the caller of a metric, and label: each method or other
             subject, and its samples.
     """
 
@@ -76,21 +76,21 @@ class Findings:
                 " Pass other baselines, such as a stronger blur of images.",
             )
 
-    def messages(self, ways_out: bool = False) -> list[str]:
-        """One message for each kind of finding; ``ways_out``: with the arguments to pass."""
+    def messages(self, with_advice: bool = False) -> list[str]:
+        """One message for each kind of finding; ``with_advice``: with the arguments to pass."""
         return [
-            f"{text}{way_out * ways_out} {label}: {'; '.join(map(''.join, where))}."
-            for (text, way_out, label), where in self.found.items()
+            f"{text}{advice * with_advice} {label}: {'; '.join(map(''.join, where))}."
+            for (text, advice, label), where in self.found.items()
         ]
 
     def warn(self) -> None:
         """Issues one UserWarning of each kind at the line that called the metric."""
         if not _silent.get():
-            for message in self.messages(ways_out=True):
+            for message in self.messages(with_advice=True):
                 warn_user(message)
 
-    def _add(self, text: str, label: str, name: str, where: str, way_out: str = "") -> None:
-        self.found.setdefault((text, way_out, label), []).append((name, where))
+    def _add(self, text: str, label: str, name: str, where: str, advice: str = "") -> None:
+        self.found.setdefault((text, advice, label), []).append((name, where))
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad._support.untouched import untouched
-from captum_tgrad.attribution.output_checks import (
+from captum_tgrad._support.output_checks import (
     check_target,
     targets_per_sample,
     with_batch,
 )
+from captum_tgrad._support.untouched import untouched
 from captum_tgrad.decomposition.precision import in_full_precision
 
 

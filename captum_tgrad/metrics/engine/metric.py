@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
-from captum_tgrad._support.captum_private import log_usage
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
@@ -130,7 +129,7 @@ def declared(
         return_annotation=returned
     )
     function.__annotations__ = {**function.__annotations__, "return": returned}
-    return log_usage(function)
+    return function
 
 
 def by_name(given: Any, results: Sequence[Result]) -> Result | dict[str, Result]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
-from captum_tgrad.attribution.checks import ChannelDim, channel_dims
+from captum_tgrad._support.input_checks import ChannelDim, channel_dims
 from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from captum_tgrad._support import output_checks
 from captum_tgrad._support.captum_private import (
     TargetType,
     format_additional_forward_args,
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution import output_checks
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 

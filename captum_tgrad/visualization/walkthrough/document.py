@@ -27,7 +27,7 @@ from captum_tgrad.visualization.walkthrough.numbers import (
 
 _PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
-_ENDS_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+_SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 # The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both start
 # at black, so that a place without evidence only darkens the photo.
 _RAMPS = {
@@ -150,7 +150,7 @@ def _switch(number: int, name: str) -> str:
 def _as_json(value: Any) -> str:
     """JSON that is safe in a script element, whatever the names in it are."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.translate(_ENDS_A_SCRIPT)
+    return text.translate(_SCRIPT_ESCAPES)
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.cli.jobs import title_of
+from captum_tgrad.cli.jobs import image_title
 from captum_tgrad.evaluation.report.table import Table, table_of, text_table
 from captum_tgrad.evaluation.report.verdict import verdict
 from captum_tgrad.evaluation.storage.files import as_json
@@ -73,7 +73,7 @@ class Printer:
             return
         for path, image in images:
             for line in seen_lines(image.size, steps.seen(*image.size)):
-                self.print_wrapped(f"{title_of(path)}: {line}")
+                self.print_wrapped(f"{image_title(path)}: {line}")
 
     def written(self, folder: Path, names: Iterable[str], replaced: Sequence[str] = ()) -> None:
         """Prints which of the files exist, and which existed before."""

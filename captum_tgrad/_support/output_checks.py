@@ -54,7 +54,7 @@ def with_batch(output: Any, samples: int, or_else: str = "") -> Tensor:
 
 
 def check_is_tensor(output: Any, or_else: str = "") -> None:
-    """Raises TypeError unless an output is a real tensor; ``or_else`` is another way out."""
+    """Raises TypeError unless an output is a real tensor; ``or_else`` is further advice."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
@@ -116,24 +116,23 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            way_out = "If you passed baselines as the second argument, leave them out."
+            hint = "If you passed baselines as the second argument, leave them out."
             if _is_one_hot(target):
-                way_out = "For one-hot targets, pass target.argmax(1)."
-            raise TypeError(f"target must hold integers, got dtype {target.dtype}. {way_out}")
+                hint = "For one-hot targets, pass target.argmax(1)."
+            raise TypeError(f"target must hold integers, got dtype {target.dtype}. {hint}")
         if target.dtype not in (torch.int32, torch.int64):
             raise TypeError(
                 f"target has dtype {target.dtype}, which torch cannot index with. Pass"
                 " target.long()."
             )
         if target.dim() > 1 and target.numel() != 1:
-            way_out = "a list of tuples for several indices per sample"
+            hint = "a list of tuples for several indices per sample"
             if target.shape == (samples, 1):
-                way_out = "target.squeeze(1)"
+                hint = "target.squeeze(1)"
             elif _is_one_hot(target):
-                way_out += "; for one-hot targets, pass target.argmax(1)"
+                hint += "; for one-hot targets, pass target.argmax(1)"
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or"
-                f" {way_out}."
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or {hint}."
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target
@@ -144,7 +143,7 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
         if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):
             raise TypeError(
                 f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
-                f" sample; got {target!r}.{_of_numpy(target)}"
+                f" sample; got {target!r}.{_numpy_hint(target)}"
             )
     return indices if isinstance(target, list) else indices * samples
 
@@ -167,7 +166,7 @@ def selectable(target: Any) -> Any:
     return target
 
 
-def _of_numpy(target: Any) -> str:
+def _numpy_hint(target: Any) -> str:
     """How to convert a target that holds NumPy's integers."""
     try:
         dtype = np.asarray(target).dtype

@@ -38,10 +38,10 @@ def choose_device(name: str | None) -> torch.device:
 
 def _reason(error: Exception) -> str:
     """The first sentence of a torch error, which may be a page long."""
-    said = str(error).split("\n")[0]
-    if said.startswith("Could not run"):
+    message = str(error).split("\n")[0]
+    if message.startswith("Could not run"):
         return "this torch was built without it"
-    first = said.split(". ")[0].rstrip(".")
+    first = message.split(". ")[0].rstrip(".")
     return first if len(first) <= _LONGEST_REASON else f"{first[:_LONGEST_REASON]}..."
 
 

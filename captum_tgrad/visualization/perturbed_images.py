@@ -10,8 +10,8 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.arguments import check_numbers
+from captum_tgrad._support.input_checks import listed
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution.checks import listed
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.features import count_of
@@ -109,7 +109,7 @@ def replaced_and_shares(
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The place of each pixel in the order: those before a count have been replaced.
     place = order.argsort(dim=1)
-    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
+    resolved = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
@@ -118,8 +118,8 @@ def replaced_and_shares(
         shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:
-            stand_in = stand_ins[name][0][0]
-            pair = (inputs, stand_in) if name == "insertion" else (stand_in, inputs)
+            baseline = resolved[name][0][0]
+            pair = (inputs, baseline) if name == "insertion" else (baseline, inputs)
             found[name].append(torch.where(gone, *pair))
     images = {name: torch.stack(each, dim=1) for name, each in found.items()}
     return images, torch.stack(shares, dim=1)

@@ -95,22 +95,18 @@ def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
                 f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
                 " first, without dimensions of size 0."
             )
-        _check_alike(tensor, tensors[0], name)
+        first = tensors[0]
+        if len(tensor) != len(first):
+            raise ValueError(
+                f"inputs must have the same batch size: inputs[0] has {len(first)} samples, {name}"
+                f" has {len(tensor)}."
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
+                f" {tensor.device}."
+            )
     return named
-
-
-def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
-    """Raises ValueError unless an input has the batch size and the device of the first one."""
-    if tensor.shape[0] != first.shape[0]:
-        raise ValueError(
-            f"inputs must have the same batch size: inputs[0] has {first.shape[0]} samples, {name}"
-            f" has {tensor.shape[0]}."
-        )
-    if tensor.device != first.device:
-        raise ValueError(
-            f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
-            f" {tensor.device}."
-        )
 
 
 def _got_as_inputs(inputs: Any) -> str:
