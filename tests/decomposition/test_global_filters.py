@@ -132,6 +132,16 @@ def test_a_filter_has_the_map_of_a_circular_convolution(form):
     _check_equal(_on_images(form), _on_images(_circular), IMAGES)
 
 
+def test_a_filter_in_single_precision_keeps_places_in_a_network_in_double_precision():
+    def form(h):
+        return torch.fft.irfft2(torch.fft.rfft2(h).cfloat() * HALF.cfloat())
+
+    found, expected = (
+        TGradAttribution(_on_images(each)).attribute(IMAGES) for each in (form, _circular)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_sum_of_channels_of_the_spectrum_has_the_map_of_a_convolution():
     def form(h):
         return torch.fft.irfft2((torch.fft.rfft2(h) * HALF).sum(1)).unsqueeze(1)

@@ -196,7 +196,9 @@ def _taps(
         expected.append(number * old // common % old)
     start = [0] * len(dims)
     first, second = (_gradient(output, dims, at, node, transform) for at in (start, shifts))
-    tolerance = torch.finfo(first.dtype).eps ** 0.5 * first.abs().max()
+    # In a network in float64, the filter may be in float32.
+    eps = max(torch.finfo(dtype).eps for dtype in (first.dtype, torch.float))
+    tolerance = eps**0.5 * first.abs().max()
     if bool(((first.roll(expected, own) - second).abs() > tolerance).any()):
         return None
     noise = _ROUNDING * torch.linalg.vector_norm(first, dim=own, keepdim=True)
