@@ -325,6 +325,31 @@ def test_a_signal_without_channels_is_noticed():
     assert method.decompose(X[:, 0, 0], channel_dim=None).biases[0].positive.shape == (2, 1, 4)
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(
+    "picked",
+    [
+        lambda x: torch.take_along_dim(x, x.argmax(1, keepdim=True), 1),
+        lambda x: torch.where(x[:, :1] > 0, x[:, 1:2], x[:, 2:]),
+    ],
+)
+def test_one_channel_of_each_pixel_is_no_position(picked, samples):
+    x, kernel = X[:samples], WEIGHT[:, :1]
+    forwards = [lambda x: F.conv2d(picked(x), kernel).relu().sum((1, 2, 3))]
+    forwards.append(lambda x: F.conv2d(F.pad(picked(x), [1] * 4), kernel).relu().sum((1, 2, 3)))
+    for forward in forwards:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            TGradAttribution(forward).decompose(x)
+
+
+def test_a_signal_whose_channels_follow_one_another_is_noticed():
+    conv = nn.Conv1d(1, 2, 3).double()
+    method = TGradAttribution(lambda x: conv(x.flatten(1)[:, None]).relu().sum((1, 2)))
+    with pytest.warns(UserWarning, match="uses dimension 1 of inputs as positions"):
+        method.decompose(X[:, :, 0])
+
+
 def test_a_random_operation_leaves_the_random_state_as_a_forward_pass_does():
     def forward(x):
         return _sum(F.scaled_dot_product_attention(x, x, x, dropout_p=0.3))

@@ -210,7 +210,8 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
 
     Convolutions, linear and recurrent layers mix channels. If one mixes a spatial axis of an input
     instead, the two axes are swapped. A convolution may also slide along the channels without an
-    axis in their place, which is then None.
+    axis in their place, which is then None. It does not if each position has one of the channels,
+    such as the brightest.
     """
     tensor = call.tensors[0]
     given = places_of(tensor)
@@ -226,6 +227,16 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
         for other, own in claims:
             if other.is_place and other.input == axis.input and own.dims == (dim,):
                 return axis, other
-        if slides and max(claim.dims) > dim:
+        along = {d for d in claim.dims if d > dim}
+        if slides and along and not along <= _of_positions(claims):
             return axis, None
     return None
+
+
+def _of_positions(claims: Sequence[tuple[Axis, Coordinates]]) -> set[int]:
+    """The dimensions along which each element has a position of its own."""
+    return {
+        own.dims[0]
+        for axis, own in claims
+        if axis.is_spatial and len(own.dims) == 1 and len(own.cells) == own.index.count_nonzero()
+    }
