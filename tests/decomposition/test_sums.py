@@ -485,3 +485,50 @@ def test_segments_are_at_their_tokens(kind, form):
     )
     torch.testing.assert_close(found.map(), expected.map(), rtol=1e-8, atol=1e-12)
     torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+def _in_bags(h, bags, given):
+    if given == "weights":
+        weights = h.softmax(2).flatten(0, 1)
+        index, table, options = BAG_ROWS[: len(weights)], BAG_TABLE, {"mode": "sum"}
+    else:
+        index, table = torch.arange(h[..., 0].numel()).view(-1, 2), h.flatten(0, 1)
+        weights, options = None, {"mode": given}
+    if bags == "with offsets":
+        options["offsets"] = torch.arange(0, index.numel(), index.shape[1])
+        index, weights = index.flatten(), weights if weights is None else weights.flatten()
+    return F.embedding_bag(index, table, per_sample_weights=weights, **options)
+
+
+def _in_bags_by_hand(h, bags, given):
+    if given == "weights":
+        weights = h.softmax(2).flatten(0, 1)
+        return (BAG_TABLE[BAG_ROWS[: len(weights)]] * weights[..., None]).sum(1)
+    pairs = h.flatten(0, 1).view(-1, 2, h.shape[2])
+    return {"sum": pairs.sum(1), "mean": pairs.mean(1), "max": pairs.amax(1)}[given]
+
+
+BAG_TABLE = _random(9, 4, seed=53)
+BAG_ROWS = torch.randint(9, (12, 4), generator=torch.Generator().manual_seed(54))
+
+
+@pytest.mark.parametrize("bags", ["equal", "with offsets"])
+@pytest.mark.parametrize("given", ["weights", "sum", "mean", "max"])
+def test_bags_of_embeddings_are_at_the_tokens_of_their_rows_and_weights(bags, given):
+    tokens, layer = _random(2, 6, 5, seed=50), _random(5, 4, seed=52)
+
+    def classified(bagged):
+        def forward(x):
+            h = F.silu(bagged(F.silu(x) @ layer, bags, given)).view(len(x), -1, 4)
+            return (h * _random(h.shape[1], 4, seed=55)).sum((1, 2))
+
+        return forward
+
+    whole, plain = classified(_in_bags), classified(_in_bags_by_hand)
+    torch.testing.assert_close(whole(tokens), plain(tokens))
+    for samples in (tokens, tokens[1:]):
+        found, expected = (
+            TGradAttribution(each).decompose(samples, channel_dim=-1) for each in (whole, plain)
+        )
+        torch.testing.assert_close(found.map(), expected.map(), rtol=1e-8, atol=1e-12)
+    assert float(found.map().std()) > 0

@@ -211,6 +211,27 @@ def _segments(call: Call) -> Tensor:
     return result
 
 
+def _bags(call: Call) -> Tensor:
+    """``embedding_bag`` of bags that are not empty: weighted rows of a table, added up."""
+    index, table, offsets, max_norm, _, _, mode, _, weights, has_end, padding = _values(call)
+    if max_norm is not None or padding is not None or index.is_floating_point():
+        raise NoRuleError
+    lengths = None
+    if index.dim() == 1:
+        end = None if has_end else offsets.new_tensor([len(index)])
+        lengths = offsets.diff(append=end)
+        if bool((lengths < 1).any()):
+            raise NoRuleError
+    rows: Tensor = table[index]
+    if weights is not None:
+        rows = rows * weights.unsqueeze(-1)
+    if lengths is not None:
+        return torch.segment_reduce(rows, mode, lengths=lengths)
+    if mode == "max":
+        return rows.max(1).values
+    return rows.sum(1) if mode == "sum" else rows.mean(1)
+
+
 _added_product = partial(
     records, places=mixing.added_product, bias=added_product, parts=_matrices, parts_of_one=False
 )
@@ -245,6 +266,13 @@ OPERATIONS: dict[str, Operation] = {
         "data, reduce, lengths=None, indices=None, offsets=None, axis=0, unsafe=False, "
         "initial=None",
         parts=_segments,
+    ),
+    **records(
+        "embedding_bag",
+        "input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, "
+        "mode='mean', sparse=False, per_sample_weights=None, include_last_offset=False, "
+        "padding_idx=None",
+        parts=_bags,
     ),
     **records(
         "bilinear", "input1, input2, weight, bias=None", mixing.bilinear, bilinear, parts=with_bias
