@@ -731,3 +731,27 @@ def test_a_state_of_a_recurrence_written_as_a_loop_is_at_all_steps_up_to_it(step
     term = TGradAttribution(network).decompose(sequence, channel_dim=-1).terms[-1]
     (cells,) = term.maps[0].grid.axes
     assert cells.tolist() == [[(steps - 1) / 2, steps]]  # the middle and the width
+
+
+def test_both_directions_of_a_loop_in_one_tensor_are_at_their_own_steps():
+    generator = torch.Generator().manual_seed(0)
+    sequence, first, inner = (
+        torch.randn(size, generator=generator).double() for size in ((2, 12, 3), (3, 4), (4, 4))
+    )
+
+    def last_state(x):
+        state = x.new_zeros(len(x), 4)
+        for step in range(3):
+            new = x[:, step] @ first + state @ inner
+            gate = new.sigmoid()
+            state = gate * state + (1 - gate) * new.tanh()
+        return state
+
+    def both(x):
+        return last_state(torch.cat([x, x.flip(1)]))[: len(x)].sum(1)
+
+    found, expected = (
+        TGradAttribution(network).attribute(sequence, channel_dim=-1)
+        for network in (both, lambda x: last_state(x).sum(1))
+    )
+    torch.testing.assert_close(found, expected)

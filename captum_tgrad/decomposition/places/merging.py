@@ -90,13 +90,11 @@ def _merged_pair(
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
     apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
-    # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
-    # is inside of the other and much smaller: a state of a recurrent network, which is added to
-    # what was computed from it and the next step, is at all steps up to this one.
+    # Two grids, as in a residual stream, become the finer one.
     wider = torch.maximum(high - low, other_high - other_low)
     within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if within or (dims and not touch):
-        finer = _finer(one, other, axis, at_most=1.0 if dims else 0.5)
+        finer = _finer(one, other, axis, are_grids=bool(dims))
         if finer is not None:
             return [finer]
     # So does a token that is added to a sum of all tokens up to it.
@@ -154,17 +152,20 @@ def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> froze
     return dims - of_samples if is_same else dims
 
 
-def _finer(one: Coordinates, other: Coordinates, axis: Axis, at_most: float) -> Coordinates | None:
+def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) -> Coordinates | None:
     """The claim with the smaller cells, filled up with the cells of the other; None if neither.
 
-    Its cells are smaller than ``at_most`` times those of the other.
+    If each element has its own cell on both, the cells of the finer one have less than half the
+    size: a state of a recurrent network, which is added to what was computed from it and the next
+    step, is at all steps up to this one, also if several networks run in one.
     """
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
         return None  # cells of equal size: the steps between them make neither grid the finer one
-    widths = [_widths(claim, axis) for claim in (one, other)]
-    for small, large, order in ((one, other, 1), (other, one, -1)):
-        width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (at_most - SLACK):
+    for small, large in ((one, other), (other, one)):
+        widths = [[_widths(claim, axis) for claim in (small, large)]]
+        if not are_grids or len(small.cells) <= len(large.cells):  # one for each element
+            widths.append([2 * small.cells[:, 1], large.cells[:, 1]])
+        if all(float(own.max()) < float(limit.min()) - SLACK for own, limit in widths):
             return _filled_up(small, large)
     return None
 
