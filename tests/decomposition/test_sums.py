@@ -532,3 +532,20 @@ def test_bags_of_embeddings_are_at_the_tokens_of_their_rows_and_weights(bags, gi
         )
         torch.testing.assert_close(found.map(), expected.map(), rtol=1e-8, atol=1e-12)
     assert float(found.map().std()) > 0
+
+
+def test_sums_of_neighbors_at_many_positions_each_are_no_nodes():
+    """The numbers of all places that these elements may have do not fit in an integer."""
+    generator = torch.Generator().manual_seed(56)
+    orders = [torch.randperm(32, generator=generator) for _ in range(14)]
+    neighbors = torch.stack([torch.randperm(32, generator=generator)[:9] for _ in range(32)])
+    weights = _random(32, seed=57)
+
+    def forward(x):
+        x = x.tanh()
+        h = sum(x[:, order] * (number + 1) for number, order in enumerate(orders))
+        return h[:, neighbors].sum(2).tanh().sum(2) @ weights
+
+    with pytest.warns(UserWarning, match="loses the positions of its input: 'sum'"):
+        whole = TGradAttribution(forward).decompose(_random(2, 32, 2, seed=58), channel_dim=None)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)

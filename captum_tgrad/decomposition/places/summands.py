@@ -153,6 +153,8 @@ def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
     for claim, _, _ in summands:
         element = element * len(claim.cells) + claim.index - 1
         has, count = has & (claim.index > 0), count * len(claim.cells)
+    if count > max(shape, default=0):
+        return None  # no dimension holds all elements
     held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
     if len(held) > math.prod(shape) * count / 2:
         return None
