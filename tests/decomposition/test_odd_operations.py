@@ -397,3 +397,43 @@ def test_nested_constants_inside_of_a_model(layout):
     x = torch.rand(2, 3, 4).double()
     whole = TGradAttribution(network).decompose(x, 1, channel_dim=2)
     torch.testing.assert_close(whole.delta, torch.zeros_like(whole.delta))
+
+
+class _Quantized(torch.Tensor):
+    """A weight as of a library for quantization, which supports only what it needs itself."""
+
+    @staticmethod
+    def __new__(cls, values, scale):
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=scale.dtype)
+
+    def __init__(self, values, scale):
+        self.values, self.scale = values, scale
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is F.linear:
+            z, weight, *bias = args
+            return F.linear(z, weight.values.to(z) * weight.scale, *bias)
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        if func not in (torch.ops.aten.detach.default, torch.ops.aten.clone.default):
+            raise NotImplementedError(func)
+        return cls(args[0].values, args[0].scale)
+
+
+@pytest.mark.parametrize("channel_dim", [1, 2])
+def test_a_quantized_weight_has_the_map_of_its_values(channel_dim):
+    values, scale = torch.randint(-9, 9, (5, 6), dtype=torch.int8), torch.tensor(0.1).double()
+    quantized, plain = nn.Linear(6, 5).double(), nn.Linear(6, 5).double()
+    quantized.weight = nn.Parameter(_Quantized(values, scale), requires_grad=False)
+    plain.weight = nn.Parameter(values.double() * scale)
+    plain.bias = quantized.bias
+    found, expected = (
+        TGradAttribution(
+            lambda x, layer=layer: layer(x.movedim(channel_dim, 2)).relu().sum((1, 2))
+        ).attribute(X[:, 0], channel_dim=channel_dim)
+        for layer in (quantized, plain)
+    )
+    torch.testing.assert_close(found, expected)

@@ -30,8 +30,10 @@ def linear(call: Call, output: Tensor) -> Bias | None:
 
 def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
     """A linear layer as one product of two matrices; see :func:`_in_one`."""
-    bias = call.bound["bias"]
-    result = _in_one(call.bound["input"], call.bound["weight"].t())
+    bias, weight = call.bound["bias"], call.bound["weight"]
+    if type(weight) is not Tensor:
+        raise NoRuleError  # quantized weights may have no transpose
+    result = _in_one(call.bound["input"], weight.t())
     return result if bias is None else result.add_(bias.to(result.dtype))  # as with autocast
 
 
