@@ -78,15 +78,15 @@ class Replay:
 
     def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
-        networks = recorder.modules.outermost
-        if not self._is_worth_trying or _are_training(networks):
+        networks = list(dict.fromkeys(recorder.modules.outermost))
+        if not self._is_worth_trying or _modules_in_evaluation(networks) is None:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder, networks)
         if graph is not None and terms is not None:
             description, is_dense = graph.description, recorder.has_dense_weights
-            refs = [ref(network) for network in dict.fromkeys(networks)]
+            refs = [ref(network) for network in networks]
             self._recorded[of] = _Recorded(refs, description, is_dense, recorder.dtypes, terms)
             if len(self._recorded) > _MOST_SHAPES:
                 del self._recorded[next(iter(self._recorded))]
@@ -107,11 +107,12 @@ class Replay:
             return None
         recorded = self._recorded[of]
         networks = [network for each in recorded.networks if (network := each()) is not None]
-        if len(networks) < len(recorded.networks) or _are_training(networks):
+        modules = _modules_in_evaluation(networks)
+        if modules is None or len(networks) < len(recorded.networks):
             return None
         self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
-        output = _run(self._forward, networks, arguments)
+        output = _run(self._forward, modules, arguments)
         graph = graph_of(output)
         terms = None if graph is None else _with_biases(recorded, graph, networks)
         if terms is None:
@@ -156,15 +157,19 @@ _MOST_SHAPES = 8
 _MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
 
 
-def _are_training(networks: Iterable[nn.Module]) -> bool:
-    """Whether a module is in training mode, in which a batch norm would update its statistics."""
-    return any(module.training for network in networks for module in network.modules())
+def _modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | None:
+    """All modules of the networks; None if one is in training mode.
+
+    In training mode, a batch norm would update its statistics.
+    """
+    modules = [module for network in networks for module in network.modules()]
+    return None if any(module.training for module in modules) else modules
 
 
 def _run(
-    forward: Callable[..., Any], networks: Sequence[nn.Module], arguments: Sequence[Any]
+    forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
 ) -> Any:
-    """The output of ``forward``, which runs these networks.
+    """The output of ``forward``, which runs these modules.
 
     None if it uses hooks on saved tensors, or too much memory.
     """
@@ -172,7 +177,7 @@ def _run(
     copied = leaf.clone()
     try:
         # With activation checkpointing, reading a node would run a block again.
-        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(networks):
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(modules):
             return forward(copied, *further)
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
@@ -186,13 +191,13 @@ _NO_HOOKS = "saved tensors have no hooks in a replay"
 
 
 @contextmanager
-def _unfrozen(networks: Sequence[nn.Module]) -> Iterator[None]:
+def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[None]:
     """A context in which all parameters require a gradient, so that the graph shows them."""
     frozen = [
         parameter
-        for network in networks
-        for parameter in network.parameters()
-        if not parameter.requires_grad and parameter.is_floating_point()
+        for module in modules
+        for parameter in module._parameters.values()
+        if parameter is not None and not parameter.requires_grad and parameter.is_floating_point()
     ]
     try:
         for parameter in frozen:
