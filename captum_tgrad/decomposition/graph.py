@@ -70,7 +70,7 @@ def _attributes(kind: Any) -> tuple[list[str], list[str]]:
     """
     names = [name for name in dir(kind) if name.startswith("_saved_")]
     plain = [name for name in names if not hasattr(kind, f"_raw{name}")]
-    weights = [name for name in names if name in _WEIGHTS]
+    weights = [] if kind.__name__ == _OF_ACTIVATIONS else [n for n in names if n in _WEIGHTS]
     return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
 
 
@@ -96,8 +96,8 @@ def _is_mask(factor: Tensor) -> bool:
 
 def has_dense_weights(graph: Graph) -> bool:
     """Whether the weights of all linear layers have no zeros."""
-    weights = [node._saved_mat2 for node in graph.nodes if hasattr(node, "_saved_mat2")]
-    return not any(map(has_zeros, weights))
+    products = (node for node in graph.nodes if type(node).__name__ != _OF_ACTIVATIONS)
+    return not any(has_zeros(node._saved_mat2) for node in products if hasattr(node, "_saved_mat2"))
 
 
 _KINDS = {
@@ -139,7 +139,6 @@ _KINDS = {
     "TransposeBackward0",
     "UnbindBackward0",
     "UnfoldBackward0",
-    "UnsafeViewBackward0",
     "UnsqueezeBackward0",
     "UpsampleBicubic2DBackward0",
     "UpsampleBilinear2DBackward0",
@@ -147,6 +146,9 @@ _KINDS = {
     "UpsampleTrilinear3DBackward0",
 }
 """The known kinds of nodes."""
+
+_OF_ACTIVATIONS = "BmmBackward0"
+"""A product of matrices of which neither needs to be a weight."""
 
 _BIAS_SIZES = "_saved_bias_sym_sizes_opt"
 _WEIGHTS = ("_saved_mat2", "_saved_running_mean", "_saved_weight")

@@ -60,17 +60,28 @@ def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
 
 
 def product_of(node: Node) -> Node | None:
-    """The node of the product in a linear layer; a view of it is the output for sequences."""
-    source = node.next_functions[0][0] if type(node).__name__ == "ViewBackward0" else node
-    return source if type(source).__name__ == "AddmmBackward0" else None
+    """The node of a product of matrices; with more dimensions, a view of it is the result."""
+    is_view = type(node).__name__ in ("ViewBackward0", "UnsafeViewBackward0")
+    source = node.next_functions[0][0] if is_view else node
+    return source if type(source).__name__ in ("AddmmBackward0", "BmmBackward0") else None
 
 
 def _parameter(node: Node, position: int) -> Tensor | None:
+    """The value of a constant argument: a parameter, moved as the graph says; None if it is none.
+
+    Copies of autocast keep the dtype of the parameter.
+    """
     source, _ = node.next_functions[position]
-    if type(source).__name__ == "ToCopyBackward0":  # autocast
-        source, _ = source.next_functions[0]
-    parameter: Tensor | None = getattr(source, "variable", None)
-    return None if parameter is None else parameter.detach()
+    return _moved_parameter(source) if is_constant(source) else None
+
+
+def _moved_parameter(source: Node) -> Tensor | None:
+    kind = type(source).__name__
+    if kind not in _MOVE_CONSTANTS:
+        parameter: Tensor | None = getattr(source, "variable", None)
+        return None if parameter is None else parameter.detach()
+    before = _moved_parameter(source.next_functions[0][0])
+    return None if before is None else _MOVE_CONSTANTS[kind](source, before)
 
 
 def _dims_of(node: Node) -> int:
@@ -112,6 +123,23 @@ def _of_layer_norm(node: Node) -> Bias | None:
 def _of_convolution(node: Node) -> Bias | None:
     bias = _parameter(node, 2)
     return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
+
+
+def _is_bilinear(node: Node) -> bool:
+    """Whether a node is a product of two matrices, or a view of one, that depend on the input."""
+    product = product_of(node)
+    return type(product).__name__ == "BmmBackward0" and not _has_constant(product)
+
+
+def _of_bilinear(node: Node) -> Bias:
+    product: Any = product_of(node)
+    shape = node._input_metadata[0].shape
+    factors = (
+        saved.view(*shape[:-2], *saved.shape[-2:])
+        for saved in (product._saved_self, product._saved_mat2)
+    )
+    last = (len(shape) - 2, len(shape) - 1)
+    return Bias(torch.matmul, *factors, scale=-1, uncut=last)
 
 
 def _of_linear(node: Node) -> Bias | None:
@@ -171,16 +199,6 @@ def _of_softmax(node: Node) -> Bias:
     return Bias(compute, node._saved_result, uncut=(dim,))
 
 
-def _of_log_softmax(node: Node) -> Bias:
-    """``<exp(y), y>``, with the inner product over the dimension of the softmax."""
-    dim = _dim_of(node)
-
-    def compute(y: Tensor) -> Tensor:
-        return (y.exp() * y).sum(dim, keepdim=True)
-
-    return Bias(compute, node._saved_result, uncut=(dim,))
-
-
 def _of_sigmoid(node: Node) -> Bias:
     # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
     return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
@@ -216,8 +234,7 @@ def _of_concatenation(node: Node) -> Bias | None:
             zero = torch.zeros((), dtype=result.dtype, device=result.device)
             parts.append(zero.expand(source._input_metadata[number].shape))
             continue
-        is_expanded = type(source).__name__ == "ExpandBackward0"
-        parameter = _parameter(source, 0) if is_expanded else _parameter(node, position)
+        parameter = _parameter(node, position)
         if parameter is None or parameter.dim() < rank - dim:
             return None
         size = parameter.shape[dim - rank]
@@ -240,11 +257,29 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
-_MOVE_CONSTANTS = {
-    "CloneBackward0", "ExpandBackward0", "IndexBackward0", "PermuteBackward0", "TBackward0",
-    "ToCopyBackward0", "TransposeBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0",
-    "ViewBackward0",
-}  # fmt: skip
+def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
+    return tuple([slice(None) if index is None else index for index in indices])
+
+
+def _reshaped(node: Node, before: Tensor) -> Tensor:
+    return before.reshape(node._input_metadata[0].shape)
+
+
+_MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
+    "CloneBackward0": lambda node, before: before,
+    "ExpandBackward0": lambda node, before: before.expand(node._input_metadata[0].shape),
+    "IndexBackward0": lambda node, before: before[_as_subscript(node._saved_indices)],
+    "PermuteBackward0": lambda node, before: before.permute(node._saved_dims),
+    "TBackward0": lambda node, before: before.t(),
+    "ToCopyBackward0": lambda node, before: before,
+    "TransposeBackward0": lambda node, before: before.transpose(
+        *(ctypes.c_int64(dim).value for dim in (node._saved_dim0, node._saved_dim1))
+    ),
+    "UnsafeViewBackward0": _reshaped,
+    "UnsqueezeBackward0": _reshaped,
+    "ViewBackward0": _reshaped,
+}
+"""Nodes that move the elements of a constant, and how."""
 _CONVOLUTIONS = (
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
 )  # fmt: skip
@@ -258,6 +293,7 @@ _MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_at
 NODES_WITH_BIAS = {
     "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
+    "BmmBackward0": NodeWithBias(("bmm", "matmul"), _of_bilinear, _is_bilinear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
     "ConvolutionBackward0": NodeWithBias(
         _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
@@ -284,7 +320,6 @@ NODES_WITH_BIAS = {
         lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
         lambda node: not _has_constant(node),
     ),
-    "LogSoftmaxBackward0": NodeWithBias(("log_softmax",), _of_log_softmax),
     "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
@@ -297,6 +332,7 @@ NODES_WITH_BIAS = {
     "TanhBackward0": NodeWithBias(
         ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
     ),
+    "UnsafeViewBackward0": NodeWithBias(("matmul",), _of_bilinear, _is_bilinear),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
     **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
     **dict.fromkeys(_MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),

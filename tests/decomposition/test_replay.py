@@ -205,6 +205,7 @@ class Moved(nn.Module):
         self.register_buffer("mean", torch.empty(3, 1, 1))
         self.register_buffer("shift", torch.empty(()))
         self.sharpness = nn.Parameter(torch.empty(()))
+        self.table = nn.Parameter(torch.empty(5))
         self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8)
         self.large = nn.ConvTranspose2d(8, 4, 2, stride=2)
         self.head = nn.Linear(12, 3)
@@ -213,6 +214,8 @@ class Moved(nn.Module):
     def forward(self, x):
         x = F.pad(x - self.mean, (1, 0, 0, 1), value=self.padding)
         x = F.leaky_relu(self.norm(self.stem(x)), 0.1, inplace=True)
+        picked = self.table[[4, 0, 2, 1, 3, 3, 1, 0]].view(2, 4).permute(1, 0).transpose(-2, -1)
+        x = x + picked.t().contiguous().view(8, 1).unsqueeze(-1)
         focus = (x * (x * self.sharpness).flatten(2).softmax(-1).view_as(x)).sum((2, 3))
         weights = (x.mean((2, 3), keepdim=True) + self.shift).softmax(1)
         x = x * weights.expand(-1, -1, *x.shape[2:]) * 2
@@ -220,11 +223,11 @@ class Moved(nn.Module):
         y = self.large(-x).pow(3)
         z = F.pixel_shuffle(x, 2).square().unfold(2, 4, 2).sum(-1)
         parts = [y.amax((2, 3)), F.adaptive_max_pool2d(x, 1).flatten(1)[:, :2], z.mean((2, 3))]
-        return self.head(torch.cat([*parts, focus[:, :4]], 1)).log_softmax(1)
+        return self.head(torch.cat([*parts, focus[:, :4]], 1)).softmax(1)
 
 
 class Raw(nn.Module):
-    """Attention, a product and a quotient of the input itself."""
+    """Attention, products and a quotient of the input itself."""
 
     def __init__(self):
         super().__init__()
@@ -233,6 +236,7 @@ class Raw(nn.Module):
     def forward(self, x):
         x = x.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
         y = F.scaled_dot_product_attention(x, x, x) * x / x.sigmoid()
+        y = y + ((x @ x.mT).softmax(-1) @ x) / 2 + torch.bmm(x[:, 0].mT, x[:, 0])[:, None, :1]
         return self.head(y.mean((1, 2)))
 
 
