@@ -97,6 +97,11 @@ def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
             "The samples of the batch probably influence each other: explain them one at a time, in"
             " batches of 1."
         )
+    elif _ends_in_log_softmax(decomposed) and float(output[worst].abs()) < 1e-3:
+        cause = (
+            "forward_func ends in a log-softmax, which is so close to 0 that rounding errors"
+            " dominate: return the logits, or use float64."
+        )
     else:
         cause = (
             "Something changed values or gradients without autograd: arithmetic on .data, in-place"
@@ -107,6 +112,10 @@ def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
         f" {float(output[worst] - delta[worst]):.3g}, the output is {float(output[worst]):.3g}."
         f" {cause}"
     )
+
+
+def _ends_in_log_softmax(decomposed: Decomposed) -> bool:
+    return bool(decomposed.terms) and decomposed.terms[-1].operation == "log_softmax"
 
 
 def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:

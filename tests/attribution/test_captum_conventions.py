@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import captum_tgrad
@@ -65,6 +66,19 @@ def test_the_convergence_delta_shows_what_is_missing():
     with pytest.warns(UserWarning, match="Incomplete decomposition"):
         delta = method.compute_convergence_delta(None, 0, X, target=3)
     torch.testing.assert_close(delta, torch.ones(2).double())
+
+
+@pytest.mark.parametrize("log_softmax", [F.log_softmax, nn.LogSoftmax(1), torch.log_softmax])
+def test_a_log_probability_close_to_zero_is_too_coarse(log_softmax):
+    torch.manual_seed(0)
+    classifier = nn.Linear(8, 5)
+    options = {} if isinstance(log_softmax, nn.Module) else {"dim": 1}
+    x = torch.randn(2, 8)
+    target = classifier(x).argmax(1)
+    with pytest.warns(UserWarning, match="ends in a log-softmax.*: return the logits"):
+        TGradAttribution(lambda x: log_softmax(60 * classifier(x), **options)).attribute(
+            x, target=target
+        )
 
 
 @methods
