@@ -93,8 +93,9 @@ def decompose(
         try:
             decomposed, recorder = run(keeps_results)
             # A replay does not see all constants, such as the value of a padding.
-            if is_complete_to_rounding(decomposed, recorder.precision) or not replay.give_up():
+            if not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
                 break
+            replay.give_up()
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
             if not replay.give_up():

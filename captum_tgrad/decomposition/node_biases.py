@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, 
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
+from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
@@ -257,10 +258,6 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
-def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
-    return tuple([slice(None) if index is None else index for index in indices])
-
-
 def _reshaped(node: Node, before: Tensor) -> Tensor:
     return before.reshape(node._input_metadata[0].shape)
 
@@ -268,7 +265,7 @@ def _reshaped(node: Node, before: Tensor) -> Tensor:
 _MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
     "CloneBackward0": lambda node, before: before,
     "ExpandBackward0": lambda node, before: before.expand(node._input_metadata[0].shape),
-    "IndexBackward0": lambda node, before: before[_as_subscript(node._saved_indices)],
+    "IndexBackward0": lambda node, before: before[as_subscript(node._saved_indices)],
     "PermuteBackward0": lambda node, before: before.permute(node._saved_dims),
     "TBackward0": lambda node, before: before.t(),
     "ToCopyBackward0": lambda node, before: before,

@@ -16,13 +16,13 @@ WARNED_SHARE = 0.01
 
 def is_complete_to_rounding(decomposed: Decomposed, precision: float) -> bool:
     """Whether the terms add up to the output; ``precision`` as for :func:`warn_if_unreliable`."""
-    return _is_within(decomposed.delta, _allowed(decomposed, precision))
-
-
-def _allowed(decomposed: Decomposed, precision: float) -> Tensor:
-    """The residual of each sample that counts as rounding error."""
     scale = torch.stack(list(decomposed.scores)).abs().sum(0)
-    allowed: Tensor = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
+    return _is_within(decomposed.delta, _allowed(scale, decomposed.output, precision))
+
+
+def _allowed(scale: Tensor, output: Tensor, precision: float) -> Tensor:
+    """The residual of each sample that counts as rounding error; ``scale`` sums all |score|."""
+    allowed: Tensor = precision**0.5 * torch.maximum(scale, output.abs())
     return allowed
 
 
@@ -33,7 +33,7 @@ def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     """
     sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)
-    allowed = _allowed(decomposed, precision)
+    allowed = _allowed(scale, decomposed.output, precision)
     is_complete = _is_within(decomposed.delta, allowed)
     if not is_complete:
         rounding = _rounding_errors(decomposed, precision)

@@ -124,6 +124,11 @@ class Replay:
         self._state_before = random_state
         return output
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the current call was replayed."""
+        return self._state_before is not None
+
     def give_up(self) -> bool:
         """Records all later calls, if the last one was replayed; returns whether it was.
 

@@ -64,6 +64,11 @@ def _index_put(
 def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
     if any(index is not None and index.dim() == 0 for index in indices):
         raise NoRuleError  # a subscript treats it as an integer and orders dimensions differently
+    return as_subscript(indices)
+
+
+def as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
+    """Indices as torch's ``index`` takes them, with None for all elements of a dimension."""
     return tuple([slice(None) if index is None else index for index in indices])
 
 
