@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.node_biases import NODES_WITH_BIAS, Node, is_constant, mask_of
 from captum_tgrad.decomposition.places.contraction import has_zeros
+from captum_tgrad.decomposition.precision import HALF
 
 
 class Graph(NamedTuple):
@@ -56,10 +57,7 @@ def graph_of(output: object) -> Graph | None:
 
 def _address(weight: Tensor | None) -> int:
     """The address of a weight; 0 in half precision, in which autocast makes a copy in each call."""
-    return 0 if weight is None or weight.dtype in _HALF else weight.data_ptr()
-
-
-_HALF = (torch.float16, torch.bfloat16)
+    return 0 if weight is None or weight.dtype in HALF else weight.data_ptr()
 
 
 @cache

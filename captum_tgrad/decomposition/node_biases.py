@@ -21,7 +21,7 @@ from captum_tgrad.decomposition.operations.normalizations import (
     scale_and_shift,
     shifts,
 )
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import HALF, in_full_precision
 
 Node = Any
 """A node of autograd's graph."""
@@ -116,7 +116,7 @@ def _of_batch_norm(node: Node) -> Bias | None:
 
 def _of_layer_norm(node: Node) -> Bias | None:
     z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
-    if deviation.dtype not in (torch.float32, torch.float64):
+    if deviation.dtype in HALF:
         return None
     return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
 
@@ -169,8 +169,7 @@ def _of_group_norm(node: Node) -> Bias | None:
     """As :func:`bias_of_layer_norm`, as a scale and a shift of each channel of a sample."""
     z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
     gamma, beta = _parameter(node, 1), _parameter(node, 2)
-    is_full = deviation.dtype in (torch.float32, torch.float64)
-    if not is_full or gamma is None or beta is None:
+    if deviation.dtype in HALF or gamma is None or beta is None:
         return None
     variance = in_full_precision(z).reshape(*mean.shape, -1).var(-1, unbiased=False)
     copies = z.shape[1] // mean.shape[1]

@@ -21,9 +21,13 @@ _unchanged = nullcontext()
 _has_autocast = cache(torch.amp.is_autocast_available)
 
 
+HALF = (torch.float16, torch.bfloat16)
+"""The dtypes of half precision."""
+
+
 def in_full_precision(tensor: Tensor) -> Tensor:
     """``tensor`` in float32 or better, because sums in half precision are inaccurate."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype in HALF else tensor
 
 
 def without_nan(tensor: Tensor) -> Tensor:

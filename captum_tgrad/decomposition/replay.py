@@ -223,10 +223,12 @@ def _with_biases(
         return None  # a matrix with zeros may only move elements
     with torch.no_grad():
         biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
+    kept = [term.bias for _, term in recorded.terms]
+    buffers = _addresses_of_buffers(networks) if any(kept) else set()
     found = []
     for (number, term), bias in zip(recorded.terms, biases, strict=True):
         bias = bias or term.bias
-        if bias is None or (bias is term.bias and not _is_of_buffer(bias, networks)):
+        if bias is None or (bias is term.bias and not _reads_only(buffers, bias)):
             return None
         found.append((graph.nodes[number], replace(term, bias=bias)))
     return found
@@ -242,11 +244,12 @@ def _terms(
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
+    buffers = _addresses_of_buffers(networks)
     found, missing, products = [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
-            is_kept = type(node).__name__ in _SUMS and _is_of_buffer(term.bias, networks)
+            is_kept = type(node).__name__ in _SUMS and _reads_only(buffers, term.bias)
             copied = replace(term, bias=term.bias if is_kept else None)
             found.append((node._sequence_nr(), number, copied))
             products.add(product_of(node))
@@ -264,9 +267,11 @@ _SUMS = {"AddBackward0", "SubBackward0"}
 """Nodes that do not show a constant."""
 
 
-def _is_of_buffer(bias: Bias | None, networks: Sequence[nn.Module]) -> bool:
-    """Whether a bias reads nothing but buffers, whose values it then has in later calls too."""
+def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
     buffers = (buffer for network in networks for buffer in network.buffers())
-    return bias is not None and set() < bias.storages <= {
-        buffer.untyped_storage().data_ptr() for buffer in buffers
-    }
+    return {buffer.untyped_storage().data_ptr() for buffer in buffers}
+
+
+def _reads_only(buffers: set[int], bias: Bias | None) -> bool:
+    """Whether a bias reads nothing but these buffers, whose values it has in later calls too."""
+    return bias is not None and set() < bias.storages <= buffers

@@ -20,6 +20,7 @@ from captum_tgrad.decomposition.operations.operation import (
     require_plain,
 )
 from captum_tgrad.decomposition.places import cumulative, elementwise
+from captum_tgrad.decomposition.precision import HALF
 
 
 def homogeneous_in_first(call: Call, output: Tensor) -> Bias | None:
@@ -96,7 +97,7 @@ def silu(y: Tensor, z: Tensor) -> Tensor:
 
 def silu_bias(call: Call, output: Tensor) -> Bias | None:
     """As :func:`silu`. In half precision, too little would be left of the difference."""
-    if output.dtype in (torch.float16, torch.bfloat16):
+    if output.dtype in HALF:
         return bias_of_silu(call.bound["input"])
     return of_output_and_input(silu, call, output)
 
