@@ -204,6 +204,11 @@ def _of_sigmoid(node: Node) -> Bias:
     return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
 
 
+def _of_clamp(node: Node) -> Bias:
+    low, high = (getattr(node, f"_saved_{limit}", None) for limit in ("min", "max"))
+    return activations.bias_of_clamp(node._saved_self, low, high)
+
+
 def _of_power(node: Node) -> Bias:
     exponent = node._saved_exponent
     return Bias(partial(torch.pow, exponent=exponent), node._saved_self, scale=1 - exponent)
@@ -263,6 +268,7 @@ def _reshaped(node: Node, before: Tensor) -> Tensor:
 
 _MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
     "CloneBackward0": lambda node, before: before,
+    "EmbeddingBackward0": lambda node, before: before[node._saved_indices],
     "ExpandBackward0": lambda node, before: before.expand(node._input_metadata[0].shape),
     "IndexBackward0": lambda node, before: before[as_subscript(node._saved_indices)],
     "PermuteBackward0": lambda node, before: before.permute(node._saved_dims),
@@ -291,11 +297,17 @@ NODES_WITH_BIAS = {
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
     "BmmBackward0": NodeWithBias(("bmm", "matmul"), _of_bilinear, _is_bilinear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
+    "ClampBackward1": NodeWithBias(("clamp", "clip"), _of_clamp),
+    "ClampMaxBackward0": NodeWithBias(("clamp_max",), _of_clamp),
+    "ClampMinBackward0": NodeWithBias(("clamp_min",), _of_clamp),
     "ConvolutionBackward0": NodeWithBias(
         _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
     ),
     "DivBackward0": NodeWithBias(
-        ("div",), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+        ("div", "normalize"), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+    ),
+    "EluBackward0": NodeWithBias(
+        ("elu",), lambda node: activations.bias_of_elu(node._saved_self, node._saved_alpha)
     ),
     "GeluBackward0": NodeWithBias(
         ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)

@@ -40,6 +40,7 @@ class _Recorded(NamedTuple):
     """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
 
     networks: list[ReferenceType[nn.Module]]
+    numbers: list[float] | None
     description: list[object]
     has_dense_weights: bool
     dtypes: set[torch.dtype]
@@ -85,9 +86,11 @@ class Replay:
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder, networks)
         if graph is not None and terms is not None:
-            description, is_dense = graph.description, recorder.has_dense_weights
-            refs = [ref(network) for network in networks]
-            self._recorded[of] = _Recorded(refs, description, is_dense, recorder.dtypes, terms)
+            self._recorded[of] = _Recorded(
+                [ref(network) for network in networks],
+                _numbers(networks) if _adds_constants(graph) else None,
+                graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
+            )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
                 del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
@@ -223,6 +226,8 @@ def _with_biases(
         return None  # a matrix with zeros may only move elements
     with torch.no_grad():
         biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
+    if recorded.numbers is not None and _numbers(networks) != recorded.numbers:
+        return None
     kept = [term.bias for _, term in recorded.terms]
     buffers = _addresses_of_buffers(networks) if any(kept) else set()
     found = []
@@ -239,7 +244,7 @@ def _terms(
 ) -> list[tuple[int, PendingTerm]] | None:
     """The terms and the numbers of their nodes; None if not every bias of the graph is one term.
 
-    Terms of buffers, which the graph does not show, keep their bias.
+    Terms of buffers and numbers, which the graph does not show, keep their bias.
     """
     recorded = recorder.terms_by_node()
     if recorded is None:
@@ -249,22 +254,47 @@ def _terms(
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
-            is_kept = type(node).__name__ in _SUMS and _reads_only(buffers, term.bias)
+            is_kept = _adds_constant(node) and _reads_only(buffers, term.bias)
             copied = replace(term, bias=term.bias if is_kept else None)
             found.append((node._sequence_nr(), number, copied))
             products.add(product_of(node))
         elif term is not None:
             return None
-        elif operations:
-            missing.append(product_of(node))
+        elif operations and (product := product_of(node)) is not None:
+            missing.append(product)
+        elif operations and not _has_zero_bias(node):
+            return None
     # A linear layer over sequences has its term at the view of its product, or at the product.
-    if None in missing or not products.issuperset(missing):
+    if not products.issuperset(missing):
         return None
     return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
 
 
-_SUMS = {"AddBackward0", "SubBackward0"}
-"""Nodes that do not show a constant."""
+def _has_zero_bias(node: Node) -> bool:
+    """Whether the bias of a node without a term is zero, as that of a sum with the number 0."""
+    (bias,) = biases_of([node])
+    return _adds_constant(node) if bias is None else not bool(bias.value().any())
+
+
+def _adds_constants(graph: Graph) -> bool:
+    return any(map(_adds_constant, graph.nodes))
+
+
+def _adds_constant(node: Node) -> bool:
+    """Whether a node adds a constant that the graph does not show: a buffer or a number."""
+    is_sum = type(node).__name__ in ("AddBackward0", "SubBackward0")
+    return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
+
+
+def _numbers(networks: Sequence[nn.Module]) -> list[float]:
+    """The numbers among the attributes of the modules, which their operations may add."""
+    return [
+        value
+        for network in networks
+        for module in network.modules()
+        for value in vars(module).values()
+        if type(value) in (int, float)
+    ]
 
 
 def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
@@ -273,5 +303,8 @@ def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
 
 
 def _reads_only(buffers: set[int], bias: Bias | None) -> bool:
-    """Whether a bias reads nothing but these buffers, whose values it has in later calls too."""
-    return bias is not None and set() < bias.storages <= buffers
+    """Whether a bias reads nothing but these buffers, whose values it has in later calls too.
+
+    It reads nothing if the constant is a number.
+    """
+    return bias is not None and bias.storages <= buffers

@@ -180,8 +180,8 @@ class Trace(TorchFunctionMode):
         if overwrites(func, args, kwargs):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
-            self._old_values.freeze_readers(tensor)
-            self.recorder.is_shown_by_graph = False  # a replay reads biases after the forward pass
+            if self._old_values.freeze_readers(tensor):
+                self.recorder.is_shown_by_graph = False  # a replay reads it after the forward pass
         return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:

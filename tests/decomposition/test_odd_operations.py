@@ -101,6 +101,10 @@ PARTED = {
         lambda x: _sum(torch.maximum(x, torch.tensor(0.1, dtype=x.dtype))),
         0.1 * _sum((X < 0.1).double()),
     ),
+    "elu": (
+        lambda x: _sum(F.elu(x, 0.7) + F.elu(-x, 0.7)),
+        _sum(0.7 * ((1 + X.abs()) * (-X.abs()).exp() - 1)),
+    ),
     "std": (lambda x: x.flatten(1).std(1), torch.zeros(2, dtype=torch.float64)),
     "var": (lambda x: x.flatten(1).var(1), -X.flatten(1).var(1)),
 }

@@ -226,6 +226,24 @@ class Moved(nn.Module):
         return self.head(torch.cat([*parts, focus[:, :4]], 1)).softmax(1)
 
 
+class Units(nn.Module):
+    """Activations, a table of positions, numbers, and vectors that are scaled to the length 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.slope = nn.Conv2d(3, 8, 3, stride=3), nn.PReLU(8)
+        self.positions = nn.Embedding(9, 8)
+        self.head = nn.Linear(8, 3)
+        self.offset, self.margin = 0, 0.5
+
+    def forward(self, x):
+        x = self.slope(self.stem(x / 0.5 - 0.25)).flatten(2).transpose(1, 2)
+        x = F.elu(x + self.positions(torch.arange(9)), 0.7)
+        x = torch.stack([sum([x, x.clamp(-1, 1)]), x.clamp_min(-0.2), x.clamp_max(0.3)])
+        x = F.normalize(x.mean(0), dim=-1) + self.offset
+        return (self.head(x).mean(1) - self.margin).softmax(1)
+
+
 class Raw(nn.Module):
     """Attention, products and a quotient of the input itself."""
 
@@ -253,7 +271,7 @@ class Volume(nn.Module):
         x = x[:, :, None, :8, :8].expand(-1, -1, 4, -1, -1)
         x = F.gelu(self.norm(self.stem(x)), approximate="tanh")
         x = self.up(F.max_pool3d(x, 2))
-        x = F.interpolate(x, scale_factor=2, mode="trilinear")
+        x = F.interpolate(F.avg_pool3d(x, 2), scale_factor=4, mode="trilinear")
         return self.head(x).mean((2, 3, 4))
 
 
@@ -270,7 +288,7 @@ def _assert_close_to_recorded(method, x, tolerance=None, **arguments):
             assert float(difference.abs().max()) <= tolerance, one.name
 
 
-@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Raw, Volume])
+@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Units, Raw, Volume])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):
@@ -327,6 +345,47 @@ CONSTANTS = [_mean_in_place, _another_mean, _another_shift, _padding, _zeros_aft
 @pytest.mark.parametrize("change", CONSTANTS)
 def test_constants_that_the_graph_does_not_show_are_seen(change, before):
     _assert_change_is_seen(Moved(), change, before)
+
+
+def _another_margin(network):
+    network.margin = 2  # which the softmax does not see
+
+
+def _offset(network):
+    network.offset = 1
+
+
+def _other_table(network):
+    network.positions.weight.data.mul_(-1)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("change", [_another_margin, _offset, _other_table])
+def test_numbers_that_the_graph_does_not_show_are_seen(change, before):
+    _assert_change_is_seen(Units(), change, before)
+
+
+def test_a_saturated_clamp_is_seen_after_one_that_was_not(recorded):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3, bias=False)))
+    method = TGradAttribution(lambda x: F.normalize(network(x), eps=1e-3))
+    for factor in (1, 1, 1e-6):
+        method.attribute(_inputs() * factor, target=0)
+        _assert_close_to_recorded(method, _inputs() * factor, target=0)
+    assert len(recorded) == 6  # three fresh methods, the first call, and both saturated ones
+
+
+def test_a_constant_that_is_overwritten_before_it_is_used(recorded):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3)))
+
+    def scaled(x):
+        scale = torch.ones(3)
+        scale[1] = 2.0
+        return network(x) * scale
+
+    method = TGradAttribution(scaled)
+    for seed in range(3):
+        method.attribute(_inputs(seed=seed), target=0)
+    assert len(recorded) == 1
 
 
 def _assert_change_is_seen(network, change, before):

@@ -48,12 +48,20 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
     low, high = call.bound["min"], call.bound["max"]
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
+    return bias_of_clamp(call.bound["input"], low, high)
+
+
+def bias_of_clamp(z: Tensor, low: float | None, high: float | None) -> Bias:
+    """As :func:`clamp`, from the input."""
     passes = _passes_at_its_limits(low is not None, high is not None)
-    low = -math.inf if low is None else _rounded(low, output.dtype)
-    high = math.inf if high is None else _rounded(high, output.dtype)
-    if passes:
-        return Bias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
-    return Bias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
+    low = -math.inf if low is None else _rounded(low, z.dtype)
+    high = math.inf if high is None else _rounded(high, z.dtype)
+
+    def compute(z: Tensor) -> Tensor:
+        within = (z >= low) & (z <= high) if passes else (z > low) & (z < high)
+        return z.clamp(low, high).masked_fill_(within, 0)
+
+    return Bias(compute, z)
 
 
 @lru_cache
@@ -65,6 +73,21 @@ def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
         y = z.clamp(min=0.0 if has_low else None, max=high if has_high else None)
         (gradient,) = torch.autograd.grad(y, z)
     return bool(gradient != 0)
+
+
+def elu(call: Call, output: Tensor) -> Bias | None:
+    """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
+    return bias_of_elu(call.bound["input"], call.bound["alpha"])
+
+
+def bias_of_elu(z: Tensor, alpha: float) -> Bias:
+    """As :func:`elu`, from the input."""
+
+    def compute(z: Tensor) -> Tensor:
+        z = _finite(z.clamp_max(0))
+        return torch.expm1(z).addcmul_(z, z.exp(), value=-1)
+
+    return Bias(compute, z, scale=alpha)
 
 
 def of_input(compute: Callable[[Tensor], Tensor], call: Call, output: Tensor) -> Bias | None:
@@ -225,11 +248,12 @@ OPERATIONS: dict[str, Operation] = {
     **_reads_input("hardswish", "input, inplace=False", bias=partial(of_input, hardswish)),
     **_reads_input("silu", "input, inplace=False", bias=silu_bias),
     **_reads_input("gelu", "input, approximate='none'", bias=gelu),
+    **_reads_input("elu", "input, alpha=1.0, inplace=False", bias=elu),
     **_reads_input("sigmoid", "input", bias=partial(of_output_and_input, sigmoid)),
     **_reads_input("tanh", "input", bias=partial(of_output_and_input, tanh)),
     **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
     **_like_first(
-        "elu celu selu mish log_sigmoid softshrink tanhshrink softsign "
+        "celu selu mish log_sigmoid softshrink tanhshrink softsign "
         "softplus threshold alpha_dropout feature_alpha_dropout "
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
     ),
