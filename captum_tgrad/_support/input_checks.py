@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.not_a_tensor import got
 
+_IMAGES = " Preprocess images as in training: images.float() alone keeps values up to 255."
 _TOKENS = (
-    " For token indices, explain the embedding: LayerTGradAttribution(model, embedding_layer) with"
-    " channel_dim=-1."
+    " For token IDs, explain the embedding: LayerTGradAttribution(model, embedding_layer) with"
+    " channel_dim=-1. For other integers, pass inputs.float()."
 )
 
 
@@ -23,6 +25,8 @@ def check_callable(forward_func: Any) -> None:
         raise TypeError(f"forward_func is the class {name}: pass an instance, {name}().")
     if not callable(forward_func):
         hint = ": pass its model" * isinstance(getattr(forward_func, "model", None), nn.Module)
+        if isinstance(forward_func, (str, Path, Mapping)):
+            hint = ": load weights with model.load_state_dict, and pass the model"
         raise TypeError(
             f"forward_func must be a module or another callable, got"
             f" {type(forward_func).__name__}{hint}."
@@ -46,10 +50,11 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """
     for name, tensor in named_tensors(inputs):
         if differentiable and not tensor.is_floating_point():
+            advice = _IMAGES if tensor.dtype == torch.uint8 else _TOKENS
             raise TypeError(
-                f"{name} has dtype {tensor.dtype}, which has no gradient. Pass a real"
-                " floating-point tensor, for example images.float(); integer arguments belong in"
-                f" additional_forward_args.{'' if tensor.is_complex() else _TOKENS}"
+                f"{name} has dtype {tensor.dtype}, but gradients need real floating-point numbers."
+                f"{'' if tensor.is_complex() else advice} Pass tensors that are not explained as"
+                " additional_forward_args."
             )
         if tensor.dim() > 5:
             raise ValueError(

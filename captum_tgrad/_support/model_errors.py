@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 # For example from batch norm: "expected 4D input (got 3D input)".
 _TOO_FEW = re.compile(r"xpected (\d)D .*got (\d)D input")
+# For example from a convolution: "expected input[2, 64, 64, 3] to have 3 channels, but got 64".
+_CHANNELS = re.compile(r"xpected input\[([\d, ]+)\] to have (\d+) channels")
 
 
 @contextmanager
@@ -24,13 +26,14 @@ def explaining_errors(
     the inputs ``name`` and the model ``model``.
 
     Raises:
-        ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; or
-            the inputs have one dimension less than a batch.
+        ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; the
+            inputs have one dimension less than a batch; or their channels are last.
     """
     try:
         yield
     except (RuntimeError, ValueError) as error:
         _check_batch(error, forward_func, inputs, name)
+        _check_channels(error, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".
         if (
             isinstance(error, RuntimeError)
@@ -73,6 +76,22 @@ def _check_batch(error: Exception, forward_func: Any, inputs: Sequence[Any], nam
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}, but the model expects {expected}"
                 f" dimensions, batch dimension first: for one sample, pass {name}.unsqueeze(0)."
+            ) from error
+
+
+def _check_channels(error: Exception, inputs: Sequence[Any], name: str) -> None:
+    """Raises ValueError if the first convolution gets inputs with the channels last."""
+    if not (found := _CHANNELS.search(str(error))):
+        return
+    shape, channels = tuple(map(int, found[1].split(","))), int(found[2])
+    for tensor in inputs:
+        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else ()
+        is_sample = (1, *got) == shape
+        if (got == shape or is_sample) and got[-1] == channels:
+            how = "movedim(-1, 0).unsqueeze(0)" if is_sample else "movedim(-1, 1)"
+            raise ValueError(
+                f"{name} has shape {got}, but the model expects the {channels} channels in"
+                f" dimension 1, after the batch dimension: pass {name}.{how}."
             ) from error
 
 

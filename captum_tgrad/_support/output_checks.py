@@ -116,7 +116,10 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            hint = "If you passed baselines as the second argument, leave them out."
+            hint = (
+                "For class indices, pass target.long(). If you passed baselines as the second"
+                " argument, leave them out."
+            )
             if _is_one_hot(target):
                 hint = "For one-hot targets, pass target.argmax(1)."
             raise TypeError(f"target must hold integers, got dtype {target.dtype}. {hint}")

@@ -90,7 +90,7 @@ def check_target_layers(target_layers: Any, model: nn.Module) -> None:
     for number, layer in enumerate(target_layers):
         if not isinstance(layer, nn.Module):
             raise TypeError(
-                f"target_layers[{number}] must be a module of the model, got"
+                f"target_layers[{number}] must be a module of the model, such as model.layer4, got"
                 f" {type(layer).__name__}."
             )
         if layer not in modules:

@@ -139,7 +139,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
 
         With ``attribute_to_layer_input``, the layer's input is explained instead of its output.
         ``channel_dim`` is the channel dimension of ``inputs``, not of the activation. Integer
-        ``inputs``, such as token indices, are allowed: then it is that of the activation, such as
+        ``inputs``, such as token IDs, are allowed: then it is that of the activation, such as
         -1 for embedded tokens. The other arguments are those of ``TGradAttribution.attribute``.
 
         Returns:

@@ -32,7 +32,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which cannot be masked by fractions: pass"
-                f" {name}.float(), for token indices their embeddings, or None as its attributions"
+                f" {name}.float(), for token IDs their embeddings, or None as its attributions"
                 " to leave it unmasked."
             )
     masks = [_masks(call, method) for method in call.methods]

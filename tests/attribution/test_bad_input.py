@@ -28,7 +28,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
         ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, a tuple: \(a, b\)"),
         (Image.new("RGB", (4, 4)), 0, TypeError, "a Pillow image: preprocess it"),
         ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
-        (IMAGE.int(), 0, TypeError, "images.float.*LayerTGradAttribution.*channel_dim=-1"),
+        (IMAGE.int(), 0, TypeError, "LayerTGradAttribution.*channel_dim=-1"),
         (IMAGE.to(torch.complex64), 0, TypeError, "complex64.*additional_forward_args.$"),
         (IMAGE[:0], 0, ValueError, "at least one sample"),
         (IMAGE[:, :, :0], 0, ValueError, "at least one sample"),
@@ -163,6 +163,30 @@ def test_a_single_sample_of_a_convolution(dimensions):
         insertion(model, sample, sample, baselines=0, target=0)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):  # a batch of another size
         TGradAttribution(model).attribute(torch.rand(2, 3, *[3] * dimensions), target=0)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_channels_last(dimensions):
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1](3, 4, 1)
+    model = nn.Sequential(convolution, nn.Flatten(), nn.Linear(4 * 2**dimensions, 2)).eval()
+    batch = torch.rand(5, *[2] * dimensions, 3)
+    for given, way_out in (
+        (batch, r"pass inputs.movedim\(-1, 1\)"),
+        (batch[0], r"pass inputs.movedim\(-1, 0\).unsqueeze\(0\)"),
+    ):
+        with pytest.raises(ValueError, match=f"expects the 3 channels in dimension 1.*{way_out}"):
+            TGradAttribution(model).attribute(given, target=0)
+        with pytest.raises(ValueError, match=way_out):
+            insertion(model, given, torch.rand(given.shape), baselines=0, target=0)
+    TGradAttribution(model).attribute(batch.movedim(-1, 1), target=0)
+    TGradAttribution(model).attribute(batch[0].movedim(-1, 0).unsqueeze(0), target=0)
+
+
+def test_a_convolution_inside_that_fails_keeps_its_error():
+    """The width of the images is by chance the number of channels that it expects."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(8, 4, 1), nn.Flatten())
+    with pytest.raises(RuntimeError, match="to have 8 channels, but got 4"):
+        TGradAttribution(model).attribute(torch.rand(1, 3, 8, 8), target=0)
 
 
 def test_the_only_class_is_0():
