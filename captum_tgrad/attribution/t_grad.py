@@ -116,7 +116,7 @@ class TGradAttribution(CompleteAttribution):
                 its score. ``"levels"``: all resolutions have equal weight, and the coarsest map
                 guides the others. On ImageNet, ``"levels"`` has a higher insertion minus deletion
                 and more of its map is on the object, but it has narrow peaks and a worse Average
-                Drop. A pixel is no longer a sum of shares of scores.
+                Drop. The map is not a sum of the terms' maps.
             channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
                 ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
                 there is none. For several inputs, a tuple with one entry each.

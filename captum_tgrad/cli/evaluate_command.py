@@ -110,7 +110,7 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         if options.labels is not None and options.target != "label":
-            raise ValueError("--labels does not change the predicted class: add --target label")
+            raise ValueError("--labels has no effect on the predicted class: add --target label")
         pictures = images_in(options.images, classifier, options.labels)
     folders = {file.parent for file in pictures.files}
     if options.out.resolve() in map(Path.resolve, folders):

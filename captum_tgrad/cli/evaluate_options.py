@@ -42,7 +42,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " (default: %(default)s)",
     )
     add_shared(parser, "--out", required=True, help="output folder")
-    parser.add_argument("--resume", action="store_true", help="continue the records in DIR")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR")
     parser.add_argument(
         "--budget",
         type=duration,
@@ -87,7 +87,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         dest="n_steps",
         action="store_const",
         const=_QUICK_STEPS,
-        help=f"{_QUICK_STEPS} steps: 16 times fewer; the table shows the effect",
+        help=f"{_QUICK_STEPS} steps instead of 224; the report estimates the error",
     )
     choices = ["softmax", "logit"]
     add_choice(group, "--score", choices, "score images by the target's probability or logit")

@@ -32,7 +32,7 @@ def run_methods(options: argparse.Namespace) -> int:
         for each in METHODS.values()
     ]
     rows = [[each["name"], each["cost"], each["source"], _needs(each)] for each in listed]
-    return _list(options, ["name", "cost of an image", "source", "extra"], rows, listed)
+    return _list(options, ["name", "cost per image", "source", "extra"], rows, listed)
 
 
 def run_models(options: argparse.Namespace) -> int:

@@ -39,6 +39,8 @@ def choose_device(name: str | None) -> torch.device:
 def _reason(error: Exception) -> str:
     """The first sentence of a torch error, which may be a page long."""
     message = str(error).split("\n")[0]
+    if message.startswith("Expected one of"):  # and twenty names
+        return "torch knows no such device"
     if message.startswith("Could not run"):
         return "this torch was built without it"
     first = message.split(". ")[0].rstrip(".")
@@ -77,7 +79,9 @@ def _classifier_in(path: Path) -> Classifier:
     except Exception as error:
         lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise ValueError(f"{path}{where}: {type(error).__name__}: {error}") from error
+        advice = ": install it, or put its folder on PYTHONPATH"
+        advice *= isinstance(error, ModuleNotFoundError)
+        raise ValueError(f"{path}{where}: {type(error).__name__}: {error}{advice}") from error
     if not isinstance(found, Classifier):
         raise ValueError(f"{path} has no classifier: write classifier = Classifier(...) in it")
     return found

@@ -129,8 +129,8 @@ def _from_csv(path: Path, images: Collection[str]) -> dict[str, Boxes]:
         boxes = _boxes(row)
         if boxes is None:
             raise ValueError(
-                f"{path}, line {line}, has {row}: write an image and its boxes, x0 y0 x1 y1 joined"
-                " by ;"
+                f"{path}, line {line}, has {','.join(row)!r}: write an image and its boxes,"
+                " x0 y0 x1 y1 joined by ;"
             )
         name = composed(row[0].strip())
         found[name] = Boxes((*found[name].boxes, *boxes) if name in found else boxes)

@@ -60,8 +60,8 @@ def listed_labels(
             )
         if len(row) < 2:
             raise ValueError(
-                f"{path} has {row} on line {line}: write an image and its class, separated by a"
-                " comma"
+                f"{path}, line {line}, has {','.join(row)!r}: write an image and its class,"
+                " separated by a comma"
             )
         try:
             label = resolve_target(row[1], classifier.class_names)

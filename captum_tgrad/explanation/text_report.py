@@ -26,9 +26,11 @@ def format_report(explanation: Explanation) -> str:
     whole, kind = ("map", "map") if paper else ("positive scores", "map by levels")
     best = explanation.predictions[0].probability
     unsure = f"  low confidence: the best class has {best:.1%}; the image may show no known class"
+    names = [printable(term.name) for term in explanation.largest_terms]
+    name_width = max([_NAME_WIDTH, *map(len, names)])
     terms = [
-        f"    {printable(term.name):<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
-        for term in explanation.largest_terms
+        f"    {name:<{name_width}} {term.score:+12.4f}   {_percent(term.share)}"
+        for name, term in zip(names, explanation.largest_terms, strict=True)
     ]
     lines = [
         *(f"  {line}" for line in seen_lines(explanation.size, explanation.seen)),
@@ -45,7 +47,7 @@ def format_report(explanation: Explanation) -> str:
         f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
         f"    + residual {explanation.residual:+12.1e}",
         f"  {kind}: {height} x {width} pixels, sum of the positive scores {total:.4f}",
-        f"  largest terms: score, and share of the {whole}",
+        f"  largest terms: score, and share of the {whole} (0% if the score is negative)",
         *terms,
     ]
     return "\n".join(lines)
@@ -60,8 +62,8 @@ def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
     if share < _LEAST_SHARE_SHOWN:
         return []
     return [
-        f"seen: the center {right - left} x {bottom - top} of {width} x {height} pixels;"
-        f" {share:.0%} of the image is cropped (--resize squash or pad keeps all of it)"
+        f"cropped to the center {right - left} x {bottom - top} of {width} x {height} pixels,"
+        f" without {share:.0%} of the image (--resize squash or pad keeps all of it)"
     ]
 
 

@@ -55,8 +55,8 @@ def names_for(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
         raise TypeError("class_names must be a sequence of names, not one string")
     if len(given) != count:
         raise ValueError(
-            f"there are {len(given)} class names, but the network has {count} classes: pass one"
-            " name for each"
+            f"got {len(given)} class name{'s' * (len(given) != 1)}, but the network has {count}"
+            " classes: pass one name for each"
         )
     return tuple(given)
 

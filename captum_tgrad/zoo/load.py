@@ -130,6 +130,8 @@ def load_classifier(
 
 def _advice(name: str) -> str:
     """Suggests similar names, also for a missing "torchvision:"; none of another library."""
+    if Path(name).suffix[1:].isalpha():
+        return "pass the name of a network, and a file of weights as weights (--weights FILE)"
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
     # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
     names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}

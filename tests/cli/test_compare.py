@@ -27,7 +27,7 @@ def test_compare_the_sample(tmp_path, capsys):
     lines = printed.out.splitlines()
     assert re.match(r"efficientnet_lite0, espresso \(967\), probability 9\d\.\d%\. \*", lines[0])
     assert max(map(len, lines)) <= 100
-    assert "One image does not rank methods" in printed.out
+    assert "One image is too few to rank methods" in printed.out
     assert "n_steps" not in printed.out
     assert " ".join(printed.out.split()).endswith("methods.png, curves.png, table.md, report.html")
     table = (tmp_path / "new/out/table.md").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     )
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines if line[:2] in ("T-", "Ra")] == ["T-Grad", "Random"]
-    assert "2 images do not rank methods" in printed.out
+    assert "2 images are too few to rank methods" in printed.out
     written = "report.html, table.md, summary.json, summary.csv, metrics.png, seconds.png"
     assert " ".join(printed.out.split()).endswith(f"written to {out}: {written}")
     assert "n_steps" not in printed.out  # the protocol stands in the files

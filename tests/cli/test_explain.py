@@ -254,7 +254,12 @@ def test_the_model_may_be_a_python_file(tmp_path, capsys):
     ("text", "options", "message"),
     [
         ("x = 1", [], "has no classifier: write classifier = Classifier(...) in it"),
-        ("x = 1\nimport no_such_module", [], "mine.py, line 2: ModuleNotFoundError: No module"),
+        (
+            "x = 1\nimport no_such_module",
+            [],
+            "mine.py, line 2: ModuleNotFoundError: No module named 'no_such_module': install it, or"
+            " put its folder on PYTHONPATH",
+        ),
         ("x = (", [], "mine.py: SyntaxError: "),
         ("x = 1", ["--weights", "x.pt"], "--weights, --class-names and --resize do not apply"),
         ("x = 1", ["--resize", "pad"], "--weights, --class-names and --resize do not apply"),
@@ -288,7 +293,7 @@ def test_refuses_bad_files(tmp_path, capsys):
     assert "not found: pass a text file" in refused(
         capsys, "explain", *out, "--class-names", absent
     )
-    assert "1 class names, but" in refused(capsys, "explain", *out, "--class-names", file)
+    assert "1 class name, but" in refused(capsys, "explain", *out, "--class-names", file)
 
 
 def test_refuses_a_folder_that_cannot_be_made(tmp_path, capsys):

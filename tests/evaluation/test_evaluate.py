@@ -435,7 +435,7 @@ def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     assert said.count("Constant maps: their features are replaced in raster order.") == 1
     # The baselines and the order of ties are arguments of the metrics, not of all their callers.
     assert "Tied: halved, 4 of 4 images" in said
-    assert "Kept: baseline of insertion" in said
+    assert "Affected: insertion" in said
     assert "pass" not in said.lower()
     assert "ties=" not in said
     assert all(each.filename == __file__ for each in caught)

@@ -138,7 +138,7 @@ def test_a_list_of_labels(tmp_path):
         ("a.png,4\n", "line 1: class 4 not found"),
         ("file,class\na.png,9\n", "line 2: class 9 not found"),
         ("\nfile,class\n\na.png,9\n", "line 4: class 9 not found"),
-        ("a.png\n", "on line 1: write an image and its class"),
+        ("a.png\n", "line 1, has 'a.png': write an image and its class"),
         ("x.png,1\n", "lists no image in"),
     ],
 )

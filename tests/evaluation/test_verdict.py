@@ -64,8 +64,8 @@ def test_some_of_each():
 def test_few_images_have_no_verdict():
     assert 2 * 0.5 ** (FEWEST_IMAGES - 1) > 0.05 > 2 * 0.5**FEWEST_IMAGES
     for images, begin in (
-        (1, "One image does not rank methods"),
-        (5, "5 images do not rank methods"),
+        (1, "One image is too few to rank methods"),
+        (5, "5 images are too few to rank methods"),
     ):
         assert verdict(summary_of({"grad_cam": -0.1}, images)).startswith(begin)
     assert "T-Grad is ahead of Grad-CAM in" in verdict(summary_of({"grad_cam": -0.1}, 6))
@@ -84,7 +84,7 @@ def test_only_images_that_both_methods_have_count():
     said = "T-Grad is ahead of Grad-CAM and Random in Insertion - Deletion on"
     assert without("abcdefghij") == f"{said} 10 images."
     assert without("abcdefg") == f"{said} 7 images."
-    assert without("ab").startswith("2 images do not rank methods")
+    assert without("ab").startswith("2 images are too few to rank methods")
 
 
 def test_nothing_to_compare():

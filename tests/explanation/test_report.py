@@ -29,7 +29,7 @@ REPORT = """\
     + biases        +5.5000   100.0% of the map
     + residual     +1.5e-06
   map: 2 x 3 pixels, sum of the positive scores 5.0000
-  largest terms: score, and share of the map
+  largest terms: score, and share of the map (0% if the score is negative)
     features.0                                    +5.0000   100.0%
     input                                         -1.2500     0.0%"""
 

@@ -39,7 +39,7 @@ def test_the_report_says_what_is_cut_away():
     assert found.cut_away == pytest.approx(1 - side**2 / (2400 * 500), abs=0.01)
     report = format_report(found)
     assert (
-        "  seen: the center 438 x 438 of 2400 x 500 pixels; 84% of the image is cropped"
+        "  cropped to the center 438 x 438 of 2400 x 500 pixels, without 84% of the image"
         " (--resize squash or pad keeps all of it)" in report
     )
 
@@ -152,7 +152,7 @@ def test_other_commands_say_what_is_cut_away(tmp_path, capsys, command):
     quick = quick or ["--method", "saliency", "--layers", "_fc", "--columns", "2"]
     assert main([command, str(tmp_path / "wide.png"), "--out", str(tmp_path / "o"), *quick]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "wide.png: seen: the center 2" in printed
+    assert "wide.png: cropped to the center 2" in printed
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_baseline_that_keeps_half(metric):
     baseline = torch.tensor([0.49, 0.5, 0.7]).double().reshape(3, 1, 1, 1).expand(3, 1, 6, 6)
     (message,) = _warned(metric, MODEL, INPUTS, MAPS, baseline)
     name = "deletion" if metric is deletion else "insertion"
-    assert message.endswith(f"Kept: baseline of {name}, sample 1, 2.")
+    assert message.endswith(f"Affected: {name}, sample 1, 2.")
 
 
 def test_each_baseline_that_keeps_half():

@@ -26,6 +26,8 @@ def test_classifier_names_are_those_of_classifiers():
         ("EfficientNet-Lite0", "did you mean efficientnet_lite0"),
         ("EfficientNet-Lite2", "did you mean efficientnet_lite2"),
         ("SqueezeNet1-1", "did you mean squeezenet1_1"),
+        ("resnet50.pth", "pass the name of a network, and a file of weights as weights"),
+        ("regnet_x_1.6gf", "did you mean torchvision:regnet_x_"),
         ("timm:resnet18", "pass .*; for any other network, construct a Classifier"),
         ("", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),
         ("qqqqqq", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),

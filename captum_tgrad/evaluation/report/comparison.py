@@ -113,7 +113,7 @@ def _head(comparison: Comparison) -> tuple[str, str]:
     return (
         f"{len(comparison.titles)} methods on one image",
         f"{comparison.summary['protocol']['model']} explained for the class"
-        f" {class_title(comparison)}. One image does not rank methods: use"
+        f" {class_title(comparison)}. One image is too few to rank methods: use"
         " captum-tgrad evaluate to compare them on many.",
     )
 

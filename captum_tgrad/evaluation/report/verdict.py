@@ -28,8 +28,8 @@ def verdict(summary: Summary) -> str:
     if not summary["images"]:
         return "No image was evaluated."
     if images < FEWEST_IMAGES:
-        few = "One image does" if images == 1 else f"{images} images do"
-        return f"{few} not rank methods. Compare them on at least {FEWEST_IMAGES}."
+        few = "One image is" if images == 1 else f"{images} images are"
+        return f"{few} too few to rank methods: use at least {FEWEST_IMAGES}."
     if REFERENCE not in ran:
         return f"No verdict: {REFERENCE}, the reference of differences, is not among the methods."
     ours = ran.pop(REFERENCE)["title"]

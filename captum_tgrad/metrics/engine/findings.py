@@ -68,12 +68,13 @@ class Findings:
         kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
         if bool(kept.any()):
             self._add(
-                "The baseline keeps half of the clean score or more, so the curves carry little"
+                "The baseline keeps half of the score or more, so the curves carry little"
                 " information.",
-                "Kept",
-                f"baseline of {name}",
+                "Affected",
+                name,
                 f", sample {listed(kept)}",
-                " Pass other baselines, such as a stronger blur of images.",
+                " Pass other baselines, such as a stronger blur for images, or the ID of the mask"
+                " token for texts.",
             )
 
     def messages(self, with_advice: bool = False) -> list[str]:
