@@ -41,7 +41,7 @@ def main() -> None:
         score = float(sum(term.score.relu() for term in level))
         evidence = float(sum((term.positive + term.negative).sum() for term in level))
         share, left = score / total, score / evidence
-        title = f"{level[0].resolution}\n{share:.1%} of the scores\n{left:.0%} of its evidence left"
+        title = f"{level[0].resolution}\n{share:.1%} of the scores\n{left:.0%} does not cancel"
         panels.append((title, found[0, 0]))
         print(f"| {level[0].resolution} | {len(level)} | {share:.1%} | {left:.1%} |")
 

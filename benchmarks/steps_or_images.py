@@ -85,7 +85,7 @@ def main() -> None:
     axes.set_xticks(passes, [str(steps) for steps in STEPS[1:]])
     axes.minorticks_off()
     axes.set_xlabel("steps of a curve")
-    axes.set_ylabel("insertion - deletion")
+    axes.set_ylabel("error of insertion - deletion")
     axes.legend(fontsize="small")
     figure.savefig(options.out, dpi=150)
 

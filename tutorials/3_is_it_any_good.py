@@ -149,7 +149,7 @@ print(f"grouped         insertion {grouped.insertion[0]:.4f}")
 # ---------------------------------------
 #
 # These metrics scale the map to [0, 1] and multiply the image by it, so pixels with low values
-# become gray. The drop is the share of the probability that is lost. The increase is 100 % for an
+# become gray. The drop is the share of the probability that is lost. The increase is 100% for an
 # image whose probability rises. Each metric needs one forward pass per map.
 
 drops = average_drop(model, fast_image, maps, **arguments)
@@ -157,8 +157,8 @@ rises = increase_in_confidence(model, fast_image, maps, **arguments)
 for name in maps:
     print(
         f"{name:9} score {drops[name].clean_score[0]:.3f}, of the masked image"
-        f" {drops[name].masked_score[0]:.3f}: average drop {drops[name].average_drop:5.1f} %,"
-        f" increase in confidence {rises[name].increase_in_confidence:3.0f} %"
+        f" {drops[name].masked_score[0]:.3f}: average drop {drops[name].average_drop:5.1f}%,"
+        f" increase in confidence {rises[name].increase_in_confidence:3.0f}%"
     )
 
 # %%
