@@ -49,7 +49,8 @@ print(f"the input's term alone   {scores[0]:.4f}")
 # The path through the network
 # ----------------------------
 #
-# The figure has one bar per term, in forward order, and numbers the largest terms.
+# The figure has one bar per term, in forward order, and numbers the input's term and the
+# five largest others.
 
 figure = term_scores_figure(decomposition, highlight=6)
 figure

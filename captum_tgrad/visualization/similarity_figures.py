@@ -122,8 +122,9 @@ def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
     if len(names) <= _MOST_NAMES:
         shown = [wrapped(name, _LETTERS, lines=1) for name in names]
         axes.set_xticks(range(len(names)), shown, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_xlabel("randomized layer")
     else:
-        axes.set_xlabel(f"layer, of {len(names) - 1} from the output to the input")
+        axes.set_xlabel(f"randomized layer, 1 to {len(names) - 1}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(0, color="black", linewidth=0.6)
     axes.xaxis.label.set_fontsize(NORMAL)

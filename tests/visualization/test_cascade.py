@@ -61,7 +61,7 @@ def test_methods_share_the_axes(steps):
 
 def test_many_steps_are_counted(steps):
     axes = similarity_figure([steps[0], *steps[1:2] * 20]).axes[0]
-    assert axes.get_xlabel() == "layer, of 20 from the output to the input"
+    assert axes.get_xlabel() == "randomized layer, 1 to 20"
 
 
 def test_signed_maps_have_their_absolute_values_too(steps):
