@@ -144,6 +144,7 @@ CALLS = [
     (lambda: _score(ties="random"), "ties", "'stable' or 'group'"),
     (lambda: _score(preset="x"), "preset", "'paper' or 'rise'"),
     (lambda: _score(baselines=torch.rand(1, 1, 3, 3)), "baselines", "be equal or 1"),
+    (lambda: _score(X.movedim(1, -1)), "attributions", "attributions.movedim(-1, 1)"),
     (lambda: _score(baselines=X[0]), "baselines", "baselines.unsqueeze(0)"),
     (lambda: _score(baselines=X.numpy()), "baselines", "a NumPy array: convert it"),
     (lambda: insertion_deletion(nn.ReLU, X, A), "forward_func is the class ReLU", "an instance"),

@@ -102,6 +102,8 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
                 hint = "A map may be coarser than its input, not finer."
             elif len(other) == 1 and shape[other[0]] == 1:
                 hint = f"If dimension {other[0]} holds the channels, pass it as channel_dim."
+            elif channel_dim and attribution.movedim(-1, channel_dim).shape == wanted:
+                hint = f"For a map with its channels last, pass {name}.movedim(-1, {channel_dim})."
             else:
                 by_place = f"{name}.sum({channel_dim}, keepdim=True)"
                 hint = f"For the map of a layer, sum over its channels: {by_place}."
