@@ -247,7 +247,7 @@ def _terms(
     Terms of buffers and numbers, which the graph does not show, keep their bias.
     """
     recorded = recorder.terms_by_node()
-    if recorded is None:
+    if recorded is None or (recorder.reads_values and _adds_constants(graph)):
         return None
     buffers = _addresses_of_buffers(networks)
     found, missing, products = [], [], set()

@@ -115,9 +115,12 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self._hidden.notice()
         try:
-            return self._handle(func, args, kwargs)
+            result = self._handle(func, args, kwargs)
         finally:
             self._hidden.hold()
+        if not (isinstance(result, (Tensor, tuple)) or result is None or is_property(func)):
+            self.recorder.reads_values = True
+        return result
 
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
@@ -363,6 +363,20 @@ def _other_table(network):
 @pytest.mark.parametrize("change", [_another_margin, _offset, _other_table])
 def test_numbers_that_the_graph_does_not_show_are_seen(change, before):
     _assert_change_is_seen(Units(), change, before)
+
+
+@pytest.mark.parametrize("read", [Tensor.item, float, Tensor.tolist, Tensor.numpy])
+def test_numbers_that_are_read_from_data_are_read_again(read, recorded):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3)))
+
+    def forward(x):
+        logits = network(x)
+        largest = read(logits.detach().max())
+        return (logits - float(largest)).softmax(1)  # the softmax does not see its change
+
+    method = TGradAttribution(forward)
+    for seed in range(3):
+        _assert_close_to_recorded(method, _inputs(seed=seed), target=0)
 
 
 def test_a_saturated_clamp_is_seen_after_one_that_was_not(recorded):
