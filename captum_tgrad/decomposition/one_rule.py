@@ -149,7 +149,9 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
             for output in outputs
         ]
         try:
-            gradients = torch.autograd.grad(outputs, leaves, probes, allow_unused=True)
+            # With the probes as `grad_outputs`, torch would import sympy, which takes seconds.
+            products = [(v.conj() * y).real.sum() for v, y in zip(probes, outputs, strict=True)]
+            gradients = torch.autograd.grad(products, leaves, allow_unused=True)
         except (RuntimeError, NotImplementedError):
             return "none", None
     expected, size = _product(gradients, direction)

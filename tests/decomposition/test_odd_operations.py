@@ -1,5 +1,7 @@
 """Operations with an odd derivative: the terms are those of what autograd really computes."""
 
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -441,3 +443,13 @@ def test_a_quantized_weight_has_the_map_of_its_values(channel_dim):
         for layer in (quantized, plain)
     )
     torch.testing.assert_close(found, expected)
+
+
+def test_the_first_operation_without_a_record_imports_no_sympy():
+    code = (
+        "import sys, torch; from captum_tgrad import TGradAttribution;"
+        "TGradAttribution(torch.exp).attribute(torch.ones(1, 3), target=0);"
+        "print('sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

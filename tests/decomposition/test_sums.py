@@ -134,6 +134,20 @@ LINE = _random(2, 20, 3, seed=27)
 GROUPS = torch.stack([torch.arange(20), _random(20, seed=28).argsort()]).view(2, 4, 5)
 
 
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean, lambda h: h @ torch.ones_like(h)])
+@pytest.mark.parametrize("chosen", [[4], [2, 9], [0, 3, 7], [0, 1, 5, 7, 8, 9], [9, 2, 7, 4, 0]])
+def test_chosen_elements_without_further_dimensions(chosen, reduce):
+    x = torch.linspace(1, 2, 12).double()[None]
+    shifted = torch.zeros_like(x).index_fill(1, torch.tensor(chosen), 1) * (x + 1)
+    expected = shifted * (1 / len(chosen) if reduce is torch.mean else 1)
+
+    def forward(x):
+        return reduce((x + 1).flatten()[chosen]).reshape(1)
+
+    attribution = TGradAttribution(forward).attribute(x, channel_dim=None)
+    torch.testing.assert_close(attribution, expected, rtol=1e-10, atol=1e-10)
+
+
 def test_scattered_elements_of_one_sample_lose_no_places_of_another():
     def decomposed(samples):
         def forward(x):

@@ -264,7 +264,8 @@ def _of_slices(
     Returns:
         None if there are more slices.
     """
-    _, which = places.flatten(0, -2).unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
+    slices = places.reshape(-1, places.shape[-1])
+    _, which = slices.unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
     first = first_of_each(which)[0].sort().values
     if len(first) > MOST_CLAIMS:
         return None
