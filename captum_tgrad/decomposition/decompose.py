@@ -31,6 +31,7 @@ from captum_tgrad.decomposition.reliability import (
     is_complete_to_rounding,
     warn_if_unreliable,
     warn_of_channels,
+    warn_of_overwritten,
     warn_of_randomness,
 )
 from captum_tgrad.decomposition.replay import Replay
@@ -77,7 +78,8 @@ def decompose(
 
     Warns:
         UserWarning: The terms do not add up to the output, a term is only rounding error, an
-            operation loses the positions of its input, or dropout is in training mode.
+            operation loses the positions of its input, dropout is in training mode, or the network
+            writes to the result of a hidden operation without autograd.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
@@ -107,6 +109,8 @@ def decompose(
     warn_if_unreliable(decomposed, recorder.precision)
     if recorder.is_random:
         warn_of_randomness()
+    if recorder.is_overwritten:
+        warn_of_overwritten()
     if recorder.channels_as_places is not None:
         warn_of_channels(*recorder.channels_as_places, len(leaves))
     return decomposed

@@ -9,7 +9,7 @@ on the operation's nodes in autograd's graph receive that gradient.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from captum_tgrad.decomposition.hidden_terms import (
 )
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.old_values import Kept, OldValues
+from captum_tgrad.decomposition.old_values import Kept, OldValues, Reader
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (
     Places,
@@ -217,6 +217,11 @@ class HiddenOperations:
                 known = replace(root, kept=Kept([tensor]), places=origin.places, output=output)
                 self._add_root(tensor, replace(known, is_elementwise=False))
                 self.replaced.add(output[0])
+
+    def keeps(self, readers: Iterable[Reader]) -> bool:
+        """Whether any of these readers belongs to a source or a result of a hidden operation."""
+        kept = {id(each.kept) for each in (*self._sources.values(), *self._roots.values())}
+        return any(id(reader) in kept for reader in readers)
 
     def _search(self, output: HiddenOutput) -> tuple[list[Edge], set[Any]]:
         """Searches autograd's graph from a result back to visible results.

@@ -34,14 +34,14 @@ class OldValues:
         """Removes all readers, after the forward pass, when nothing is overwritten any more."""
         self._readers.clear()
 
-    def freeze_readers(self, overwritten: Tensor) -> bool:
-        """Freezes the readers of a tensor that is about to be overwritten, if it has any."""
+    def freeze_readers(self, overwritten: Tensor) -> list[Reader]:
+        """Freezes and returns the readers of a tensor that is about to be overwritten."""
         if not self._readers or overwritten.is_nested:  # nobody reads nested tensors
-            return False
+            return []
         readers = self._readers.pop(overwritten.untyped_storage().data_ptr(), [])
         for reader in readers:
             reader.freeze()
-        return bool(readers)
+        return readers
 
 
 class Kept:

@@ -49,6 +49,8 @@ class Recorder:
             it uses as channels instead, if any; None as long as no operation does so.
         is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
             such as the values of a mask, or the values of a bias before it was overwritten.
+        is_overwritten: Whether the network has written to the result of a hidden operation, or to
+            what it reads, without autograd, as through ``.data``.
         reads_values: Whether numbers of the network may depend on the values of tensors.
         is_random: Whether an operation has drawn random numbers, as dropout does in training mode.
         has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
@@ -61,6 +63,7 @@ class Recorder:
         self.old_values = OldValues()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.is_shown_by_graph = True
+        self.is_overwritten = False
         self.reads_values = False
         self.is_random = False
         self.has_dense_weights = False

@@ -136,6 +136,16 @@ def warn_of_randomness() -> None:
     )
 
 
+def warn_of_overwritten() -> None:
+    """Warns that terms may be wrong, although they add up."""
+    warn_user(
+        "forward_func writes to the result of a hidden operation without autograd, as the adaptive"
+        " solvers of torchdiffeq do through .data. Terms and maps may be wrong, even though the"
+        " terms add up. Use an operation that autograd sees, such as a solver of fixed steps"
+        " (method='rk4')."
+    )
+
+
 def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
     """Warns of operations that lost the positions of terms with a large share of the scores."""
     lost: dict[str, Tensor] = {}

@@ -170,7 +170,7 @@ class Trace(TorchFunctionMode):
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
                 return run_in_place(call, attached, self.recorder, self._result)
-            self._old_values.freeze_readers(call.args[0])
+            self._overwrite(call.args[0])
         elif not torch.is_grad_enabled():  # a constant, although a view of x requires a gradient
             return self._run_constant(call.func, call.args, call.kwargs)
         return self._run(call)
@@ -183,9 +183,15 @@ class Trace(TorchFunctionMode):
         if overwrites(func, args, kwargs):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
-            if self._old_values.freeze_readers(tensor):
-                self.recorder.is_shown_by_graph = False  # a replay reads it after the forward pass
+            self._overwrite(tensor)
         return func(*args, **kwargs)
+
+    def _overwrite(self, tensor: Tensor) -> None:
+        """Freezes what reads a tensor that is overwritten without autograd."""
+        if readers := self._old_values.freeze_readers(tensor):
+            self.recorder.is_shown_by_graph = False  # a replay reads it after the forward pass
+            if not tensor.requires_grad:  # a custom Function may overwrite its argument
+                self.recorder.is_overwritten |= self._hidden.keeps(readers)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""

@@ -812,3 +812,54 @@ def test_places_after_a_visible_operation_without_a_derivative_are_known():
     for one, other in (of_silu, of_bias):
         assert one.positive.shape == (2, 1, 3, 3)
         torch.testing.assert_close(one.positive, other.positive)
+
+
+class _WriteInto(torch.autograd.Function):
+    """Writes a column through ``.data``, and keeps the gradient of the old column."""
+
+    @staticmethod
+    def forward(ctx, columns, value, index):
+        ctx.index = index
+        columns.data[:, index] = value
+        return columns
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, gradient[:, ctx.index], None
+
+
+def test_results_that_are_overwritten_without_autograd_are_warned_of():
+    def forward(x):
+        columns = torch.full((len(x), 2), 1e30, dtype=x.dtype)
+        columns = _WriteInto.apply(columns, x.flatten(1).sum(1), 0)
+        columns = _WriteInto.apply(columns, columns[:, 0].exp(), 1)
+        return columns.sum(1)
+
+    x = torch.rand(2, 3, 2, 2).double() / 10
+    with pytest.warns(UserWarning, match="writes to the result of a hidden operation"):
+        TGradAttribution(forward).attribute(x)
+
+
+class _Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, in_place):
+        if in_place:
+            ctx.mark_dirty(x)
+        return x.mul_(2) if in_place else x * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient, None
+
+
+def test_results_that_custom_functions_overwrite_are_not_warned_of():
+    def forward(x):
+        once = _Double.apply(x + 1, False)
+        mean = once.flatten(1).mean(1)
+        return _Double.apply(once, True).flatten(1).sum(1) + mean
+
+    x = torch.rand(2, 3, 2, 2).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = TGradAttribution(forward).decompose(x)
+    torch.testing.assert_close(found.input.score, (4 * x + x / 6).flatten(1).sum(1))
