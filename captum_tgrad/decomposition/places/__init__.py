@@ -2,4 +2,28 @@
 
 An axis is a dimension of an input, and a cell is an interval of an axis. A claim gives elements
 cells on one axis. Places are the claims on all axes. Variables for them are named ``given``.
+
+Where to start reading:
+
+- ``coordinates``, ``merging`` and ``places`` define claims and places; ``origin`` stores the places
+  of a tensor on the tensor.
+- ``finding`` computes the places of the results of a call. Most operations have a
+  rule: ``elementwise`` combines claims, ``moving_places``, ``padding`` and ``picking`` run the
+  operation on cell numbers, ``grid_operations`` computes a new grid, and ``mixing_places`` finds
+  cells for sums. ``trying`` handles operations without a rule.
+- ``reduction`` sums a tensor into the cells of a map, and ``enlarging`` interpolates maps.
+
+The position of an element is often ambiguous. These distinctions are made late, by the operation
+that needs them:
+
+- A constant among other elements, such as padding, has no cell. Before the next operation that is
+  not a move, it gets the cell of the pixel that it replaces (``whole_grid.constants_filled_in``).
+  ``masks`` then tells sums that it is a constant.
+- Every n-th element may be a crop or a coarser grid. Grid operations make its cells wider
+  (``whole_grid.widened``).
+- Adjacent copies of an element share its cell or divide it (``whole_grid.copies_refined``).
+- A sum of several elements has one claim for each of them if they are few, else the smallest cell
+  that holds them (``mixed_elements``, ``summands``, ``windows``).
+- Neighbors that are added to an element, as in a graph, do not change its position
+  (``own_positions``, ``summands.own_cells``).
 """
