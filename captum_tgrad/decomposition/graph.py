@@ -137,6 +137,7 @@ _KINDS = {
     "StackBackward0",
     "SumBackward1",
     "ToCopyBackward0",
+    "TBackward0",
     "TransposeBackward0",
     "UnbindBackward0",
     "UnfoldBackward0",
