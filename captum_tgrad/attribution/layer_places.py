@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
+    compacted,
     whole_axis,
 )
 from captum_tgrad.decomposition.places.origin import places_of
@@ -29,14 +29,14 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
     if known is not None and (samples == 1 or known.knows_samples):
-        axes = [axis for axis in known.claims if axis.is_spatial]
-        is_lost = any(axis.input == LOST for axis in known.claims)
+        axes = [axis for axis in known.coordinates if axis.is_spatial]
+        is_lost = any(axis.input == LOST for axis in known.coordinates)
         by = reduction(known, axes, samples)
         if not by.has_unknown_samples and by.all_placed and not is_lost:
             return known
-        own = known.claims.get(batch, (whole_axis([1] * tensor.dim(), 0),))
+        own = known.coordinates.get(batch, (whole_axis([1] * tensor.dim(), 0),))
         return places(
-            tensor.shape, [*((batch, claim) for claim in own), *_own_positions(known, samples)]
+            tensor.shape, [*((batch, coords) for coords in own), *_own_positions(known, samples)]
         )
     if known is None and tensor.dim() and len(tensor) == samples:
         check_channel_dim(channel_dim, tensor, f"the activation of layer ({type(layer).__name__})")
@@ -57,7 +57,7 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
 
 def without_channels(given: Places) -> Places:
     """The places without the channels of the inputs."""
-    pairs = [(axis, claim) for axis, claim in given.pairs if axis.is_place or axis.input < 0]
+    pairs = [(axis, coords) for axis, coords in given.pairs if axis.is_place or axis.input < 0]
     return places(given.shape, pairs)
 
 
@@ -68,8 +68,8 @@ def _own_positions(known: Places, samples: int) -> list[tuple[Axis, Coordinates 
     """
     shape, sample = known.shape, sample_numbers(known, samples)
     of_samples = [dim for dim, size in enumerate(sample.shape) if size != 1]
-    positions = [claim for axis, claim in known.pairs if axis.is_spatial or axis.input == LOST]
-    dims = {dim for claim in positions for dim in claim.dims}
+    positions = [coords for axis, coords in known.pairs if axis.is_spatial or axis.input == LOST]
+    dims = {dim for coords in positions for dim in coords.dims}
     own: list[tuple[Axis, Coordinates | None]] = [
         (Axis(0, dim, shape[dim]), whole_axis(shape, dim))
         for dim in sorted(dims.difference(of_samples))
@@ -82,4 +82,4 @@ def _own_positions(known: Places, samples: int) -> list[tuple[Axis, Coordinates 
     if len(of_samples) > 1 or not bool((is_of.sum(0) == count).all()):
         return []
     number = (is_of.cumsum(0) * is_of).sum(1).reshape(sample.shape)
-    return [*own, (Axis(0, of_samples[0], count), coordinates(number, even_cells(count, count)))]
+    return [*own, (Axis(0, of_samples[0], count), compacted(number, even_cells(count, count)))]

@@ -173,7 +173,7 @@ def _decompose(
 
 def _spatial_axes(given: Places) -> list[Axis]:
     """The spatial axes of an input; if a layer has places on several inputs, of the first one."""
-    axes = [axis for axis in given.claims if axis.is_spatial]
+    axes = [axis for axis in given.coordinates if axis.is_spatial]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 

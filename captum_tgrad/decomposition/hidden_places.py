@@ -79,7 +79,7 @@ def _keeps_samples(
 
 def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
     """Whether every other half, and every other quarter, of a dimension depends on itself."""
-    dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
+    dims = {dim for axis, coords in given.pairs if axis.input != SAMPLES for dim in coords.dims}
     for dim in dims:
         size = tensor.shape[dim]
         for parts in {2, min(4, size)}:
@@ -97,7 +97,7 @@ def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
 
 def _samples_along(dim: int, tensor: Tensor, given: Places) -> Places:
     """Places with the samples of a source along a dimension of a tensor, if the size fits."""
-    for axis, own in given.claims.items():
+    for axis, own in given.coordinates.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
             if size in (1, tensor.shape[dim]):

@@ -73,10 +73,10 @@ class PendingTerm:
 
     def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
         """The operation that lost the places of the term on the axes; empty if none did."""
-        claims = self.places.claims
-        for lost in claims:
+        coordinates = self.places.coordinates
+        for lost in coordinates:
             if lost.input == LOST and any(
-                axis not in claims for number in self.places.inputs for axis in axes[number]
+                axis not in coordinates for number in self.places.inputs for axis in axes[number]
             ):
                 return lost.lost_at
         return ""

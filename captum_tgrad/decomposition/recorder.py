@@ -74,7 +74,7 @@ class Recorder:
         self._lifetime = Lifetime()
         self._everything = frozenset(range(len(leaves)))
         has_several = summing is not None and len(leaves) > 1
-        self._axes_of_inputs = [each.claims.keys() for each in given] if has_several else []
+        self._axes_of_inputs = [each.coordinates.keys() for each in given] if has_several else []
         self.hidden = HiddenOperations(
             self.old_values,
             self._lifetime,

@@ -51,7 +51,7 @@ def test_along_the_slowest_dimension(memory_format, monkeypatch):
     monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 20)
     gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
     given = input_places(gradient.shape, 0)
-    axes = [axis for axis in given.claims if axis.is_place and axis.input == 0]
+    axes = [axis for axis in given.coordinates if axis.is_place and axis.input == 0]
     summing = maps.Summing({0: axes}, 1, gradient.device)
 
     def cut_along(*uncut):

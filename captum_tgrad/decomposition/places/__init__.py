@@ -1,14 +1,15 @@
 """The places of a tensor: the sample and the position on the inputs of each element.
 
-An axis is a dimension of an input, and a cell is an interval of an axis. A claim gives elements
-cells on one axis. Places are the claims on all axes. Variables for them are named ``given``.
+An axis is a dimension of an input, and a cell is an interval of an axis. Coordinates give each
+element a cell on one axis. Places are the coordinates on all axes; an element may have several on
+one axis. Variables for them are named ``given``.
 
 Where to start reading:
 
-- ``coordinates``, ``merging`` and ``places`` define claims and places; ``origin`` stores the places
-  of a tensor on the tensor.
+- ``coordinates``, ``merging`` and ``places`` define these; ``origin`` stores the places of a tensor
+  on the tensor.
 - ``finding`` computes the places of the results of a call. Most operations have a
-  rule: ``elementwise`` combines claims, ``moving_places``, ``padding`` and ``picking`` run the
+  rule: ``elementwise`` combines coordinates, ``moving_places``, ``padding`` and ``picking`` run the
   operation on cell numbers, ``grid_operations`` computes a new grid, and ``mixing_places`` finds
   cells for sums. ``trying`` handles operations without a rule.
 - ``reduction`` sums a tensor into the cells of a map, and ``enlarging`` interpolates maps.
@@ -22,7 +23,7 @@ that needs them:
 - Every n-th element may be a crop or a coarser grid. Grid operations make its cells wider
   (``whole_grid.widened``).
 - Adjacent copies of an element share its cell or divide it (``whole_grid.copies_refined``).
-- A sum of several elements has one claim for each of them if they are few, else the smallest cell
+- A sum of several elements has coordinates for each of them if they are few, else the smallest cell
   that holds them (``mixed_elements``, ``summands``, ``windows``).
 - Neighbors that are added to an element, as in a graph, do not change its position
   (``own_positions``, ``summands.own_cells``).

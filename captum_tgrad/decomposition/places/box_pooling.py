@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.grid import Line
-from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
@@ -35,35 +35,35 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     elif bound["aligned"]:
         corners = corners - 0.5
 
-    def pooled(axis: Axis, claim: Coordinates) -> Coordinates | None:
-        if not {2, 3} & set(claim.dims):
-            index = claim.index[image] if 0 in claim.dims else claim.index
-            return claim.moved(index)
-        if len(claim.dims) > 1:
+    def pooled(axis: Axis, coords: Coordinates) -> Coordinates | None:
+        if not {2, 3} & set(coords.dims):
+            index = coords.index[image] if 0 in coords.dims else coords.index
+            return coords.moved(index)
+        if len(coords.dims) > 1:
             raise NoRuleError
-        dim = claim.dims[0]
+        dim = coords.dims[0]
         start, stop = corners[:, 3 - dim], corners[:, 5 - dim]
         if not bound.get("aligned"):
             stop = torch.maximum(stop, start + 1)  # as torchvision has it
         shares = torch.arange(output.shape[dim] + 1, device="cpu") / output.shape[dim]
         ends = start[:, None] + (stop - start)[:, None] * shares
-        return _between(claim, ends, dim, axis)
+        return _between(coords, ends, dim, axis)
 
-    found = places(output.shape, [(axis, pooled(axis, c)) for axis, c in claims_of(tensor)])
+    found = places(output.shape, [(axis, pooled(axis, c)) for axis, c in coordinates_of(tensor)])
     return [found] * len(outputs)
 
 
-def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:
+def _between(coords: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:
     """Cells from one of the ends to the next.
 
     Args:
-        claim: The coordinates of rows or columns.
+        coords: The coordinates of rows or columns.
         ends: Positions among them, ``(boxes, cells + 1)``; row ``i`` reaches from ``i - 0.5`` to
             ``i + 0.5``.
         dim: The dimension that they are along.
         axis: The axis of the input that they are on.
     """
-    line = Line.of_cells(claim).take(claim.index.flatten().numpy())
+    line = Line.of_cells(coords).take(coords.index.flatten().numpy())
     runs = line.runs(axis)
     if len(runs) != 1:
         raise NoRuleError

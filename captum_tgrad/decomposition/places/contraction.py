@@ -14,8 +14,8 @@ from captum_tgrad.decomposition.places.cells import are_all_pixels
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Claim, Places, places
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Pair, Places, places
 from captum_tgrad.decomposition.places.summands import Summands, are_nodes, cells_of_sums
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
@@ -33,10 +33,10 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     placed = {
         axis
         for letters, tensor in operands
-        for axis, claim in claims_of(tensor)
-        if all(letters[dim] in right for dim in claim.dims)
+        for axis, coords in coordinates_of(tensor)
+        if all(letters[dim] in right for dim in coords.dims)
     }
-    found: list[Claim] = []
+    found: list[Pair] = []
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter not in right]
         unmasked, given = places_of(tensor), places_in_sums(tensor, over)
@@ -58,17 +58,19 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         mixed: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
         alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
-        for axis, claim in with_copies_refined(given).pairs:
-            whole = claim.moved(_diagonal(claim.index, letters))
+        for axis, coords in with_copies_refined(given).pairs:
+            whole = coords.moved(_diagonal(coords.index, letters))
             if whole is not None:
                 alike.setdefault((axis, whole.dims), []).append(whole)
-        for (axis, dims), claims in alike.items():
+        for (axis, dims), coordinates in alike.items():
             picked = None
             if sum(dim in summed for dim in dims) == 1:
                 is_only = given.has_one_axis
-                picked = _selected(call, claims, distinct, matrices, right, axis, samples, is_only)
+                picked = _selected(
+                    call, coordinates, distinct, matrices, right, axis, samples, is_only
+                )
             if picked is None:
-                mixed += [(axis, claim) for claim in claims]
+                mixed += [(axis, coords) for coords in coordinates]
             else:
                 parts += [(picked[0], axis, part) for part in picked[1]]
         parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
@@ -84,7 +86,7 @@ def _are_of_one(operands: Sequence[tuple[str, Any]], summed: set[str]) -> bool:
     """
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter in summed]
-        if summed <= set(letters) and not any(claims_of(tensor)) and tensor.dim() > len(over):
+        if summed <= set(letters) and not any(coordinates_of(tensor)) and tensor.dim() > len(over):
             return int((tensor.detach().to_dense() != 0).sum(over).max()) <= 1
     return False
 
@@ -132,9 +134,11 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
 def _samples_by_letter(given: Places, letters: str) -> dict[str, Coordinates]:
     """The samples of the elements, by the letter of the dimension that they are along."""
     return {
-        letters[claim.dims[0]]: Coordinates(_diagonal(claim.index, letters).flatten(), claim.cells)
-        for claim in given.samples
-        if len(claim.dims) == 1
+        letters[coords.dims[0]]: Coordinates(
+            _diagonal(coords.index, letters).flatten(), coords.cells
+        )
+        for coords in given.samples
+        if len(coords.dims) == 1
     }
 
 
@@ -149,7 +153,7 @@ def _diagonal(index: Tensor, letters: str) -> Tensor:
 
 def _selected(
     call: Call,
-    claims: Sequence[Coordinates],
+    coordinates: Sequence[Coordinates],
     own: str,
     operands: Sequence[tuple[str, Any]],
     kept: str,
@@ -164,7 +168,7 @@ def _selected(
 
     Args:
         call: The call.
-        claims: The coordinates of the elements, which change along one summed dimension, and along
+        coordinates: Those of the elements, which change along one summed dimension, and along
             others only if the matrix has them as well.
         own: The letters of their dimensions.
         operands: The letters of each tensor, and the tensor.
@@ -174,12 +178,14 @@ def _selected(
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
-    varying = {own[dim] for dim in claims[0].dims}
+    varying = {own[dim] for dim in coordinates[0].dims}
     (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
         for letters, tensor in operands
-        if letters.count(letter) == 1 and not any(claims_of(tensor)) and varying <= set(letters)
+        if letters.count(letter) == 1
+        and not any(coordinates_of(tensor))
+        and varying <= set(letters)
     ]
     if len(constants) != 1:
         return None
@@ -199,7 +205,7 @@ def _selected(
         if letters[row] not in varying and _keeps_each(used, row, dim, shared):
             call.picks = True
             others = letters.replace(letters[row], "")
-            found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in claims]
+            found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in coordinates]
             return others.replace(letter, letters[row]), found
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     of_summands = [
@@ -209,18 +215,18 @@ def _selected(
     ]
     # Dense and pruned matrices have zeros, too. A triangular one uses a little more than half.
     is_whole = all(
-        claim.index.numel() == axis.extent and are_all_pixels(claim.cells, axis.extent)
-        for claim in claims
+        coords.index.numel() == axis.extent and are_all_pixels(coords.cells, axis.extent)
+        for coords in coordinates
     )
     if is_whole and not of_summands and math.prod(rest) > 1 and _share(used) > 0.75:
         return None
     is_channel = axis.input >= 0 and not axis.is_place
-    if is_channel and int(used.float().sum(dim).max()) > MOST_CLAIMS:
+    if is_channel and int(used.float().sum(dim).max()) > MOST_COORDINATES:
         return None
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     summands = [
         Summands(Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells), sums, rest)
-        for c in claims
+        for c in coordinates
     ]
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:

@@ -113,7 +113,7 @@ class Coordinates:
 
     def moved(self, index: Tensor) -> Coordinates | None:
         """The coordinates of other elements in the same cells; None if none has a cell."""
-        return coordinates(index, self.cells, self.by_sample)
+        return compacted(index, self.cells, self.by_sample)
 
     def aligned(self, rank: int) -> Coordinates:
         """The coordinates with leading dimensions of size 1 added, as broadcasting does."""
@@ -137,7 +137,7 @@ def interned(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
 
 
 @torch.no_grad()
-def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordinates | None:
+def compacted(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordinates | None:
     """Makes coordinates, without constant dimensions and unused cells; None if no cell is left.
 
     The cells may be in any order and contain duplicates.
@@ -183,33 +183,33 @@ def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
+def without_gaps(coords: Coordinates, dims: Iterable[int]) -> Coordinates:
     """Gives elements without a cell the cell of the others along ``dims``, if all have the same.
 
     ``[0, 3, 3, 0]`` becomes ``[3]``. If an image is copied into a canvas, the rows beside the image
     thus have the row coordinates of the image.
     """
-    index = claim.index
+    index = coords.index
     for dim in dims:
         largest = index.amax(dim, keepdim=True)
         if bool(((index == largest) | (index == 0)).all()):
             index = largest
-    return interned(index.contiguous(), claim.cells, claim.by_sample)
+    return interned(index.contiguous(), coords.cells, coords.by_sample)
 
 
 @torch.no_grad()
-def of_each_sample(claim: Coordinates, samples: Coordinates) -> Coordinates:
+def of_each_sample(coords: Coordinates, samples: Coordinates) -> Coordinates:
     """Sets ``by_sample`` if the samples have different cells."""
-    shape = (len(samples.cells), len(claim.cells))
-    has = cells_of_samples([claim.index - 1], samples.index - 1, shape)
-    return interned(claim.index, claim.cells, by_sample=not bool(has.all()))
+    shape = (len(samples.cells), len(coords.cells))
+    has = cells_of_samples([coords.index - 1], samples.index - 1, shape)
+    return interned(coords.index, coords.cells, by_sample=not bool(has.all()))
 
 
 def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int, int]) -> Tensor:
     """Whether each sample has elements in each cell.
 
     Args:
-        numbers: The number of each element's cell, for each claim; -1 if it has none.
+        numbers: The number of each element's cell, for each of the coordinates; -1 if it has none.
         sample: The sample of each element, -1 if it is unknown.
         shape: The number of samples and of cells.
     """
@@ -235,26 +235,26 @@ def from_borders(
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, numbers = distinct_cells(torch.round(cells, decimals=10))
-    return coordinates(torch.where(none, 0, numbers.reshape(low.shape) + 1), cells, by_sample)
+    return compacted(torch.where(none, 0, numbers.reshape(low.shape) + 1), cells, by_sample)
 
 
-def on_common_cells(claims: Sequence[Coordinates]) -> tuple[Tensor, list[Tensor]]:
-    """The cells of all claims, and for each claim the numbers of its elements' cells among them."""
-    if len(claims) == 1:
-        return claims[0].cells, [claims[0].index]
-    every = torch.cat([claim.cells for claim in claims])
+def on_common_cells(coordinates: Sequence[Coordinates]) -> tuple[Tensor, list[Tensor]]:
+    """All cells, and for each of the coordinates the numbers of its elements' cells among them."""
+    if len(coordinates) == 1:
+        return coordinates[0].cells, [coordinates[0].index]
+    every = torch.cat([coords.cells for coords in coordinates])
     cells, numbers = distinct_cells(every)
-    split = torch.split(numbers + 1, [len(claim.cells) for claim in claims])
-    return cells, [c.of_elements(own, 0) for c, own in zip(claims, split, strict=True)]
+    split = torch.split(numbers + 1, [len(coords.cells) for coords in coordinates])
+    return cells, [c.of_elements(own, 0) for c, own in zip(coordinates, split, strict=True)]
 
 
 @torch.no_grad()
-def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinates:
-    """The same coordinates with the cells of ``others``, if these include those of ``claim``."""
-    if len(others) != 1 or others[0].by_sample != claim.by_sample:
-        return claim
-    cells, (_, index) = on_common_cells([others[0], claim])
-    return claim if len(cells) > len(others[0].cells) else interned(index, cells, claim.by_sample)
+def on_cells_of(coords: Coordinates, others: Sequence[Coordinates]) -> Coordinates:
+    """The same coordinates with the cells of ``others``, if these include those of ``coords``."""
+    if len(others) != 1 or others[0].by_sample != coords.by_sample:
+        return coords
+    cells, (_, index) = on_common_cells([others[0], coords])
+    return coords if len(cells) > len(others[0].cells) else interned(index, cells, coords.by_sample)
 
 
 def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:

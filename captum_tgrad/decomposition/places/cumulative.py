@@ -23,18 +23,18 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = call.bound["dim"] % max(tensor.dim(), 1)
     given = samples_mixed_along(places_in_sums(tensor, [dim]) or places(tensor.shape), [dim])
 
-    def up_to_each(axis: Axis, claim: Coordinates) -> Coordinates | None:
-        if dim not in claim.dims:
-            return claim
-        low, high = claim.borders()
+    def up_to_each(axis: Axis, coords: Coordinates) -> Coordinates | None:
+        if dim not in coords.dims:
+            return coords
+        low, high = coords.borders()
         low, high = low.cummin(dim).values, high.cummax(dim).values
-        return from_borders(low, high, axis, claim.by_sample)
+        return from_borders(low, high, axis, coords.by_sample)
 
-    claims = [
-        (axis, up_to_each(axis, claim))
-        for axis, claim in with_copies_refined(windows_joined(given)).pairs
+    coordinates = [
+        (axis, up_to_each(axis, coords))
+        for axis, coords in with_copies_refined(windows_joined(given)).pairs
     ]
-    return [places(given.shape, claims)] * len(outputs)
+    return [places(given.shape, coordinates)] * len(outputs)
 
 
 def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -43,21 +43,24 @@ def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     operands = [given for given in map(places_of, call.dependent) if given is not None]
     if len(operands) != 2:
         return [both]
-    claims: list[tuple[Axis, Coordinates]] = []
-    for axis, given in both.claims.items():
-        own = [[c.aligned(len(both.shape)) for c in each.claims.get(axis, ())] for each in operands]
+    coordinates: list[tuple[Axis, Coordinates]] = []
+    for axis, given in both.coordinates.items():
+        own = [
+            [c.aligned(len(both.shape)) for c in each.coordinates.get(axis, ())]
+            for each in operands
+        ]
         between = None
         if max(map(len, own)) == 1 and own[0] != own[1]:
             between = _between_sums([each[0] if each else None for each in own], axis)
-        claims += [(axis, claim) for claim in (given if between is None else [between])]
-    return [places(both.shape, claims)]
+        coordinates += [(axis, coords) for coords in (given if between is None else [between])]
+    return [places(both.shape, coordinates)]
 
 
-def _between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
+def _between_sums(coordinates: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
     """The cells of the elements that are in only one of two cumulative sums.
 
     Args:
-        claims: The coordinates of both sums; None for a sum over the whole axis.
+        coordinates: The coordinates of both sums; None for a sum over the whole axis.
         axis: Their axis.
 
     Returns:
@@ -65,24 +68,26 @@ def _between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinat
     """
     if axis.input == SAMPLES or not axis.is_place:
         return None
-    known = [claim for claim in claims if claim is not None]
-    starts, dims = {_start(claim) for claim in known}, {claim.dims for claim in known}
+    known = [coords for coords in coordinates if coords is not None]
+    starts, dims = {_start(coords) for coords in known}, {coords.dims for coords in known}
     (start, *others) = starts
     if start is None or others or len(dims) > 1:
         return None
     first, side = start
     last = torch.tensor((-0.5, axis.extent - 0.5)[side], dtype=torch.float64, device="cpu")
-    ends = [last if each is None else _ends(each.borders()[side], first, last) for each in claims]
+    ends = [
+        last if each is None else _ends(each.borders()[side], first, last) for each in coordinates
+    ]
     return from_borders(torch.minimum(*ends), torch.maximum(*ends), axis)
 
 
-def _start(claim: Coordinates) -> tuple[float, int] | None:
+def _start(coords: Coordinates) -> tuple[float, int] | None:
     """The common border of all cells of cumulative sums, and which border is that of their ends.
 
     None for other coordinates.
     """
-    if len(claim.dims) == 1 and not claim.by_sample and len(claim.cells) > 1:
-        for side, border in enumerate(borders_of(claim.cells)):
+    if len(coords.dims) == 1 and not coords.by_sample and len(coords.cells) > 1:
+        for side, border in enumerate(borders_of(coords.cells)):
             if bool((border == border[0]).all()):
                 return float(border[0]), 1 - side
     return None

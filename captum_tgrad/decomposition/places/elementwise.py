@@ -10,7 +10,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import moved
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
@@ -19,8 +19,8 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     rank = outputs[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
-    claims = (pair for tensor in call.tensors for pair in claims_of(tensor))
-    aligned = ((axis, claim.aligned(rank)) for axis, claim in claims)
+    coordinates = (pair for tensor in call.tensors for pair in coordinates_of(tensor))
+    aligned = ((axis, coords.aligned(rank)) for axis, coords in coordinates)
     return [places(outputs[0].shape, aligned)] * len(outputs)
 
 
@@ -61,9 +61,9 @@ def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [samples_mixed_along(given, dims)] * len(outputs)
 
 
-def _vary_within(groups: int, claims: Iterable[Coordinates]) -> bool:
+def _vary_within(groups: int, coordinates: Iterable[Coordinates]) -> bool:
     """Whether the cells of elements change along dimension 1 within groups of equal size."""
-    changing = (claim.index for claim in claims if claim.index.shape[1] != 1)
+    changing = (coords.index for coords in coordinates if coords.index.shape[1] != 1)
     split = (index.reshape(len(index), groups, -1, *index.shape[2:]) for index in changing)
     return any(bool((each != each[:, :, :1]).any()) for each in split)
 
@@ -71,19 +71,19 @@ def _vary_within(groups: int, claims: Iterable[Coordinates]) -> bool:
 def samples_mixed_along(given: Places, dims: Iterable[int]) -> Places:
     """The places of new elements that depend on all samples along ``dims``, but have own places."""
     dims = list(dims)
-    claims = [
+    coordinates = [
         (axis, part)
-        for axis, claim in given.pairs
-        for part in (mixed(claim, dims, axis) if axis.input == SAMPLES else [claim])
+        for axis, coords in given.pairs
+        for part in (mixed(coords, dims, axis) if axis.input == SAMPLES else [coords])
     ]
-    return places(given.shape, claims)
+    return places(given.shape, coordinates)
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``where``: each element has the places of the alternative that is selected."""
     rank = outputs[0].dim()
     found = {
-        frozenset((axis, claim.aligned(rank)) for axis, claim in claims_of(tensor))
+        frozenset((axis, coords.aligned(rank)) for axis, coords in coordinates_of(tensor))
         for tensor in call.dependent
     }
     return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)

@@ -193,7 +193,7 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
 def _varies_along(output: Tensor, given: Places) -> int:
     """The number of dimensions along which a sample has several elements: one after pooling."""
     samples = samples_of(given) if given.samples else 1
-    along = {dim for claim in given.samples for dim in claim.dims}
+    along = {dim for coords in given.samples for dim in coords.dims}
     sizes = (size // samples if dim in along else size for dim, size in enumerate(output.shape))
     is_mixed = samples > 1 and not along
     return sum(size > 1 for size in sizes) - is_mixed

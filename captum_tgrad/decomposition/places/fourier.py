@@ -21,15 +21,15 @@ from captum_tgrad.decomposition.places.coordinates import (
     LOST,
     SAMPLES,
     Coordinates,
-    coordinates,
+    compacted,
 )
 from captum_tgrad.decomposition.places.grid import Window
 from captum_tgrad.decomposition.places.grid_operations import on_new_grid
 from captum_tgrad.decomposition.places.mixing_places import mixed_along
 from captum_tgrad.decomposition.places.moving_places import places_after
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.padding import padded_with_zeros
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
@@ -63,8 +63,8 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """
     tensor, (output,), over = call.tensors[0], outputs, set(_dims(call))
     found = mixed_along(places_of(tensor), over, output.shape)
-    for axis, claim in claims_of(tensor):
-        is_gone = over & set(claim.dims) and axis not in found.claims
+    for axis, coords in coordinates_of(tensor):
+        is_gone = over & set(coords.dims) and axis not in found.coordinates
         if is_gone and axis.is_place and axis.input != SAMPLES:
             raise NoRuleError
     return [found]
@@ -113,7 +113,7 @@ def _restored(call: Call) -> Places | None:
     along = {pair for pair in before.pairs if set(dims) & set(pair[1].dims)} if before else set()
     if before is None or any(axis.is_spatial for axis, _ in along):
         return None  # it transforms a grid
-    restored: list[Claim] = []
+    restored: list[Pair] = []
     grids = _grids_before(node)
     for source, grid in grids.items():
         own, given = _dims(grid.transform), on_whole_grid(grid.given)
@@ -122,14 +122,14 @@ def _restored(call: Call) -> Places | None:
             return None
         for dim, kernel, to in zip(own, taps, dims, strict=True):
             given = _convolved(given, dim, kernel, output.shape[to])
-        for axis, claim in given.pairs:
-            if not set(own) & set(claim.dims) or axis.input == SAMPLES:
+        for axis, coords in given.pairs:
+            if not set(own) & set(coords.dims) or axis.input == SAMPLES:
                 continue
             now, *old = (
                 _moved(each, own, dims, output.dim())
-                for each in (claim, *grid.spectrum.claims.get(axis, ()))
+                for each in (coords, *grid.spectrum.coordinates.get(axis, ()))
             )
-            if now is None or list(before.claims.get(axis, ())) != old:
+            if now is None or list(before.coordinates.get(axis, ())) != old:
                 return None  # frames were moved
             restored.append((axis, now))
     if not restored:
@@ -143,17 +143,17 @@ def _restored(call: Call) -> Places | None:
     return places(output.shape, [*others.pairs, *restored])
 
 
-def _moved(claim: Coordinates, dims: list[int], to: list[int], rank: int) -> Coordinates | None:
+def _moved(coords: Coordinates, dims: list[int], to: list[int], rank: int) -> Coordinates | None:
     """Coordinates along ``dims``, along the dimensions ``to`` of a tensor of another rank.
 
     None if they change along other dimensions, and some of these may have been moved.
     """
-    if not set(claim.dims) <= set(dims):
-        return claim if dims == to and claim.index.dim() == rank else None
+    if not set(coords.dims) <= set(dims):
+        return coords if dims == to and coords.index.dim() == rank else None
     first = list(range(len(dims)))
-    sizes = [claim.index.shape[dim] for dim in dims] + [1] * (rank - len(dims))
-    index = claim.index.movedim(dims, first).reshape(sizes).movedim(first, to)
-    return coordinates(index, claim.cells, claim.by_sample)
+    sizes = [coords.index.shape[dim] for dim in dims] + [1] * (rank - len(dims))
+    index = coords.index.movedim(dims, first).reshape(sizes).movedim(first, to)
+    return compacted(index, coords.cells, coords.by_sample)
 
 
 def _grids_before(node: Any) -> dict[Any, _Grid]:

@@ -62,9 +62,9 @@ class Line(NamedTuple):
     half: FloatArray
 
     @staticmethod
-    def of_cells(claim: Coordinates) -> Line:
+    def of_cells(coords: Coordinates) -> Line:
         """The cells of coordinates, by their number from 1. Number 0 stands for no cell."""
-        middle, width = claim.cells.numpy().T
+        middle, width = coords.cells.numpy().T
         return Line(np.concatenate([[np.nan], middle]), np.concatenate([[np.nan], width / 2]))
 
     def take(self, numbers: NDArray[np.int64]) -> Line:
@@ -113,7 +113,7 @@ class Line(NamedTuple):
 
 @torch.no_grad()
 def regridded(
-    claim: Coordinates, dim: int, size: int, window: Window | None, axis: Axis
+    coords: Coordinates, dim: int, size: int, window: Window | None, axis: Axis
 ) -> Coordinates | None:
     """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
 
@@ -121,32 +121,32 @@ def regridded(
     window has its middle on the old grid cover that grid evenly.
 
     Args:
-        claim: The coordinates on the old grid, which depend on ``dim``.
+        coords: The coordinates on the old grid, which depend on ``dim``.
         dim: The dimension of the grid.
         size: The number of new cells along it.
         window: The window of each new cell; None if the new cells cover the old ones evenly.
         axis: The axis that the coordinates are on.
     """
-    old = claim.index.shape[dim]
-    claim = filled_in(claim, dim, axis)
+    old = coords.index.shape[dim]
+    coords = filled_in(coords, dim, axis)
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
     if is_same and (window is None or window.reach == 0):
-        return narrowed(claim, axis)
+        return narrowed(coords, axis)
     if axis.input == SAMPLES:
-        low, high = claim.borders()
+        low, high = coords.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
-    claim = widened(claim, axis)
-    claim = narrowed(claim, axis) or claim
-    lines = claim.index.movedim(dim, -1)
+    coords = widened(coords, axis)
+    coords = narrowed(coords, axis) or coords
+    lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    of_cells = Line.of_cells(claim)
+    of_cells = Line.of_cells(coords)
     new = [_new_line(of_cells.take(line), size, window, axis) for line in unique.numpy()]
     shape = [*lines.shape[:-1], size]
     first, last = (
         torch.from_numpy(np.stack(borders))[number].reshape(shape).movedim(-1, dim)
         for borders in zip(*new, strict=True)
     )
-    return from_borders(first, last, axis, by_sample=claim.by_sample)
+    return from_borders(first, last, axis, by_sample=coords.by_sample)
 
 
 def _new_line(

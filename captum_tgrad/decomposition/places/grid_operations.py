@@ -18,8 +18,8 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.mixing_places import summed_along
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
 
 
@@ -29,8 +29,8 @@ def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     windows = _windows(call, rank_of(call.name))
     channel = output.dim() - len(windows) - 1
     given = _windows_mixed(bound["input"], output.shape, windows)
-    claims = list(windows_joined(given).pairs) if given else []
-    in_groups = _in_groups(claims, channel, bound["groups"], output.shape[channel])
+    coordinates = list(windows_joined(given).pairs) if given else []
+    in_groups = _in_groups(coordinates, channel, bound["groups"], output.shape[channel])
     return [_on_new_grid(in_groups, output.shape, windows)]
 
 
@@ -67,39 +67,39 @@ def _holds_all(window: Window | None, old: int, new: int) -> bool:
 
 
 def _on_new_grid(
-    claims: Iterable[Claim],
+    coordinates: Iterable[Pair],
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
     """Places after the last dimensions were replaced by new grids with the given windows."""
-    return on_new_grid(claims, shape, dict(enumerate(windows, len(shape) - len(windows))))
+    return on_new_grid(coordinates, shape, dict(enumerate(windows, len(shape) - len(windows))))
 
 
 def on_new_grid(
-    claims: Iterable[Claim], shape: Sequence[int], windows: Mapping[int, Window | None]
+    coordinates: Iterable[Pair], shape: Sequence[int], windows: Mapping[int, Window | None]
 ) -> Places:
     """Places after dimensions were replaced by new grids with the given windows."""
 
-    def regrid(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
+    def regrid(axis: Axis, coords: Coordinates | None) -> Coordinates | None:
         for dim, window in windows.items():
-            if claim is not None and dim in claim.dims:
-                claim = regridded(claim, dim, shape[dim], window, axis)
-        return claim
+            if coords is not None and dim in coords.dims:
+                coords = regridded(coords, dim, shape[dim], window, axis)
+        return coords
 
-    refined = copies_refined(claims, zeros_too=not all(windows.values()))
-    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in refined])
+    refined = copies_refined(coordinates, zeros_too=not all(windows.values()))
+    return places(shape, [(axis, regrid(axis, coords)) for axis, coords in refined])
 
 
 def _in_groups(
-    claims: Iterable[tuple[Axis, Coordinates]], channel: int, groups: int, channels: int
+    coordinates: Iterable[tuple[Axis, Coordinates]], channel: int, groups: int, channels: int
 ) -> list[tuple[Axis, Coordinates]]:
-    """The claims after a convolution mixed the channels within each group."""
+    """The coordinates after a convolution mixed the channels within each group."""
     inside = []
-    for axis, claim in claims:
-        shape = list(claim.index.shape)
-        count = groups if channel in claim.dims else 1
-        split = claim.index.reshape([*shape[:channel], count, -1, *shape[channel + 1 :]])
-        inside.append((axis, Coordinates(split, claim.cells, claim.by_sample)))
+    for axis, coords in coordinates:
+        shape = list(coords.index.shape)
+        count = groups if channel in coords.dims else 1
+        split = coords.index.reshape([*shape[:channel], count, -1, *shape[channel + 1 :]])
+        inside.append((axis, Coordinates(split, coords.cells, coords.by_sample)))
     parts = []
     for axis, left in mixed_on_axes(inside, [channel + 1]):
         index = left.index.squeeze(channel + 1)
@@ -171,14 +171,14 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     options = {
         key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")
     }
-    if not any(tensor.dim() - 2 in claim.dims for _, claim in claims_of(tensor)):
+    if not any(tensor.dim() - 2 in coords.dims for _, coords in coordinates_of(tensor)):
         return [_on_new_grid(_in_blocks(call, output), output.shape, _windows(call, 2))]
 
-    def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
-        if not claim.dims:
-            return claim.moved(claim.index.reshape([1] * output.dim()))
-        low, high = (border.expand(tensor.shape) for border in claim.borders())
-        has = claim.index.expand(tensor.shape) > 0
+    def move(axis: Axis, coords: Coordinates) -> Coordinates | None:
+        if not coords.dims:
+            return coords.moved(coords.index.reshape([1] * output.dim()))
+        low, high = (border.expand(tensor.shape) for border in coords.borders())
+        has = coords.index.expand(tensor.shape) > 0
         count = F.fold(has.double(), **options)
         first, last = (
             torch.where(count > 0, F.fold(torch.where(has, b, 0), **options) / count, empty)
@@ -186,22 +186,26 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         )
         return from_borders(first, last, axis)
 
-    return [places(output.shape, [(axis, move(axis, claim)) for axis, claim in claims_of(tensor)])]
+    return [
+        places(
+            output.shape, [(axis, move(axis, coords)) for axis, coords in coordinates_of(tensor)]
+        )
+    ]
 
 
-def _in_blocks(call: Call, output: Tensor) -> list[Claim]:
-    """The claims of the input of ``fold``, with a dimension for each side of its grid of blocks."""
+def _in_blocks(call: Call, output: Tensor) -> list[Pair]:
+    """The coordinates of the input of ``fold``, with a dimension for each side of its blocks."""
     bound, names = call.bound, ("kernel_size", "dilation", "padding", "stride")
     options = (_per_dimension(bound[name], 2) for name in names)
     counts = [
         int((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
         for size, kernel, dilation, padding, stride in zip(output.shape[-2:], *options, strict=True)
     ]
-    found: list[Claim] = []
-    for axis, claim in claims_of(bound["input"]):
-        *front, columns = claim.index.shape
+    found: list[Pair] = []
+    for axis, coords in coordinates_of(bound["input"]):
+        *front, columns = coords.index.shape
         sides = counts if columns > 1 else [1, 1]
-        found.append((axis, claim.moved(claim.index.reshape(*front, *sides))))
+        found.append((axis, coords.moved(coords.index.reshape(*front, *sides))))
     return found
 
 
@@ -217,26 +221,26 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     given = places_of(tensor)
     if given is None or not given.has_channels:
         return None
-    claims = list(claims_of(tensor))
+    coordinates = list(coordinates_of(tensor))
     slides = call.name.startswith("conv")
     dim = tensor.dim() - (rank_of(call.name) + 1 if slides else 1)
     of_steps = call.name.endswith("_cell")  # each call gets one position of the axis
-    for axis, claim in claims:
-        if axis.is_place or axis.input < 0 or dim in claim.dims or not (claim.dims or of_steps):
+    for axis, coords in coordinates:
+        if axis.is_place or axis.input < 0 or dim in coords.dims or not (coords.dims or of_steps):
             continue
-        for other, own in claims:
+        for other, own in coordinates:
             if other.is_place and other.input == axis.input and own.dims == (dim,):
                 return axis, other
-        along = {d for d in claim.dims if d > dim}
-        if slides and along and not along <= _of_positions(claims):
+        along = {d for d in coords.dims if d > dim}
+        if slides and along and not along <= _of_positions(coordinates):
             return axis, None
     return None
 
 
-def _of_positions(claims: Sequence[tuple[Axis, Coordinates]]) -> set[int]:
+def _of_positions(coordinates: Sequence[tuple[Axis, Coordinates]]) -> set[int]:
     """The dimensions along which each element has a position of its own."""
     return {
         own.dims[0]
-        for axis, own in claims
+        for axis, own in coordinates
         if axis.is_spatial and len(own.dims) == 1 and len(own.cells) == own.index.count_nonzero()
     }

@@ -29,8 +29,8 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
     """
 
     def shares() -> Mapping[int, Tensor]:
-        claims = [given.claims[input_axis(number)] for number in given.inputs]
-        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
+        coordinates = [given.coordinates[input_axis(number)] for number in given.inputs]
+        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in coordinates]
         depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
         return dict(zip(given.inputs, depends.double() / depends.sum(0), strict=True))
 

@@ -21,7 +21,7 @@ from captum_tgrad.decomposition.places.cells import (
 )
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
 from captum_tgrad.decomposition.places.enlarging import enlarging
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
+from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
@@ -31,41 +31,41 @@ OnMap = tuple[Tensor, Tensor | None]
 """The map's cells on an axis, and the share of each element cell they get; None if equal."""
 
 
-def claims_by_axis(
+def coordinates_by_axis(
     given: Places, axes: Sequence[Axis]
 ) -> tuple[list[tuple[Coordinates, ...]], int]:
-    """The claims on each axis, and how many cells an element has.
+    """The coordinates on each axis, and how many cells an element has.
 
-    The claims on several axes belong together one by one, such as a row and a column. Axes with
-    another number of claims than the others are left out.
+    Those on several axes belong together one by one, such as a row and a column. Axes with
+    another number of coordinates than the others are left out.
     """
-    claims_on = on_whole_grid(given).claims
-    by_axis = [claims_on.get(axis, ()) for axis in axes]
+    coordinates_on = on_whole_grid(given).coordinates
+    by_axis = [coordinates_on.get(axis, ()) for axis in axes]
     count = max(map(len, by_axis), default=0)
-    if count > MOST_CLAIMS:
+    if count > MOST_COORDINATES:
         count = 1
-    return [claims if len(claims) in (1, count) else () for claims in by_axis], count
+    return [coordinates if len(coordinates) in (1, count) else () for coordinates in by_axis], count
 
 
-def cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
-    """The distinct cells on an axis, and for each claim the number of each element's cell.
+def cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+    """The distinct cells on an axis, and for each of the coordinates the elements' cell numbers.
 
     The number is -1 for an element whose cell is outside of the input.
     """
-    if not claims:
+    if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
-    claims = [narrowed(claim, axis) or claim for claim in claims]
-    every = torch.cat([claim.cells for claim in claims])
+    coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
+    every = torch.cat([coords.cells for coords in coordinates])
     inside = axis.holds(every[:, 0])
     if not bool(inside.any()):
-        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
+        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(coordinates)
     cells, place = distinct_cells(every[inside])
-    if all(claim.may_be_subsampled for claim in claims):
+    if all(coords.may_be_subsampled for coords in coordinates):
         cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
-    by_claim = torch.split(number, [len(claim.cells) for claim in claims])
-    return cells, [c.of_elements(own, -1) for c, own in zip(claims, by_claim, strict=True)]
+    by_coords = torch.split(number, [len(coords.cells) for coords in coordinates])
+    return cells, [c.of_elements(own, -1) for c, own in zip(coordinates, by_coords, strict=True)]
 
 
 def on_whole_axis_without_cells(
@@ -85,22 +85,22 @@ def on_whole_axis_without_cells(
 
 
 def cell_numbers(
-    by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
+    by_coords: Sequence[Sequence[Tensor]], sizes: list[int]
 ) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
-    """For each claim, the flat cell number of each element, and the share of the element there.
+    """For each of the coordinates, the elements' flat cell numbers, and their shares there.
 
     An element is divided equally among its distinct cells. The shares are None if all are equal.
 
     Args:
-        by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
+        by_coords: The number of each element's cell on each axis, by coordinates; -1 for none.
         sizes: The number of cells along each axis.
     """
-    cells = [_on_grid(numbers, sizes) for numbers in by_claim]
+    cells = [_on_grid(numbers, sizes) for numbers in by_coords]
     # An element that has fewer cells than others repeats its first one.
     first = reduce(_known_or, cells, torch.full((), -1, device="cpu"))
     cells = [_known_or(cell, first) for cell in cells]
     if len(cells) < 3:
-        return cells, None  # if two claims have the same cell, it gets both halves
+        return cells, None  # if two coordinates have the same cell, it gets both halves
     is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
     for slot, cell in enumerate(cells):
         for other in cells[:slot]:

@@ -41,7 +41,7 @@ def mask_in_sums(tensor: Tensor) -> Tensor | None:
     Attention scores, which have the positions of queries and of keys, count as not masked.
     """
     given = places_of(tensor)
-    if given is None or any(len(own) > 1 for own in given.claims.values()):
+    if given is None or any(len(own) > 1 for own in given.coordinates.values()):
         return None
     return kept_by_mask(tensor)
 
@@ -54,11 +54,11 @@ def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     """
     rank, dims = len(given.shape), frozenset(dims)
     samples = given.samples[0] if len(given.samples) == 1 else None
-    for axis, claim in given.pairs:
-        own = dims_within_sample(claim, samples) if axis.is_spatial else frozenset()
+    for axis, coords in given.pairs:
+        own = dims_within_sample(coords, samples) if axis.is_spatial else frozenset()
         if own & dims and own - dims:
             return given
-    positions = {dim for axis, claim in given.pairs if axis.is_place for dim in claim.dims}
+    positions = {dim for axis, coords in given.pairs if axis.is_place for dim in coords.dims}
     kept = kept.reshape([1] * (rank - kept.dim()) + list(kept.shape))
     if all(kept.shape[dim] == 1 for dim in positions.intersection(dims)):
         return given  # a mask of channels
@@ -66,11 +66,11 @@ def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     kept = (kept.any(others, keepdim=True) if others else kept).cpu()
     if bool(kept.all()):
         return given
-    claims = [
-        (axis, claim.moved(claim.index.where(kept, 0)) if axis.is_spatial else claim)
-        for axis, claim in given.pairs
+    coordinates = [
+        (axis, coords.moved(coords.index.where(kept, 0)) if axis.is_spatial else coords)
+        for axis, coords in given.pairs
     ]
-    return places(given.shape, claims)
+    return places(given.shape, coordinates)
 
 
 def kept_by_mask(tensor: Tensor) -> Tensor | None:
@@ -215,7 +215,7 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
 
 def _has_cells(given: Places) -> Tensor:
     """Whether each element has a cell on all axes on which elements have cells."""
-    has = (claim.index > 0 for axis, claim in given.pairs if axis.is_spatial)
+    has = (coords.index > 0 for axis, coords in given.pairs if axis.is_spatial)
     everywhere = torch.ones([1] * len(given.shape), dtype=torch.bool, device="cpu")
     return reduce(torch.logical_and, has, everywhere)
 

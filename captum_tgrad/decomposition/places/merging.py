@@ -1,4 +1,4 @@
-"""Merges claims on one axis."""
+"""Merges coordinates on one axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
+    compacted,
     first_of_each,
     from_borders,
     of_each_sample,
@@ -23,32 +23,32 @@ from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def merged(
-    claims: Iterable[Coordinates],
+    coordinates: Iterable[Coordinates],
     axis: Axis,
     samples: Coordinates | None = None,
     dims: Mapping[Coordinates, frozenset[int]] | None = None,
 ) -> tuple[Coordinates, ...]:
-    """Merges claims on one axis that agree; claims that contradict each other are all kept.
+    """Merges coordinates on one axis that agree; those that contradict each other are all kept.
 
     Args:
-        claims: The claims.
-        axis: The axis of all claims.
+        coordinates: The coordinates.
+        axis: The axis of all coordinates.
         samples: The samples of the elements; None if they are unknown.
-        dims: For each claim, the dimensions along which the elements of one sample have different
-            cells on any axis; None for those of the claim alone.
+        dims: For each of them, the dimensions along which the elements of one sample have different
+            cells on any axis; None for the dimensions of these coordinates alone.
     """
     kept: list[Coordinates] = []
     along = dict(dims or {})
-    for claim in dict.fromkeys(claims):
+    for coords in dict.fromkeys(coordinates):
         for position, other in enumerate(kept):
-            own = [along.get(each) or dims_within_sample(each, samples) for each in (other, claim)]
-            both = _merged_pair(other, claim, axis, samples, own)
+            own = [along.get(each) or dims_within_sample(each, samples) for each in (other, coords)]
+            both = _merged_pair(other, coords, axis, samples, own)
             if both is not None:
                 kept[position : position + 1] = both
                 along |= dict.fromkeys(both, own[0] | own[1])
                 break
         else:
-            kept.append(claim)
+            kept.append(coords)
     return tuple(dict.fromkeys(kept))
 
 
@@ -60,7 +60,7 @@ def _merged_pair(
     samples: Coordinates | None,
     along: Sequence[frozenset[int]],
 ) -> list[Coordinates] | None:
-    """Merges two claims into a list of one; None if they contradict each other.
+    """Merges two coordinates into a list of one; None if they contradict each other.
 
     The list is empty if both together cover the whole axis, which is no place.
     """
@@ -71,8 +71,8 @@ def _merged_pair(
         depends = (one.index > 0) | (other.index > 0)
         if depends.shape not in (one.index.shape, other.index.shape):
             return None
-        return [coordinates(depends, ONE_CELL) or one]
-    dims, other_dims = (dims_within_sample(claim, samples) for claim in (one, other))
+        return [compacted(depends, ONE_CELL) or one]
+    dims, other_dims = (dims_within_sample(coords, samples) for coords in (one, other))
     # What is broadcast over a dimension, such as a gate, has no place of its own.
     if one is other or (dims < other_dims and along[0] < along[1]):
         return [other]
@@ -86,7 +86,7 @@ def _merged_pair(
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
     both = (one.index > 0) & (other.index > 0)
-    # Adjacent cells are merged, as a sum over them would be. Cells apart stay two claims.
+    # Adjacent cells are merged, as a sum over them would be. Cells apart stay two coordinates.
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
     apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
@@ -123,24 +123,24 @@ def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Co
     return [from_borders(hull_low, hull_high, axis) or one]
 
 
-def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:
-    """A claim without the few cells that hold a cell of another claim and are much wider than most.
+def _without_wide(coords: Coordinates, other: Coordinates) -> Coordinates:
+    """Coordinates without the few cells that hold a cell of others and are much wider than most.
 
     A token that is replaced by a mean of tokens, and added to itself, is at its own position.
     """
-    (low, high), (other_low, other_high) = claim.borders(), other.borders()
+    (low, high), (other_low, other_high) = coords.borders(), other.borders()
     width, other_width = high - low, other_high - other_low
     holds = (other_low >= low - SLACK) & (other_high <= high + SLACK) & (other.index > 0)
-    is_wide = (width > 2 * width[claim.index > 0].median() + SLACK) & (width > other_width + SLACK)
+    is_wide = (width > 2 * width[coords.index > 0].median() + SLACK) & (width > other_width + SLACK)
     if not bool((holds & is_wide).any()):
-        return claim
-    return claim.moved(claim.index.where(~(holds & is_wide), 0)) or claim
+        return coords
+    return coords.moved(coords.index.where(~(holds & is_wide), 0)) or coords
 
 
-def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> frozenset[int]:
+def dims_within_sample(coords: Coordinates, samples: Coordinates | None) -> frozenset[int]:
     """The dimensions along which the elements of one sample have different cells."""
     of_samples = set(samples.dims) if samples else set[int]()
-    dims = frozenset(claim.dims)
+    dims = frozenset(coords.dims)
     if samples is None or not dims & of_samples:
         return dims
     if len(of_samples) > 1:
@@ -148,12 +148,12 @@ def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> froze
     # The dimension may hold several windows of each sample.
     (dim,) = of_samples
     first, sample = first_of_each(samples.index.flatten())
-    is_same = torch.equal(claim.index.index_select(dim, first[sample]), claim.index)
+    is_same = torch.equal(coords.index.index_select(dim, first[sample]), coords.index)
     return dims - of_samples if is_same else dims
 
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) -> Coordinates | None:
-    """The claim with the smaller cells, filled up with the cells of the other; None if neither.
+    """The coordinates with the smaller cells, filled up with the other cells; None if neither.
 
     If each element has its own cell on both, the cells of the finer one have less than half the
     size: a state of a recurrent network, which is added to what was computed from it and the next
@@ -162,7 +162,7 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) ->
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
         return None  # cells of equal size: the steps between them make neither grid the finer one
     for small, large in ((one, other), (other, one)):
-        widths = [[_widths(claim, axis) for claim in (small, large)]]
+        widths = [[_widths(coords, axis) for coords in (small, large)]]
         if not are_grids or len(small.cells) <= len(large.cells):  # one for each element
             widths.append([2 * small.cells[:, 1], large.cells[:, 1]])
         if all(float(own.max()) < float(limit.min()) - SLACK for own, limit in widths):
@@ -170,23 +170,23 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) ->
     return None
 
 
-def _are_nested(claim: Coordinates) -> bool:
+def _are_nested(coords: Coordinates) -> bool:
     """Whether all cells start or stop at the same position, as those of a cumulative sum."""
-    ends = torch.stack(borders_of(claim.cells))
-    return len(claim.cells) > 1 and bool((ends.amax(1) - ends.amin(1) < SLACK).any())
+    ends = torch.stack(borders_of(coords.cells))
+    return len(coords.cells) > 1 and bool((ends.amax(1) - ends.amin(1) < SLACK).any())
 
 
 def _filled_up(small: Coordinates, large: Coordinates) -> Coordinates:
-    """A claim, with the cells of another one where it has none."""
+    """Coordinates, with the cells of others where they have none."""
     index = torch.where(large.index > 0, large.index + len(small.cells), 0)
     index = torch.where(small.index > 0, small.index, index)
     by_sample = small.by_sample or large.by_sample
-    return coordinates(index, torch.cat([small.cells, large.cells]), by_sample) or small
+    return compacted(index, torch.cat([small.cells, large.cells]), by_sample) or small
 
 
-def _widths(claim: Coordinates, axis: Axis) -> Tensor:
+def _widths(coords: Coordinates, axis: Axis) -> Tensor:
     """The widths of cells, or the step of overlapping windows and of subsampled grids."""
-    if narrowed(claim, axis) is not claim:
-        return claim.cells[:2, 0].diff()
-    cells = evenly_wide(claim.cells, axis.extent) if claim.may_be_subsampled else claim.cells
+    if narrowed(coords, axis) is not coords:
+        return coords.cells[:2, 0].diff()
+    cells = evenly_wide(coords.cells, axis.extent) if coords.may_be_subsampled else coords.cells
     return cells[:, 1]

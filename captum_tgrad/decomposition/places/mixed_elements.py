@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.merging import merged
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS
+from captum_tgrad.decomposition.places.places import MOST_COORDINATES
 from captum_tgrad.decomposition.places.summands import Summands, few_cells, joined, own_cells
 from captum_tgrad.decomposition.places.whole_grid import widened
 from captum_tgrad.decomposition.places.windows import (
@@ -33,14 +33,14 @@ class ScatteredError(RuntimeError):
     """The mixed elements are scattered over an axis, so that no cell describes them."""
 
 
-def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
+def mixed(coords: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
     """Applies :func:`mixed_on_axes` to coordinates on one axis."""
-    return [part for _, part in mixed_on_axes([(axis, claim)], dims)]
+    return [part for _, part in mixed_on_axes([(axis, coords)], dims)]
 
 
 @torch.no_grad()
 def mixed_on_axes(
-    claims: Iterable[tuple[Axis, Coordinates]],
+    coordinates: Iterable[tuple[Axis, Coordinates]],
     dims: Iterable[int],
     placed: Container[Axis] = (),
 ) -> list[tuple[Axis, Coordinates]]:
@@ -50,7 +50,7 @@ def mixed_on_axes(
     smallest cell that holds all of them, or two such cells, as at the seam of a rolled image.
 
     Args:
-        claims: The coordinates, with their axes.
+        coordinates: The coordinates, with their axes.
         dims: The dimensions along which elements were mixed.
         placed: The axes on which the new elements have other coordinates, as those of queries.
             Mixed elements, as keys, then have none if they are scattered, or one cell for all.
@@ -58,16 +58,16 @@ def mixed_on_axes(
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
-    claims, dims = list(claims), list(dims)
-    several = _several(claims, dims, placed)
+    coordinates, dims = list(coordinates), list(dims)
+    several = _several(coordinates, dims, placed)
     if len(several) < 2:
-        return _mixed_apart(claims, dims, placed)
-    # An additional dimension holds the claims of each element, which are mixed with one another.
+        return _mixed_apart(coordinates, dims, placed)
+    # An additional dimension holds the coordinates of each element, which are mixed together.
     only = several[0][0]
-    together = joined([_whole(claim, dims, only) for _, claim in several])
+    together = joined([_whole(coords, dims, only) for _, coords in several])
     others = [
-        (axis, Coordinates(claim.index.unsqueeze(-1), claim.cells, claim.by_sample))
-        for axis, claim in claims
+        (axis, Coordinates(coords.index.unsqueeze(-1), coords.cells, coords.by_sample))
+        for axis, coords in coordinates
         if axis != only
     ]
     dims.append(together.index.dim() - 1)
@@ -78,30 +78,30 @@ def mixed_on_axes(
 
 
 def _several(
-    claims: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
+    coordinates: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
 ) -> list[tuple[Axis, Coordinates]]:
-    """The claims on the only axis of positions, if they change along the same mixed dimensions."""
-    own = [(axis, claim) for axis, claim in dict.fromkeys(claims) if axis.is_spatial]
-    along = {frozenset(dims).intersection(claim.dims) for _, claim in own}
+    """The coordinates on the only axis of positions, if they change along the same mixed dims."""
+    own = [(axis, coords) for axis, coords in dict.fromkeys(coordinates) if axis.is_spatial]
+    along = {frozenset(dims).intersection(coords.dims) for _, coords in own}
     is_one = len({axis for axis, _ in own}) == len(along) == 1 and own[0][0] not in placed
     return own if is_one and all(along) else []
 
 
 def _mixed_apart(
-    claims: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
+    coordinates: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
 ) -> list[tuple[Axis, Coordinates]]:
-    """As :func:`mixed_on_axes`, with each claim mixed on its own."""
-    whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
-    of_samples = [claim for axis, claim in whole if axis.input == SAMPLES]
+    """As :func:`mixed_on_axes`, with all coordinates mixed on their own."""
+    whole = [(axis, _whole(coords, dims, axis)) for axis, coords in coordinates]
+    of_samples = [coords for axis, coords in whole if axis.input == SAMPLES]
     samples = of_samples[0] if len(of_samples) == 1 else None
-    changing = [(axis, claim) for axis, claim in whole if set(dims) & set(claim.dims)]
-    scattered = [(axis, claim) for axis, claim in changing if axis.is_spatial]
-    if not any(_is_scattered(claim, dims) for _, claim in scattered):
+    changing = [(axis, coords) for axis, coords in whole if set(dims) & set(coords.dims)]
+    scattered = [(axis, coords) for axis, coords in changing if axis.is_spatial]
+    if not any(_is_scattered(coords, dims) for _, coords in scattered):
         scattered = []
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
-    places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
+    places = _numbers_of_places([coords for _, coords in scattered]) if on_several else None
     of_scattered = {
-        (axis, claim): _each(claim, dims, axis, places, samples) for axis, claim in scattered
+        (axis, coords): _each(coords, dims, axis, places, samples) for axis, coords in scattered
     }
     if scattered and all(parts is None for parts in of_scattered.values()):
         own = _own(scattered, dims)
@@ -111,18 +111,18 @@ def _mixed_apart(
         }
     found: list[tuple[Axis, list[Coordinates]]] = []
     parted = []
-    for axis, claim in whole:
-        parts = of_scattered.get((axis, claim))
+    for axis, coords in whole:
+        parts = of_scattered.get((axis, coords))
         if parts is None:
             try:
-                parts = _together(claim, dims, axis, samples)
+                parts = _together(coords, dims, axis, samples)
             except ScatteredError:
                 if axis not in placed:
                     raise
                 parts = []
-            if axis in placed and axis.is_spatial and set(dims) & set(claim.dims):
+            if axis in placed and axis.is_spatial and set(dims) & set(coords.dims):
                 parts = [part for part in parts if part.dims]
-            if (axis, claim) in of_scattered and len(parts) == 2:
+            if (axis, coords) in of_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))
     if on_several and len(parted) == 2:
@@ -131,54 +131,54 @@ def _mixed_apart(
     return [(axis, part) for axis, parts in found for part in parts]
 
 
-def _numbers_of_places(claims: Sequence[Coordinates]) -> Tensor:
+def _numbers_of_places(coordinates: Sequence[Coordinates]) -> Tensor:
     """A number for each element that is equal for elements with the same cells on all axes."""
     numbers = torch.zeros((), dtype=torch.long, device="cpu")
-    for claim in claims:
-        numbers = numbers * (len(claim.cells) + 1) + claim.index
+    for coords in coordinates:
+        numbers = numbers * (len(coords.cells) + 1) + coords.index
     return numbers
 
 
-def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
+def _whole(coords: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
     """Adapts the cells of elements that are mixed along ``dims``, as for a whole grid."""
-    is_mixed = any(dim in claim.dims for dim in dims)
-    return widened(claim, axis) if is_mixed and len(claim.cells) > MOST_CLAIMS else claim
+    is_mixed = any(dim in coords.dims for dim in dims)
+    return widened(coords, axis) if is_mixed and len(coords.cells) > MOST_COORDINATES else coords
 
 
-def _is_scattered(claim: Coordinates, dims: Sequence[int]) -> bool:
+def _is_scattered(coords: Coordinates, dims: Sequence[int]) -> bool:
     """Whether there are gaps between mixed elements, as wide as the smallest cell."""
-    low, high, _ = _in_sums(claim, dims)
-    width = float(claim.cells[:, 1].min())
+    low, high, _ = _in_sums(coords, dims)
+    width = float(coords.cells[:, 1].min())
     return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
 
 
-def _in_sums(claim: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+def _in_sums(coords: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
     """The borders of the cells that are mixed, by :func:`in_order`, and the shape of the sums."""
-    low, high = in_order(*(_along_last(border, claim, dims) for border in claim.borders()))
-    return low, high, [1 if dim in dims else size for dim, size in enumerate(claim.index.shape)]
+    low, high = in_order(*(_along_last(border, coords, dims) for border in coords.borders()))
+    return low, high, [1 if dim in dims else size for dim, size in enumerate(coords.index.shape)]
 
 
-def _along_last(values: Tensor, claim: Coordinates, dims: Sequence[int]) -> Tensor:
-    """Moves the dimensions along which a claim is mixed to the end, and joins them."""
-    over = [dim for dim in dims if dim in claim.dims]
+def _along_last(values: Tensor, coords: Coordinates, dims: Sequence[int]) -> Tensor:
+    """Moves the dimensions along which coordinates are mixed to the end, and joins them."""
+    over = [dim for dim in dims if dim in coords.dims]
     return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
 
 def _together(
-    claim: Coordinates, dims: Sequence[int], axis: Axis, samples: Coordinates | None
+    coords: Coordinates, dims: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> list[Coordinates]:
     """The smallest cells that hold all elements that were mixed, one or two for each sum."""
-    if not set(dims) & set(claim.dims):
-        return [claim]
-    is_one = set(claim.dims) <= set(dims) and axis.input != SAMPLES
-    if is_one and are_all_pixels(claim.cells, axis.extent):
+    if not set(dims) & set(coords.dims):
+        return [coords]
+    is_one = set(coords.dims) <= set(dims) and axis.input != SAMPLES
+    if is_one and are_all_pixels(coords.cells, axis.extent):
         return []
-    low, high, shape = _in_sums(claim, dims)
-    width = float(claim.cells[:, 1].min())
+    low, high, shape = _in_sums(coords, dims)
+    width = float(coords.cells[:, 1].min())
     sample = None
-    if samples is not None and samples.dims and set(samples.dims) <= set(claim.dims) - set(dims):
-        sample = _along_last(samples.index, claim, dims)[..., 0]
-    by_sample = claim.by_sample or sample is not None
+    if samples is not None and samples.dims and set(samples.dims) <= set(coords.dims) - set(dims):
+        sample = _along_last(samples.index, coords, dims)[..., 0]
+    by_sample = coords.by_sample or sample is not None
     cells = [
         narrowed(
             from_borders(start.reshape(shape), stop.reshape(shape), axis, by_sample),
@@ -190,7 +190,7 @@ def _together(
 
 
 def _each(
-    claim: Coordinates,
+    coords: Coordinates,
     dims: Sequence[int],
     axis: Axis,
     places: Tensor | None,
@@ -199,7 +199,7 @@ def _each(
     """The coordinates of sums of elements with gaps between them: windows, or each of few cells.
 
     Args:
-        claim: The coordinates of the elements.
+        coords: The coordinates of the elements.
         dims: The dimensions along which they were mixed.
         axis: The axis that they are on.
         places: A number for the place of each element on all axes on which the elements are
@@ -210,18 +210,18 @@ def _each(
         None if neither describes them.
     """
     if places is not None:
-        claim = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
-    low, high, shape = _in_sums(claim, dims)
-    numbers = _along_last(claim.index, claim, dims)
-    places_in_sums = numbers if places is None else _along_last(places, claim, dims)
-    few = _of_slices(claim, numbers, places_in_sums, shape)
+        coords = Coordinates(coords.index.expand(places.shape), coords.cells, coords.by_sample)
+    low, high, shape = _in_sums(coords, dims)
+    numbers = _along_last(coords.index, coords, dims)
+    places_in_sums = numbers if places is None else _along_last(places, coords, dims)
+    few = _of_slices(coords, numbers, places_in_sums, shape)
     if few is None:
-        summands = _summands(claim, numbers, shape)
+        summands = _summands(coords, numbers, shape)
         few = few_cells(summands, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
-    hull = from_borders(start, stop, axis, claim.by_sample)
+    hull = from_borders(start, stop, axis, coords.by_sample)
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
@@ -232,31 +232,32 @@ def _own(
     pairs: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int]
 ) -> list[Coordinates | None]:
     """The coordinates of sums of neighbors, as in a graph; see :func:`own_cells`."""
-    axes, claims = zip(*pairs, strict=True)
-    index = torch.broadcast_tensors(*[claim.index for claim in claims])  # type: ignore[no-untyped-call]
+    axes, coordinates = zip(*pairs, strict=True)
+    index = torch.broadcast_tensors(*[coords.index for coords in coordinates])  # type: ignore[no-untyped-call]
     shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
     summands = []
-    for own, claim in zip(index, claims, strict=True):
-        numbers = _along_last(own, Coordinates(own, claim.cells), dims)
-        summands.append(_summands(claim, numbers, shape))
+    for own, coords in zip(index, coordinates, strict=True):
+        numbers = _along_last(own, Coordinates(own, coords.cells), dims)
+        summands.append(_summands(coords, numbers, shape))
     return own_cells(summands, axes)
 
 
-def _summands(claim: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:
+def _summands(coords: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:
     """The summands of sums of this shape, from the numbers of their cells, ``(..., summands)``."""
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(numbers.shape[-1])
-    return Summands(Coordinates(numbers.flatten(), claim.cells, claim.by_sample), sums, shape)
+    return Summands(Coordinates(numbers.flatten(), coords.cells, coords.by_sample), sums, shape)
 
 
 def _of_slices(
-    claim: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
+    coords: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
 ) -> list[Coordinates] | None:
     """The coordinates of each distinct slice along the last dimension, which is summed over.
 
-    A sum of up to ``MOST_CLAIMS`` tensors has the claims of these, also if they were stacked.
+    A sum of up to ``MOST_COORDINATES`` tensors has all their coordinates, also if they were
+    stacked.
 
     Args:
-        claim: The coordinates of the summands.
+        coords: The coordinates of the summands.
         numbers: The numbers of their cells, ``(..., summands)``.
         places: A number for the place of each summand; the same shape.
         shape: The shape of the sums.
@@ -267,9 +268,9 @@ def _of_slices(
     slices = places.reshape(-1, places.shape[-1])
     _, which = slices.unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
     first = first_of_each(which)[0].sort().values
-    if len(first) > MOST_CLAIMS:
+    if len(first) > MOST_COORDINATES:
         return None
-    found = (claim.moved(numbers[..., each].reshape(shape)) for each in first)
+    found = (coords.moved(numbers[..., each].reshape(shape)) for each in first)
     return [each for each in found if each is not None]
 
 

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places, samples_only
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -40,11 +40,11 @@ def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places
 def mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
     """Places after ``dims`` were mixed; the new shape has them with size 1 or not at all."""
     keep = given is None or len(shape) == len(given.shape)
-    claims = [
+    coordinates = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
         for axis, left in mixed_on_axes(given.pairs if given else (), dims)
     ]
-    return places(shape, claims)
+    return places(shape, coordinates)
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -55,8 +55,8 @@ def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def places_in_pairs(given: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
-    claims = [(axis, claim.moved(claim.index.unsqueeze(-1))) for axis, claim in given.pairs]
-    return places((*given.shape, 2), claims)
+    coordinates = [(axis, coords.moved(coords.index.unsqueeze(-1))) for axis, coords in given.pairs]
+    return places((*given.shape, 2), coordinates)
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -70,7 +70,7 @@ def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     (output,), names = outputs, list(call.record.parameters)
     added, first, second = (call.bound[name] for name in names[:3])
     (product,) = _product(call, first, second, output)
-    aligned = [(axis, claim.aligned(output.dim())) for axis, claim in claims_of(added)]
+    aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
     return [places(output.shape, [*aligned, *product.pairs])]
 
 
@@ -222,13 +222,15 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if each.knows_samples or not each.samples:
         return [each]
     call.is_dense = False
-    pairs = [(axis, claim) for axis, claim in each.pairs if axis.input != SAMPLES]
+    pairs = [(axis, coords) for axis, coords in each.pairs if axis.input != SAMPLES]
     return [places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
 
 
 def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether the places of keys and values count, unlike where queries have places."""
     dim = query.dim() - 2
-    of_queries = {axis for axis, claim in claims_of(query) if dim in claim.dims}
-    of_others = {axis for each in (key, value) for axis, _ in claims_of(each) if axis.is_spatial}
+    of_queries = {axis for axis, coords in coordinates_of(query) if dim in coords.dims}
+    of_others = {
+        axis for each in (key, value) for axis, _ in coordinates_of(each) if axis.is_spatial
+    }
     return mask.shape[-2:-1] == (1,) or not of_others <= of_queries

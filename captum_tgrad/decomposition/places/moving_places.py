@@ -13,11 +13,11 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
-    coordinates,
+    compacted,
     on_common_cells,
 )
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.whole_grid import (
     constants_filled_in,
     copies_kept,
@@ -103,32 +103,35 @@ def _with_copies(
 def _places_after(
     run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
 ) -> list[Places]:
-    axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
-    found: list[list[Claim]] = []  # [axis and claim][result]
+    axes = list(dict.fromkeys(axis for each in given if each for axis in each.coordinates))
+    found: list[list[Pair]] = []  # [axis and coordinates][result]
     for axis in axes:
-        own = [each.claims.get(axis, ()) if each else () for each in given]
+        own = [each.coordinates.get(axis, ()) if each else () for each in given]
         for slot in range(max(map(len, own))):
-            chosen = [claims[min(slot, len(claims) - 1)] if claims else None for claims in own]
-            shapes, claims = _run_on_claims(run, chosen, tensors)
-            found.append([(axis, claim) for claim in claims])
+            chosen = [
+                coordinates[min(slot, len(coordinates) - 1)] if coordinates else None
+                for coordinates in own
+            ]
+            shapes, coordinates = _run_on_coordinates(run, chosen, tensors)
+            found.append([(axis, coords) for coords in coordinates])
     if not axes:
         return [places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
     return [places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
-def _run_on_claims(
+def _run_on_coordinates(
     run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
 ) -> tuple[list[torch.Size], list[Coordinates | None]]:
-    """Runs ``run`` on one claim of each tensor; returns the shapes and claims of the results."""
-    distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
+    """Runs ``run`` on coordinates of each tensor; returns the results' shapes and coordinates."""
+    distinct = list(dict.fromkeys(coords for coords in chosen if coords is not None))
     cells, indices = on_common_cells(distinct)
     index_of = dict(zip(distinct, indices, strict=True))
     replaced = [
-        as_numbers(tensor, None if claim is None else index_of[claim])
-        for tensor, claim in zip(tensors, chosen, strict=True)
+        as_numbers(tensor, None if coords is None else index_of[coords])
+        for tensor, coords in zip(tensors, chosen, strict=True)
     ]
     results = run(replaced)
-    return [each.shape for each in results], [coordinates(each, cells) for each in results]
+    return [each.shape for each in results], [compacted(each, cells) for each in results]
 
 
 def as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
@@ -147,30 +150,30 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         raise NoRuleError
     groups = _groups(list(tensor.shape), list(output.shape))
 
-    def move(claim: Coordinates) -> Coordinates | None:
-        expanded, shape = list(claim.index.shape), [1] * output.dim()
+    def move(coords: Coordinates) -> Coordinates | None:
+        expanded, shape = list(coords.index.shape), [1] * output.dim()
         for old, new in groups:
-            if any(dim in claim.dims for dim in old):
+            if any(dim in coords.dims for dim in old):
                 for dim in old:
                     expanded[dim] = tensor.shape[dim]
                 for dim in new:
                     shape[dim] = output.shape[dim]
-        return claim.moved(claim.index.expand(expanded).reshape(shape))
+        return coords.moved(coords.index.expand(expanded).reshape(shape))
 
-    def are_channels(claim: Coordinates, part: Coordinates) -> bool:
+    def are_channels(coords: Coordinates, part: Coordinates) -> bool:
         """Whether the copies of one element are channels: they do not fit in one output row."""
-        copies = math.ceil(len(part.cells) / len(claim.cells))
-        ((old, new),) = [group for group in groups if claim.dims[0] in group[0]]
-        run = copies * math.prod(tensor.shape[dim] for dim in old if dim > claim.dims[0])
+        copies = math.ceil(len(part.cells) / len(coords.cells))
+        ((old, new),) = [group for group in groups if coords.dims[0] in group[0]]
+        run = copies * math.prod(tensor.shape[dim] for dim in old if dim > coords.dims[0])
         _, *row = [output.shape[dim] for dim in new if output.shape[dim] != 1]
         return bool(row) and run > math.prod(row)
 
     def after(given: Places) -> Places:
         whole, parts = [], []
         refined = with_copies_refined(given).pairs
-        for (axis, claim), (_, part) in zip(given.pairs, refined, strict=True):
-            is_finer = part is not claim and not are_channels(claim, part)
-            whole.append((axis, move(claim)))
+        for (axis, coords), (_, part) in zip(given.pairs, refined, strict=True):
+            is_finer = part is not coords and not are_channels(coords, part)
+            whole.append((axis, move(coords)))
             parts.append((axis, move(part)) if is_finer else whole[-1])
         return copies_kept(places(output.shape, whole), places(output.shape, parts))
 

@@ -55,7 +55,7 @@ def places_of(tensor: Tensor) -> Places | None:
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None
 
 
-def claims_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
-    """Each claim of a tensor, with its axis."""
+def coordinates_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
+    """The coordinates of a tensor, with their axes."""
     given = places_of(tensor) if isinstance(tensor, Tensor) else None
     return () if given is None else given.pairs

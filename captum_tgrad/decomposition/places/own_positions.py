@@ -25,11 +25,11 @@ def at_own_positions(
     a link to itself. Shifted and shuffled elements are no messages.
 
     Args:
-        given: The claims on each axis.
+        given: The coordinates on each axis.
         samples: The samples of the elements; None if they are unknown.
 
     Returns:
-        The only claim on each axis on which the elements have messages.
+        The only coordinates on each axis on which the elements have messages.
     """
     found: dict[Axis, list[Coordinates]] = {}
     by_input: dict[int, list[Axis]] = {}
@@ -42,7 +42,7 @@ def at_own_positions(
         parts = list(dict.fromkeys(zip(*(given[axis] for axis in axes), strict=True)))
         own = _without_messages(parts, axes, samples)
         if own is not None:
-            found |= {axis: [claim] for axis, claim in zip(axes, own, strict=True)}
+            found |= {axis: [coords] for axis, coords in zip(axes, own, strict=True)}
     return found
 
 
@@ -54,8 +54,8 @@ def _without_messages(
     if len(in_order) != 1:
         return None
     (own,) = in_order
-    claims = [claim for part in parts for claim in part]
-    if len(set[int]().union(*(dims_within_sample(claim, samples) for claim in claims))) > 1:
+    coordinates = [coords for part in parts for coords in part]
+    if len(set[int]().union(*(dims_within_sample(coords, samples) for coords in coordinates))) > 1:
         return None
     positions = _positions(own, axes)
     others = (_positions(part, axes) for part in parts if part is not own)
@@ -66,14 +66,14 @@ def _without_messages(
 def _positions(part: _Part, axes: Sequence[Axis]) -> Tensor:
     """The position of each element, counted over all axes; NaN if it has none."""
     found = torch.zeros((), dtype=torch.float64, device="cpu")
-    for claim, axis in zip(part, axes, strict=True):
-        found = found * axis.extent + claim.of_elements(claim.cells[:, 0], torch.nan)
+    for coords, axis in zip(part, axes, strict=True):
+        found = found * axis.extent + coords.of_elements(coords.cells[:, 0], torch.nan)
     return found
 
 
 def _is_in_order(part: _Part, axes: Sequence[Axis]) -> bool:
     """Whether elements along one dimension are the cells of a grid, in order, in each sample."""
-    count = math.prod(len(claim.cells) for claim in part)
+    count = math.prod(len(coords.cells) for coords in part)
     positions = _positions(part, axes)
     size = positions.numel()
     if count == 1 or size != max(positions.shape) or size % count:

@@ -40,35 +40,35 @@ def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
     ends = dict(zip(last_first, zip(pads[::2], pads[1::2], strict=True), strict=False))
     shape = [size + sum(ends.get(dim, ())) for dim, size in enumerate(tensor.shape)]
 
-    def continued(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
+    def continued(axis: Axis, coords: Coordinates | None) -> Coordinates | None:
         for dim, (before, behind) in ends.items():
             added = max(before, 0), max(behind, 0)
-            if claim is None or not any(added):
+            if coords is None or not any(added):
                 continue
-            if dim in claim.dims:
-                claim = _continued(widened(claim, axis), dim, added, axis)
+            if dim in coords.dims:
+                coords = _continued(widened(coords, axis), dim, added, axis)
             elif tensor.shape[dim] == 1:
-                padded = _with_gaps(claim, dim, added)
-                claim = padded if is_at_own_position(padded, dim, axis) else claim
-        return claim
+                padded = _with_gaps(coords, dim, added)
+                coords = padded if is_at_own_position(padded, dim, axis) else coords
+        return coords
 
     pairs = constants_filled_in(windows_joined(given)).pairs if given else ()
-    return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
+    return places(shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
 
 
 def _continued(
-    claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
+    coords: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
 ) -> Coordinates | None:
     """Continues an even grid in the padding along ``dim``; for others, padding has no cells."""
-    padded = _with_gaps(claim, dim, ends)
-    if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
-        return claim.moved(padded.index)
-    shape = [1] * claim.index.dim()
-    low, high = (border.flatten() for border in claim.borders())
+    padded = _with_gaps(coords, dim, ends)
+    if coords.dims != (dim,) or axis.input == SAMPLES or not coords.has_everywhere:
+        return coords.moved(padded.index)
+    shape = [1] * coords.index.dim()
+    low, high = (border.flatten() for border in coords.borders())
     middle = (low + high) / 2
     steps, widths = middle.diff(), (high - low)[1:]
     if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
-        return claim.moved(padded.index)
+        return coords.moved(padded.index)
     lines = []
     for border in (low, high):
         before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1, device="cpu")
@@ -83,10 +83,10 @@ def _continued(
     return from_borders(low.masked_fill(replaces, torch.inf), high, axis)
 
 
-def _with_gaps(claim: Coordinates, dim: int, ends: tuple[int, int]) -> Coordinates:
+def _with_gaps(coords: Coordinates, dim: int, ends: tuple[int, int]) -> Coordinates:
     """Coordinates without cells in the padding along ``dim``."""
-    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
-    return Coordinates(F.pad(claim.index, pad), claim.cells, claim.by_sample)
+    pad = [0, 0] * (coords.index.dim() - 1 - dim) + list(ends)
+    return Coordinates(F.pad(coords.index, pad), coords.cells, coords.by_sample)
 
 
 def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -13,8 +13,8 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import assigned, places_after
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums, own_cells
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
@@ -64,34 +64,34 @@ def _added_at(
     Positions are flat indices.
     """
     call.picks = True
-    claims: list[Claim] = list(claims_of(tensor))
+    coordinates: list[Pair] = list(coordinates_of(tensor))
     given = places_of(source)
 
-    def of_summands(claim: Coordinates) -> Coordinates:
-        index = claim.index.expand(source.shape)
+    def of_summands(coords: Coordinates) -> Coordinates:
+        index = coords.index.expand(source.shape)
         if source.dim() == positions.dim():  # the index of ``scatter_add`` may be smaller
             index = index[tuple(map(slice, positions.shape))]
-        return Coordinates(index.expand(positions.shape), claim.cells)
+        return Coordinates(index.expand(positions.shape), coords.cells)
 
     if given is None:
-        return [places(output.shape, claims) for output in outputs]
+        return [places(output.shape, coordinates) for output in outputs]
     samples = of_summands(given.samples[0]) if len(given.samples) == 1 else None
     summands = {
-        (axis, claim): Summands(of_summands(claim), positions, tensor.shape)
-        for axis, claim in with_copies_refined(given).pairs
+        (axis, coords): Summands(of_summands(coords), positions, tensor.shape)
+        for axis, coords in with_copies_refined(given).pairs
     }
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()
     for group in _along_one_dimension(summands):
         cells = own_cells([summands[each] for each in group], [axis for axis, _ in group])
         own |= zip(group, cells, strict=True)
-    for axis in given.claims:
+    for axis in given.coordinates:
         kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
         others = [
             each for pair, each in summands.items() if pair[0] == axis and own.get(pair) is None
         ]
         sums = cells_of_sums(others, axis, samples, given.has_one_axis)
-        claims += [(axis, each) for each in (*kept, *sums)]
-    return [places(output.shape, claims) for output in outputs]
+        coordinates += [(axis, each) for each in (*kept, *sums)]
+    return [places(output.shape, coordinates) for output in outputs]
 
 
 def _along_one_dimension(
@@ -99,10 +99,10 @@ def _along_one_dimension(
 ) -> list[list[tuple[Axis, Coordinates]]]:
     """Groups of coordinates along the same dimension, as the rows and the columns of tokens."""
     groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
-    for axis, claim in sorted(pairs, key=lambda pair: pair[0].dim):
+    for axis, coords in sorted(pairs, key=lambda pair: pair[0].dim):
         if axis.input != SAMPLES:
-            key = (axis.input, claim.dims) if axis.is_spatial else axis
-            groups.setdefault(key, []).append((axis, claim))
+            key = (axis.input, coords.dims) if axis.is_spatial else axis
+            groups.setdefault(key, []).append((axis, coords))
     found = []
     for group in groups.values():
         is_one_place = len({axis for axis, _ in group}) == len(group)

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
+    compacted,
     hold_one_sample,
     input_axis,
     interned,
@@ -27,11 +27,11 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
 from captum_tgrad.decomposition.places.own_positions import at_own_positions
 
-Claim = tuple[Axis, Coordinates | None]
+Pair = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
 
-MOST_CLAIMS = 4
-"""An element with more claims on one axis has no place on it."""
+MOST_COORDINATES = 4
+"""An element with more coordinates on one axis has no place on it."""
 
 _ONLY_INPUT = frozenset([0])
 
@@ -39,49 +39,58 @@ _ONLY_INPUT = frozenset([0])
 class Places:
     """The coordinates of a tensor's elements.
 
-    An element may have several claims on one axis: an attention score has the positions of its
+    An element may have several coordinates on one axis: an attention score has the positions of its
     query and its key. Its evidence is then divided among them.
 
     Args:
         shape: The tensor's shape.
-        claims: The claims on each axis; axes without claims are left out.
+        coordinates: The coordinates on each axis; axes without coordinates are left out.
 
     Attributes:
         has_channels: Whether elements have coordinates on a channel axis of an input.
         has_gaps: Whether some elements have no cell on an axis on which others have one.
         inputs: The numbers of the inputs on which elements depend.
-        pairs: All claims, each with its axis; one claim beside several on other axes is repeated.
+        pairs: All coordinates with their axes; single ones beside several on other axes are
+            repeated.
     """
 
-    __slots__ = ("__weakref__", "claims", "has_channels", "has_gaps", "inputs", "pairs", "shape")
+    __slots__ = (
+        "__weakref__",
+        "coordinates",
+        "has_channels",
+        "has_gaps",
+        "inputs",
+        "pairs",
+        "shape",
+    )
 
     def __init__(
-        self, shape: tuple[int, ...], claims: Mapping[Axis, tuple[Coordinates, ...]]
+        self, shape: tuple[int, ...], coordinates: Mapping[Axis, tuple[Coordinates, ...]]
     ) -> None:
         self.shape = shape
-        self.claims = claims
+        self.coordinates = coordinates
         self.has_channels = any(
-            axis.input >= 0 and not axis.is_place and axis.extent != 1 for axis in claims
+            axis.input >= 0 and not axis.is_place and axis.extent != 1 for axis in coordinates
         )
-        several = frozenset([axis.dim for axis in claims if axis.input == INPUTS])
+        several = frozenset([axis.dim for axis in coordinates if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
-        most = max((len(own) for axis, own in claims.items() if axis.is_spatial), default=1)
+        most = max((len(own) for axis, own in coordinates.items() if axis.is_spatial), default=1)
         self.pairs = tuple(
-            (axis, claim)
-            for axis, own in claims.items()
-            for claim in own * (most if axis.is_spatial and len(own) == 1 else 1)
+            (axis, coords)
+            for axis, own in coordinates.items()
+            for coords in own * (most if axis.is_spatial and len(own) == 1 else 1)
         )
-        self.has_gaps = not all(claim.has_everywhere for _, claim in self.pairs)
+        self.has_gaps = not all(coords.has_everywhere for _, coords in self.pairs)
 
     @property
     def numbers(self) -> int:
         """How many numbers the coordinates hold."""
-        return sum(claim.index.numel() for _, claim in self.pairs)
+        return sum(coords.index.numel() for _, coords in self.pairs)
 
     @property
     def samples(self) -> tuple[Coordinates, ...]:
-        """The claims on the samples."""
-        return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())
+        """The coordinates on the samples."""
+        return next((own for axis, own in self.coordinates.items() if axis.input == SAMPLES), ())
 
     @property
     def knows_samples(self) -> bool:
@@ -91,25 +100,25 @@ class Places:
     @property
     def has_one_axis(self) -> bool:
         """Whether elements have coordinates on one spatial axis only."""
-        return sum(axis.is_spatial for axis in self.claims) == 1
+        return sum(axis.is_spatial for axis in self.coordinates) == 1
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
-    """Makes the places of a tensor, merges claims that agree, and reuses an equal object."""
+def places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
+    """Makes the places of a tensor, merges coordinates that agree, and reuses an equal object."""
     by_axis: dict[Axis, list[Coordinates]] = {}
-    for axis, claim in claims:
+    for axis, coords in coordinates:
         given = by_axis.setdefault(axis, [])
-        if claim is not None:
-            given.append(claim)
+        if coords is not None:
+            given.append(coords)
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     filled: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
         given = by_axis[axis]
-        if axis.input == SAMPLES:  # one claim may have the samples that another one lacks
+        if axis.input == SAMPLES:  # some may have the samples that others lack
             given = list(merged(given, axis))
         filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in given]
         if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
@@ -130,58 +139,60 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
 def _dims_on_axes(
     given: Mapping[Axis, list[Coordinates]], axis: Axis, samples: Coordinates | None
 ) -> dict[Coordinates, frozenset[int]]:
-    """For each of several claims, the dimensions of the claims that belong to it on all axes."""
+    """For each of several coordinates, the dimensions of those that belong to them on all axes."""
     own = given[axis]
     if not axis.is_spatial or len(own) < 2:
         return {}
     found = dict.fromkeys(own, frozenset[int]())
-    for other, claims in given.items():
-        if other.is_spatial and other.input == axis.input and len(claims) == len(own):
-            for claim, each in zip(own, claims, strict=True):
-                found[claim] |= dims_within_sample(each, samples)
+    for other, coordinates in given.items():
+        if other.is_spatial and other.input == axis.input and len(coordinates) == len(own):
+            for coords, each in zip(own, coordinates, strict=True):
+                found[coords] |= dims_within_sample(each, samples)
     return found
 
 
 def _pairs_kept(
     kept: Mapping[Axis, tuple[Coordinates, ...]], given: Mapping[Axis, list[Coordinates]]
 ) -> dict[Axis, tuple[Coordinates, ...]]:
-    """The claims that belong together on several axes, with repetitions, if these are needed.
+    """The coordinates that belong together on several axes, with repetitions, if these are needed.
 
     A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
     Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
     """
-    several = [axis for axis, claims in given.items() if axis.is_spatial and len(set(claims)) > 1]
+    several = [
+        axis for axis, coordinates in given.items() if axis.is_spatial and len(set(coordinates)) > 1
+    ]
     counts = [len(kept.get(axis, ())) for axis in several]
     if len(several) < 2 or max(counts) < 2 or len({len(given[axis]) for axis in several}) > 1:
         return {}
     pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
-    if not min(counts) < len(pairs) <= MOST_CLAIMS:
+    if not min(counts) < len(pairs) <= MOST_COORDINATES:
         return {}
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
 
 def _gaps_filled(
-    claim: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
+    coords: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
     """Applies ``without_gaps``, but across samples only if all of them have the same cells.
 
     Padding of one sample does not get the cells of other samples.
     """
     if axis.input == INPUTS:  # any cell means that the element depends on the input
-        return coordinates(claim.index > 0, ONE_CELL) or claim
+        return compacted(coords.index > 0, ONE_CELL) or coords
     if axis.input == SAMPLES:
-        fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
-        if axis.extent > 1 and 0 in claim.dims and shape[0] % axis.extent == 0:
+        fit = {dim for dim in coords.dims if shape[dim] == axis.extent > 1}
+        if axis.extent > 1 and 0 in coords.dims and shape[0] % axis.extent == 0:
             fit.add(0)  # tokens of all samples, of which an expert may see those of one sample only
-        dense = without_gaps(claim, set(claim.dims) - fit)
+        dense = without_gaps(coords, set(coords.dims) - fit)
         for dim in sorted(fit, reverse=True):
             # If only one sample has elements, other samples fill up the rest of this dimension.
             if fit & set(dense.dims) - {dim}:
                 dense = without_gaps(dense, [dim])
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
-    others = {dim for dim in claim.dims if not is_at_own_position(claim, dim, axis)}
-    dense = without_gaps(claim, others - of_samples)
+    others = {dim for dim in coords.dims if not is_at_own_position(coords, dim, axis)}
+    dense = without_gaps(coords, others - of_samples)
     if samples is None or axis.input < 0:
         return dense
     if not of_samples & set(dense.dims):
@@ -192,15 +203,15 @@ def _gaps_filled(
     return without_gaps(found, of_samples & set(found.dims))
 
 
-def is_at_own_position(claim: Coordinates, dim: int, axis: Axis) -> bool:
-    """Whether the only cell of a claim is at its own position along a dimension."""
-    if len(claim.cells) > 1 or axis.input < 0:
+def is_at_own_position(coords: Coordinates, dim: int, axis: Axis) -> bool:
+    """Whether the only cell of coordinates is at its own position along a dimension."""
+    if len(coords.cells) > 1 or axis.input < 0:
         return False
-    size = claim.index.shape[dim]
-    has = (claim.index > 0).movedim(dim, 0).reshape(size, -1).any(1)
+    size = coords.index.shape[dim]
+    has = (coords.index > 0).movedim(dim, 0).reshape(size, -1).any(1)
     position = has.nonzero().flatten()
     middle = (position + 0.5) * axis.extent / size - 0.5
-    return bool(((middle - claim.cells[0, 0]).abs() < SLACK).all())
+    return bool(((middle - coords.cells[0, 0]).abs() < SLACK).all())
 
 
 def depending_on(
@@ -221,15 +232,15 @@ def depending_on(
             one belong to elements that were left out.
     """
     axes = [input_axis(number) for number in inputs]
-    absent = [axis for axis in axes if axis not in given.claims]
+    absent = [axis for axis in axes if axis not in given.coordinates]
     if absent and not (is_part and len(absent) < len(axes)):
-        everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
+        everywhere = compacted(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
         given = places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
     if not axes_of_inputs:
         return given
     own = {axis for number in given.inputs for axis in axes_of_inputs[number]}
     others = {axis for axes in axes_of_inputs for axis in axes} - own
-    if others.isdisjoint(given.claims):
+    if others.isdisjoint(given.coordinates):
         return given
     return places(given.shape, [pair for pair in given.pairs if pair[0] not in others])
 
@@ -252,21 +263,21 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
 
 def samples_only(given: Places) -> Places:
     """The places of which only the samples are known."""
-    pairs = [(axis, claim) for axis, claim in given.pairs if axis.input == SAMPLES]
+    pairs = [(axis, coords) for axis, coords in given.pairs if axis.input == SAMPLES]
     return places(given.shape, pairs)
 
 
 def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
     """The places of a tensor that may depend on all samples of the tensors with these places."""
-    axes = {axis for each in sources for axis in each.claims if axis.input == SAMPLES}
+    axes = {axis for each in sources for axis in each.coordinates if axis.input == SAMPLES}
     index = torch.ones([1] * len(shape), dtype=torch.long, device="cpu")
-    mixed = ((axis, coordinates(index, even_cells(axis.extent, 1))) for axis in axes)
+    mixed = ((axis, compacted(index, even_cells(axis.extent, 1))) for axis in axes)
     return places(shape, mixed)
 
 
 def samples_of(given: Places) -> int:
     """The batch size."""
-    return next(axis.extent for axis in given.claims if axis.input == SAMPLES)
+    return next(axis.extent for axis in given.coordinates if axis.input == SAMPLES)
 
 
 def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
@@ -275,7 +286,7 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
     Its positions become coordinates on ``LOST`` axes. Later operations move these like all others,
     so that later terms know which operation lost their places.
     """
-    known = {dim for _, claim in kept.pairs for dim in claim.dims}
+    known = {dim for _, coords in kept.pairs for dim in coords.dims}
     lost = [
         (Axis(LOST, dim, size, lost_at=operation), whole_axis(shape, dim))
         for dim, size in enumerate(shape)
@@ -286,4 +297,4 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
 
 def has_places(given: Places) -> bool:
     """Whether elements have a coordinate on a spatial axis."""
-    return any(axis.input != SAMPLES and axis.is_place for axis in given.claims)
+    return any(axis.input != SAMPLES and axis.is_place for axis in given.coordinates)

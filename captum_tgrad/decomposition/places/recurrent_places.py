@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.elementwise import samples_mixed_along
 from captum_tgrad.decomposition.places.moving_places import places_after
-from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
@@ -66,12 +66,15 @@ def _of_steps(
 
     A state depends on all steps so far. Like an output of attention, it gets only its own place.
     """
-    claims: list[tuple[Axis, Coordinates]] = []
+    coordinates: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):
-        known = {axis for axis, _ in claims if axis.input != SAMPLES}
-        if all(axis in known or (axis, claim) in claims for axis, claim in claims_of(tensor)):
+        known = {axis for axis, _ in coordinates if axis.input != SAMPLES}
+        if all(
+            axis in known or (axis, coords) in coordinates
+            for axis, coords in coordinates_of(tensor)
+        ):
             continue  # it adds nothing
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
-        claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
+        coordinates += [(axis, coords) for axis, coords in found.pairs if axis not in known]
     steps = [result.index("s")] if "s" in result else []
-    return samples_mixed_along(places(output.shape, claims), steps)
+    return samples_mixed_along(places(output.shape, coordinates), steps)

@@ -23,7 +23,7 @@ from captum_tgrad.decomposition.places.map_cells import (
     cell_numbers,
     cells_of_map,
     cells_on_axis,
-    claims_by_axis,
+    coordinates_by_axis,
     on_whole_axis_without_cells,
     shares_of_samples,
 )
@@ -46,7 +46,7 @@ class Reduction:
         summed_shape: The shape of the tensor after a sum over all dimensions along which neither
             the sample nor the place changes.
         grid: The cells of the map; None if no element has a place.
-        indices: For each claim, the index of each element's sum in a flat tensor: first the cells
+        indices: The index of each element's sum in a flat tensor, by coordinates: first the cells
             of each sample, then the elements of each sample without a place, then the elements of
             unknown samples. Dimensions along which the index does not change have size 1. Empty if
             the flattened tensor already has this order.
@@ -85,13 +85,13 @@ class Reduction:
         An attention score has the places of its query and its key. Each depends on one dimension
         only, so two small sums replace a tensor of all pairs.
         """
-        by_claim = [
+        by_coords = [
             frozenset(dim for dim, size in enumerate(index.shape) if size != 1)
             for index in self.indices
         ]
-        if self.weights is not None or self._collects_elements or self.kept in by_claim:
+        if self.weights is not None or self._collects_elements or self.kept in by_coords:
             return (self.kept,)
-        return tuple(by_claim) or (self.kept,)
+        return tuple(by_coords) or (self.kept,)
 
     @cached_property
     def cells(self) -> int:
@@ -168,7 +168,7 @@ class Reduction:
         for slot, (own, index) in enumerate(zip(every, self._indices(total), strict=True)):
             if self.weights is not None:
                 own = own * self.weights[slot].to(own)
-            # A sum over the dimensions of the other claims is faster than adding each element.
+            # A sum over the dimensions of the other coordinates is faster than adding each element.
             own = own.sum_to_size(rows, *index.shape).reshape(-1)
             index = index.reshape(-1)
             if rows > 1:
@@ -248,10 +248,12 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
     sample = sample_numbers(given, samples)
-    by_axis, count = claims_by_axis(given, axes)
-    cells = [cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
+    by_axis, count = coordinates_by_axis(given, axes)
+    cells = [
+        cells_on_axis(coordinates, axis) for coordinates, axis in zip(by_axis, axes, strict=True)
+    ]
     has = None
-    if any(claim.by_sample for claims in by_axis for claim in claims):
+    if any(coords.by_sample for coordinates in by_axis for coords in coordinates):
         cells = [
             on_whole_axis_without_cells(*own, sample, samples, axis)
             for own, axis in zip(cells, axes, strict=True)
@@ -260,8 +262,8 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     sizes = [len(each) for each, _ in cells]
     element_cells = [each for each, _ in cells]
     on_map, sides = cells_of_map(element_cells, axes, has)
-    by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
-    numbers, weights = cell_numbers(by_claim, sizes)
+    by_coords = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
+    numbers, weights = cell_numbers(by_coords, sizes)
     if sides is not None:
         whole = are_whole_input(element_cells, axes)
         numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in numbers]
@@ -269,7 +271,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     if not any(bool((cell >= 0).any()) for cell in numbers):
         numbers = [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
         sizes, on_map, by_axis = [], [], []
-    dims = {dim for claims in by_axis for claim in claims for dim in claim.dims}
+    dims = {dim for coordinates in by_axis for coords in coordinates for dim in coords.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
     indices = []
@@ -308,8 +310,8 @@ def sample_numbers(given: Places, samples: int) -> Tensor:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
     if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
-    (claim,) = given.samples
+    (coords,) = given.samples
     if given.shape[:1] != (samples,):
-        claim = without_gaps(claim, claim.dims)
-    numbers = claim.cells[:, 0].round().long()
-    return claim.of_elements(numbers.where(hold_one_sample(claim.cells), -1), -1)
+        coords = without_gaps(coords, coords.dims)
+    numbers = coords.cells[:, 0].round().long()
+    return coords.of_elements(numbers.where(hold_one_sample(coords.cells), -1), -1)

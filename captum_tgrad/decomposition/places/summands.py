@@ -15,14 +15,14 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
+    compacted,
     first_of_each,
     from_borders,
     of_each_sample,
     on_common_cells,
     whole_axis,
 )
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS
+from captum_tgrad.decomposition.places.places import MOST_COORDINATES
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -30,31 +30,31 @@ class Summands(NamedTuple):
     """The summands of sums.
 
     Args:
-        claim: The coordinates of the summands.
+        coords: The coordinates of the summands.
         sums: The flat index of the sum to which each summand belongs, broadcastable to them.
         shape: The shape of the sums.
     """
 
-    claim: Coordinates
+    coords: Coordinates
     sums: Tensor
     shape: Sequence[int]
 
 
-def joined(claims: Sequence[Coordinates]) -> Coordinates:
-    """Several claims as one, with an additional last dimension, along which they lie."""
-    cells, indices = on_common_cells(claims)
+def joined(coordinates: Sequence[Coordinates]) -> Coordinates:
+    """Several coordinates as one, with an additional last dimension, along which they lie."""
+    cells, indices = on_common_cells(coordinates)
     index = torch.stack(torch.broadcast_tensors(*indices), -1)  # type: ignore[no-untyped-call]
-    by_sample = any(claim.by_sample for claim in claims)
-    return coordinates(index, cells, by_sample) or Coordinates(index, cells)
+    by_sample = any(coords.by_sample for coords in coordinates)
+    return compacted(index, cells, by_sample) or Coordinates(index, cells)
 
 
 def cells_of_sums(
     summands: Sequence[Summands], axis: Axis, samples: Coordinates | None, is_only: bool
 ) -> list[Coordinates]:
-    """As :func:`_cells_of_sums`. Elements with several claims on the only axis count with all."""
+    """As :func:`_cells_of_sums`. Elements with several of them on the only axis count with all."""
     if len(summands) > 1 and is_only and axis.is_spatial:
         _, sums, shape = summands[0]
-        own = joined([each.claim for each in summands])
+        own = joined([each.coords for each in summands])
         samples = samples and Coordinates(samples.index.unsqueeze(-1), samples.cells)
         summands = [Summands(own, sums.unsqueeze(-1), shape)]
     return [part for each in summands for part in _cells_of_sums(each, axis, samples, is_only)]
@@ -75,17 +75,17 @@ def _cells_of_sums(
             sample of its own.
         is_only: Whether no other axis has places.
     """
-    claim, sums, shape = summands
-    numbers, sums = torch.broadcast_tensors(claim.index, sums)  # type: ignore[no-untyped-call]
+    coords, sums, shape = summands
+    numbers, sums = torch.broadcast_tensors(coords.index, sums)  # type: ignore[no-untyped-call]
     has = numbers > 0
-    summands = Summands(Coordinates(numbers[has], claim.cells), sums[has], shape)
+    summands = Summands(Coordinates(numbers[has], coords.cells), sums[has], shape)
     if axis.input == SAMPLES:
         hull = _hull(summands, axis, None)
         return [] if hull is None else [hull]
     if samples is not None:
         sample = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
         sample.scatter_reduce_(0, summands.sums, samples.index.expand_as(numbers)[has], "amax")
-        samples = coordinates(sample.reshape(shape), samples.cells)
+        samples = compacted(sample.reshape(shape), samples.cells)
     few = few_cells(summands, is_only=is_only)
     if few is None:
         hull = _hull(summands, axis, samples)
@@ -129,30 +129,30 @@ def own_cells(summands: Sequence[Summands], axes: Sequence[Axis]) -> list[Coordi
     for every in (summands, [_on_whole_axis(*pair) for pair in pairs]):
         own = _own_elements(every)
         if own is not None:
-            cells = torch.unravel_index(own, [len(each.claim.cells) for each in every])
+            cells = torch.unravel_index(own, [len(each.coords.cells) for each in every])
             moved = zip(every, cells, strict=True)
-            return [each.claim.moved(cell + 1) for each, cell in moved]
+            return [each.coords.moved(cell + 1) for each, cell in moved]
     return [None] * len(summands)
 
 
 def _on_whole_axis(summands: Summands, axis: Axis) -> Summands:
     """The summands with the cells of their whole axis, of which some are not among them."""
-    cells = summands.claim.cells
+    cells = summands.coords.cells
     width = float(cells[0, 1])
     every = even_cells(axis.extent, max(round(axis.extent / width), 1))
     found = ((cells[:, 0] + 0.5) / width).long().clamp(0, len(every) - 1)
     if not torch.allclose(every[found], cells):
         return summands
-    return summands._replace(claim=Coordinates(summands.claim.of_elements(found + 1, 0), every))
+    return summands._replace(coords=Coordinates(summands.coords.of_elements(found + 1, 0), every))
 
 
 def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
     """The number of each sum's own element; see :func:`own_cells`."""
     _, sums, shape = summands[0]
     element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
-    for claim, _, _ in summands:
-        element = element * len(claim.cells) + claim.index - 1
-        has, count = has & (claim.index > 0), count * len(claim.cells)
+    for coords, _, _ in summands:
+        element = element * len(coords.cells) + coords.index - 1
+        has, count = has & (coords.index > 0), count * len(coords.cells)
     if count > max(shape, default=0):
         return None  # no dimension holds all elements
     held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
@@ -182,7 +182,7 @@ def are_nodes(is_summand: Tensor, counts: Tensor, are_mutual: Callable[[], bool]
     has = counts > 0
     if bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2:
         return True
-    return counts.numel() > 0 and int(counts.max()) > MOST_CLAIMS and are_mutual()
+    return counts.numel() > 0 and int(counts.max()) > MOST_COORDINATES and are_mutual()
 
 
 def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
@@ -202,8 +202,8 @@ def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
 
 def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
     """For each sum, the smallest cell that holds all summands; see :func:`cells_of_sums`."""
-    (claim, sums, shape), numbers = summands, summands.claim.index
-    low, high = borders_of(claim.cells)
+    (coords, sums, shape), numbers = summands, summands.coords.index
+    low, high = borders_of(coords.cells)
     low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
         .scatter_reduce(0, sums, values[numbers - 1], how)
@@ -211,9 +211,9 @@ def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordi
         for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
     )
     if axis.input != SAMPLES:
-        pairs = (sums * len(claim.cells) + numbers - 1).unique()  # type: ignore[no-untyped-call]
-        widths = claim.cells[pairs % len(claim.cells), 1]
-        filled = (pairs // len(claim.cells)).bincount(widths, math.prod(shape)).reshape(shape)
+        pairs = (sums * len(coords.cells) + numbers - 1).unique()  # type: ignore[no-untyped-call]
+        widths = coords.cells[pairs % len(coords.cells), 1]
+        filled = (pairs // len(coords.cells)).bincount(widths, math.prod(shape)).reshape(shape)
         low = low.where(filled > (high - low) / 2 - SLACK, torch.inf)
     hull = from_borders(low, high, axis)
     if hull is not None and samples is not None:  # windows of several samples are not sliding ones
@@ -226,9 +226,9 @@ def few_cells(
     is_only: bool = False,
     places: Tensor | None = None,
 ) -> list[Coordinates] | None:
-    """One claim for each summand of a sum, with its cell; None for more than ``MOST_CLAIMS`` cells.
+    """Coordinates for each summand of a sum, with its cell; None for more than the most cells.
 
-    Claims have the order of the summands, so that the n-th row and the n-th column are those of the
+    They have the order of the summands, so that the n-th row and the n-th column are those of the
     same summand. If no other axis has places, cells are sorted, so that this order does not matter.
 
     Args:
@@ -237,22 +237,22 @@ def few_cells(
         places: The number of each summand's place on all axes, by which repeated summands are left
             out; None for their cells.
     """
-    (claim, sums, shape), numbers = summands, summands.claim.index
+    (coords, sums, shape), numbers = summands, summands.coords.index
     places = numbers if places is None else places
     at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
-    order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
+    order = (at * (len(coords.cells) + 1) + number if is_only else at).argsort(stable=True)
     at, number, place = at[order], number[order], place[order]
     counts = at.bincount(minlength=math.prod(shape))
-    if is_only or int(counts.max()) > MOST_CLAIMS:
+    if is_only or int(counts.max()) > MOST_COORDINATES:
         first = first_of_each(at * (int(places.max()) + 1) + place)[0].sort().values
         at, number = at[first], number[first]
         counts = at.bincount(minlength=math.prod(shape))
     most, start = int(counts.max()), counts.cumsum(0) - counts
-    if most > MOST_CLAIMS:
+    if most > MOST_COORDINATES:
         return None
     found, has = [], counts > 0
     for each in range(most):
         cells = torch.zeros_like(counts)
         cells[has] = number[start[has] + each % counts[has]]  # fewer than ``most`` are repeated
-        found.append(claim.moved(cells.reshape(shape)))
+        found.append(coords.moved(cells.reshape(shape)))
     return [each for each in found if each is not None]

@@ -18,8 +18,8 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places, samples_mixed
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, places, samples_mixed
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -102,7 +102,7 @@ class _Trial(NamedTuple):
         return output if output.shape == self.before.shape else None
 
     def kept(self) -> FoundPlaces | None:
-        """Keeps the claims along dimensions whose permutations commute with the operation.
+        """Keeps the coordinates along dimensions whose permutations commute with the operation.
 
         If the output has fewer dimensions, the others have been mixed. None if it has more.
         """
@@ -111,23 +111,23 @@ class _Trial(NamedTuple):
         fewer = rank - before.dim()
         if fewer < 0:
             return None
-        pairs = (pair for tensor in dependent for pair in claims_of(tensor))
-        claims = [(axis, claim.aligned(rank)) for axis, claim in pairs]
+        pairs = (pair for tensor in dependent for pair in coordinates_of(tensor))
+        coordinates = [(axis, coords.aligned(rank)) for axis, coords in pairs]
         to: dict[int, int] = {}
-        for dim in {dim for _, claim in claims for dim in claim.dims}:
+        for dim in {dim for _, coords in coordinates for dim in coords.dims}:
             candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
             found = [result for result in candidates if self._commutes(rank, dim, result)]
             if len(found) == 1:
                 to[dim] = found[0]
-        kept: list[Claim] = []
+        kept: list[Pair] = []
         complete = True
-        for axis, claim in claims:
-            gone = [dim for dim in claim.dims if dim not in to]
+        for axis, coords in coordinates:
+            gone = [dim for dim in coords.dims if dim not in to]
             if gone and not fewer and axis.input != SAMPLES:
                 complete = complete and not axis.is_place
                 continue
             try:
-                parts = mixed(claim, gone, axis)
+                parts = mixed(coords, gone, axis)
             except ScatteredError:
                 complete = False
                 continue
@@ -197,8 +197,8 @@ class _Trial(NamedTuple):
         if not torch.equal(own[index.to(own.device)], self.before):
             return None
 
-        def move(claim: Coordinates) -> Coordinates | None:
-            flat = claim.index.expand(source.shape).reshape(-1)
-            return claim.moved(torch.cat([flat.new_zeros(1), flat])[index])
+        def move(coords: Coordinates) -> Coordinates | None:
+            flat = coords.index.expand(source.shape).reshape(-1)
+            return coords.moved(torch.cat([flat.new_zeros(1), flat])[index])
 
-        return places(after.shape, [(axis, move(claim)) for axis, claim in given.pairs])
+        return places(after.shape, [(axis, move(coords)) for axis, coords in given.pairs])

@@ -66,8 +66,10 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
     given, whole = places_of(view), places_of(base)
     if given is None or whole is None:
         return None
-    claims = [(a, on_cells_of(claim, whole.claims.get(a, ()))) for a, claim in given.pairs]
-    return places(given.shape, claims)
+    coordinates = [
+        (a, on_cells_of(coords, whole.coordinates.get(a, ()))) for a, coords in given.pairs
+    ]
+    return places(given.shape, coordinates)
 
 
 def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:

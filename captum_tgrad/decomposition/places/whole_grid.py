@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     interned,
 )
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.windows import across_ends, in_order, narrowed
 
 
@@ -32,28 +32,32 @@ def on_whole_grid(given: Places) -> Places:
 
 
 def windows_joined(given: Places) -> Places:
-    """Merges three or more claims at equal distances into windows.
+    """Merges three or more coordinates at equal distances into windows.
 
     The sum of an image and its shifted copies then has the places of a dilated convolution.
     """
-    if all(len(claims) < 3 for claims in given.claims.values()):
+    if all(len(coordinates) < 3 for coordinates in given.coordinates.values()):
         return given
     joined = [
-        (axis, claim)
-        for axis, claims in given.claims.items()
-        for claim in _joined_in_windows(claims, axis)
+        (axis, coords)
+        for axis, coordinates in given.coordinates.items()
+        for coords in _joined_in_windows(coordinates, axis)
     ]
     return places(given.shape, joined)
 
 
-def _joined_in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
-    if len(claims) < 3 or not axis.is_spatial or len({claim.dims for claim in claims}) > 1:
-        return claims
-    lows, highs = zip(*(claim.borders() for claim in claims), strict=True)
+def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
+    if (
+        len(coordinates) < 3
+        or not axis.is_spatial
+        or len({coords.dims for coords in coordinates}) > 1
+    ):
+        return coordinates
+    lows, highs = zip(*(coords.borders() for coords in coordinates), strict=True)
     cells = in_order(torch.stack(lows, -1), torch.stack(highs, -1))
     hull = from_borders(*across_ends(*cells, axis), axis)
     windows = narrowed(hull, axis)
-    return claims if windows is None or windows is hull else (windows,)
+    return coordinates if windows is None or windows is hull else (windows,)
 
 
 def constants_filled_in(given: Places) -> Places:
@@ -67,14 +71,14 @@ _filled_in: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
 
 
 def _constants_filled_in(given: Places) -> Places:
-    of_samples = {dim for claim in given.samples for dim in claim.dims}
+    of_samples = {dim for coords in given.samples for dim in coords.dims}
 
-    def whole(axis: Axis, claim: Coordinates) -> Coordinates:
-        dims = [dim for dim in claim.dims if dim not in of_samples]
-        is_one = len(dims) == 1 and len(given.claims[axis]) == 1
-        return filled_in(claim, dims[0], axis) if is_one else claim
+    def whole(axis: Axis, coords: Coordinates) -> Coordinates:
+        dims = [dim for dim in coords.dims if dim not in of_samples]
+        is_one = len(dims) == 1 and len(given.coordinates[axis]) == 1
+        return filled_in(coords, dims[0], axis) if is_one else coords
 
-    return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
+    return places(given.shape, [(axis, whole(axis, coords)) for axis, coords in given.pairs])
 
 
 def gaps_kept(given: Places, filled: Places) -> Places:
@@ -86,26 +90,26 @@ def gaps_kept(given: Places, filled: Places) -> Places:
 
 
 def copies_refined(
-    claims: Iterable[Claim], *, zeros_too: bool = True, first: int = 1
-) -> list[Claim]:
+    coordinates: Iterable[Pair], *, zeros_too: bool = True, first: int = 1
+) -> list[Pair]:
     """Divides the cell of adjacent copies among them, unless other coordinates tell them apart.
 
     Columns 1, 1, 2, 2 become four cells of half the width. The first dimension is left out, because
     it may hold tokens and heads together with samples, even in a batch of one.
 
     Args:
-        claims: The claims of a tensor.
+        coordinates: The coordinates of a tensor.
         zeros_too: Whether zeros between elements count as copies.
         first: The first dimension that is not left out.
     """
-    claims = list(claims)
-    varying = [dim for _, claim in dict.fromkeys(claims) if claim for dim in claim.dims]
+    coordinates = list(coordinates)
+    varying = [dim for _, coords in dict.fromkeys(coordinates) if coords for dim in coords.dims]
     alone = {dim for dim in varying if dim >= first and varying.count(dim) == 1}
     return [
-        (axis, _refined(claim, axis, zeros_too))
-        if claim and len(claim.dims) == 1 and claim.dims[0] in alone
-        else (axis, claim)
-        for axis, claim in claims
+        (axis, _refined(coords, axis, zeros_too))
+        if coords and len(coords.dims) == 1 and coords.dims[0] in alone
+        else (axis, coords)
+        for axis, coords in coordinates
     ]
 
 
@@ -114,14 +118,16 @@ def with_copies_refined(given: Places) -> Places:
 
     Without one, tokens were flattened together with their channels, and copies are channels.
     """
-    claims = list(given.pairs)
-    known = {dim for axis, claim in claims if axis.is_place for dim in claim.dims}
-    refined = claims if known.issuperset(range(1, len(given.shape))) else copies_refined(claims)
-    return given if refined == claims else places(given.shape, refined)
+    coordinates = list(given.pairs)
+    known = {dim for axis, coords in coordinates if axis.is_place for dim in coords.dims}
+    refined = (
+        coordinates if known.issuperset(range(1, len(given.shape))) else copies_refined(coordinates)
+    )
+    return given if refined == coordinates else places(given.shape, refined)
 
 
 def copies_kept(whole: Places, refined: Places) -> Places:
-    """The places of elements that were moved: for each claim, whole or refined cells.
+    """The places of elements that were moved: for each of the coordinates, whole or refined cells.
 
     Cells stay whole if the copies can still be refined later, also after a move from the first
     dimension, or if parts of one cell were moved to different dimensions: these were channels of
@@ -130,35 +136,35 @@ def copies_kept(whole: Places, refined: Places) -> Places:
     pairs, parts = list(whole.pairs), list(refined.pairs)
     if whole is refined or [axis for axis, _ in pairs] != [axis for axis, _ in parts]:
         return refined
-    kept: list[Claim] = []
-    for (axis, claim), (_, later), (_, part) in zip(
+    kept: list[Pair] = []
+    for (axis, coords), (_, later), (_, part) in zip(
         pairs, copies_refined(pairs, first=0), parts, strict=True
     ):
-        are_apart = len(claim.dims) < len(part.dims)
-        kept.append((axis, claim if are_apart or later is not claim else part))
+        are_apart = len(coords.dims) < len(part.dims)
+        kept.append((axis, coords if are_apart or later is not coords else part))
     return places(whole.shape, kept)
 
 
 @torch.no_grad()
-def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | None:
+def _refined(coords: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | None:
     """Divides each cell among its copies along the only dimension of the coordinates.
 
     All cells need the same number of copies, except at both ends, where some may be cropped.
     """
-    if axis.input == SAMPLES or len(claim.cells) == claim.index.numel():  # no copies
-        return claim
-    index = (_zeros_as_copies(claim) if zeros_too else claim.index).flatten()
+    if axis.input == SAMPLES or len(coords.cells) == coords.index.numel():  # no copies
+        return coords
+    index = (_zeros_as_copies(coords) if zeros_too else coords.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()
     if len(image) < 2:
-        return claim
+        return coords
     first, last = int(image[0]), int(image[-1])
     inner = counts[first + 1 : last] if last - first > 1 else counts[first : last + 1]
     times = int(inner[0])
     is_grid = len(image) == last - first + 1 and bool((inner == times).all())
     if times < 2 or not is_grid or int(counts[first : last + 1].max()) > times:
-        return claim
-    cells = widened(claim, axis).cells
+        return coords
+    cells = widened(coords, axis).cells
     middles, widths = (each[(index - 1).clamp_min(0)] for each in cells.unbind(1))
     steps = cells[own[image] - 1, 0].diff()  # the median: rolled elements go back once
     sign = -1.0 if float(steps.median()) < 0 else 1.0
@@ -168,21 +174,21 @@ def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | N
     center = middles + sign * widths * ((part + 0.5) / times - 0.5)
     half = widths / times / 2
     low, high = ((center + side * half).where(index > 0, -side * torch.inf) for side in (-1, 1))
-    return from_borders(low.reshape(claim.index.shape), high.reshape(claim.index.shape), axis)
+    return from_borders(low.reshape(coords.index.shape), high.reshape(coords.index.shape), axis)
 
 
-def _zeros_as_copies(claim: Coordinates) -> Tensor:
+def _zeros_as_copies(coords: Coordinates) -> Tensor:
     """The index with inserted zeros replaced: 1, 0, 2, 0 becomes 1, 1, 2, 2.
 
     The tensor then has the places of a nearest neighbor enlargement that is masked.
     """
-    index, (middle, width) = claim.index.flatten(), claim.cells.unbind(1)
+    index, (middle, width) = coords.index.flatten(), coords.cells.unbind(1)
     image = torch.nonzero(index).flatten()
     steps = image.diff()
     if len(image) < 2 or int(steps[0]) < 2 or not bool((steps == steps[0]).all()):
-        return claim.index
+        return coords.index
     if not torch.allclose(middle.diff(), width[1:]):
-        return claim.index  # not adjacent: ``filled_in`` handles pixels at their own position
+        return coords.index  # not adjacent: ``filled_in`` handles pixels at their own position
     pitch = int(steps[0])
     # Padding may surround them. Without it, the zeros may also be before the elements.
     start = 0 if pitch * len(image) == len(index) else int(image[0])
@@ -191,16 +197,16 @@ def _zeros_as_copies(claim: Coordinates) -> Tensor:
 
 
 @torch.no_grad()
-def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
+def filled_in(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     """Gives constants along ``dim`` the cells of the pixels that they replace.
 
     Of four columns, a crop of columns 1 and 2 that is padded with zeros to its old position gets
     the cells of columns 0 to 3, as if the image were masked.
     """
-    if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
-        return claim
-    index = claim.index.movedim(dim, -1)
-    low, high = (border.movedim(dim, -1) for border in claim.borders())
+    if dim not in coords.dims or axis.input < 0 or coords.has_everywhere:
+        return coords
+    index = coords.index.movedim(dim, -1)
+    low, high = (border.movedim(dim, -1) for border in coords.borders())
     known, middle, width = index > 0, (low + high) / 2, high - low
     first = known.long().argmax(-1, keepdim=True)
     last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
@@ -220,16 +226,16 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
         is_whole &= (end > -SLACK) & (end < gap + SLACK)
     filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
     if not bool(filled.any()):
-        return claim
+        return coords
     low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
-    found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, claim.by_sample)
-    return found or claim
+    found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, coords.by_sample)
+    return found or coords
 
 
 @torch.no_grad()
-def widened(claim: Coordinates, axis: Axis) -> Coordinates:
+def widened(coords: Coordinates, axis: Axis) -> Coordinates:
     """Widens the cells of a subsampled grid to leave no gaps: every other row stands for two."""
-    if axis.input == SAMPLES or not axis.is_place or not claim.may_be_subsampled:
-        return claim
-    cells = evenly_wide(claim.cells, axis.extent)
-    return claim if cells is claim.cells else interned(claim.index, cells, by_sample=False)
+    if axis.input == SAMPLES or not axis.is_place or not coords.may_be_subsampled:
+        return coords
+    cells = evenly_wide(coords.cells, axis.extent)
+    return coords if cells is coords.cells else interned(coords.index, cells, by_sample=False)

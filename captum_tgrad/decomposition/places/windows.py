@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK, adjacent_cells, borders_of
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, compacted
 
 
-def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
+def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
     """Replaces windows with a constant step, as after a convolution, by adjacent cells.
 
     The cells have equal widths and together cover the same range as the windows. If the outer
@@ -19,9 +19,9 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     the middle is outside of the image, the cell is the part of the window on the image. Windows
     that are wide compared with the range of their middles stay unchanged.
     """
-    if claim is None or len(claim.cells) < 2 or claim.by_sample:
-        return claim
-    windows = _uncut(claim.cells, axis)
+    if coords is None or len(coords.cells) < 2 or coords.by_sample:
+        return coords
+    windows = _uncut(coords.cells, axis)
     # Restoring cut windows may change their order, as after a dilated convolution.
     order = windows[:, 0].argsort()
     windows, number = windows[order], order.argsort()
@@ -33,7 +33,7 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     # Adjacent windows that cover more than the axis are windows of a padded image.
     overlap = step < width[0] - SLACK or (step < width[0] + SLACK and covered > axis.extent + SLACK)
     if not is_even or not overlap or covered <= spanned / 2:
-        return claim
+        return coords
     start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
     end = axis.extent - 0.5
     before, after = float(middle[0]) + 0.5, end - float(middle[-1])
@@ -49,7 +49,7 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
         start = -0.5 if start + 0.5 < step - SLACK else start
         stop = end if end - stop < step - SLACK else stop
     cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
-    return coordinates(claim.index, _on_image(cells, windows, axis)[number])
+    return compacted(coords.index, _on_image(cells, windows, axis)[number])
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
