@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.code_constants import is_from_code
 from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -40,7 +41,7 @@ class _Recorded(NamedTuple):
     """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
 
     networks: list[ReferenceType[nn.Module]]
-    numbers: list[float] | None
+    numbers: list[object] | None
     description: list[object]
     has_dense_weights: bool
     dtypes: set[torch.dtype]
@@ -244,7 +245,7 @@ def _terms(
 ) -> list[tuple[int, PendingTerm]] | None:
     """The terms and the numbers of their nodes; None if not every bias of the graph is one term.
 
-    Terms of buffers and numbers, which the graph does not show, keep their bias.
+    Terms of buffers and of numbers in the code, which the graph does not show, keep their bias.
     """
     recorded = recorder.terms_by_node()
     if recorded is None or (recorder.reads_values and _adds_constants(graph)):
@@ -286,15 +287,20 @@ def _adds_constant(node: Node) -> bool:
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
 
 
-def _numbers(networks: Sequence[nn.Module]) -> list[float]:
+def _numbers(networks: Sequence[nn.Module]) -> list[object]:
     """The numbers among the attributes of the modules, which their operations may add."""
-    return [
-        value
-        for network in networks
-        for module in network.modules()
-        for value in vars(module).values()
-        if type(value) in (int, float)
-    ]
+    modules = (module for network in networks for module in network.modules())
+    found: list[object] = []
+    for value in (value for module in modules for value in vars(module).values()):
+        kind = type(value)
+        if kind in _NUMBERS:
+            found.append(value)
+        elif kind in (list, tuple) and _NUMBERS.issuperset(map(type, value)):
+            found.append(tuple(value))
+    return found
+
+
+_NUMBERS = {int, float}
 
 
 def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
@@ -303,8 +309,5 @@ def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
 
 
 def _reads_only(buffers: set[int], bias: Bias | None) -> bool:
-    """Whether a bias reads nothing but these buffers, whose values it has in later calls too.
-
-    It reads nothing if the constant is a number.
-    """
-    return bias is not None and bias.storages <= buffers
+    """Whether a bias has the same values in later calls: it reads buffers, or only the code."""
+    return bias is not None and (bias.storages <= buffers or all(map(is_from_code, bias.tensors)))

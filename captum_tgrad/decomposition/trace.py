@@ -11,6 +11,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
+from captum_tgrad.decomposition.code_constants import is_from_code, mark
 from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
@@ -119,7 +120,7 @@ class Trace(TorchFunctionMode):
         finally:
             self._hidden.hold()
         if not (isinstance(result, (Tensor, tuple)) or result is None or is_property(func)):
-            self.recorder.reads_values = True
+            self.recorder.reads_values |= not all(map(is_from_code, tensors_in(args, kwargs)))
         return result
 
     def _handle(
@@ -147,7 +148,7 @@ class Trace(TorchFunctionMode):
         detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
         self._hidden.free()
         if not dependent:
-            return self._run_constant(func, args, kwargs)
+            return self._run_constant(func, args, kwargs, tensors)
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             return self._inside(inner, *args, **kwargs)
@@ -172,11 +173,15 @@ class Trace(TorchFunctionMode):
                 return run_in_place(call, attached, self.recorder, self._result)
             self._overwrite(call.args[0])
         elif not torch.is_grad_enabled():  # a constant, although a view of x requires a gradient
-            return self._run_constant(call.func, call.args, call.kwargs)
+            return self._run_constant(call.func, call.args, call.kwargs, call.tensors)
         return self._run(call)
 
     def _run_constant(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: list[Tensor],
     ) -> Any:
         """Runs a call on constants; it may overwrite one that a bias reads later."""
         overwritten = tensors_in(kwargs.get("out"))
@@ -184,7 +189,9 @@ class Trace(TorchFunctionMode):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
             self._overwrite(tensor)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        mark((*tensors_in(result), *overwritten), tensors)
+        return result
 
     def _overwrite(self, tensor: Tensor) -> None:
         """Freezes what reads a tensor that is overwritten without autograd."""

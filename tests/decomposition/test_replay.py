@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.transforms import Normalize
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.decompose import decompose
@@ -377,6 +378,89 @@ def test_numbers_that_are_read_from_data_are_read_again(read, recorded):
     method = TGradAttribution(forward)
     for seed in range(3):
         _assert_close_to_recorded(method, _inputs(seed=seed), target=0)
+
+
+def _in_code(logits):
+    return torch.tensor([1.0, 2.0, 3.0], dtype=logits.dtype).view(1, 3).cumsum(1)
+
+
+def _largest(logits):
+    return logits.detach().amax(1, keepdim=True)
+
+
+def _largest_among_zeros(logits):
+    constant = torch.zeros(2, 3, dtype=logits.dtype)
+    constant[:, 1:][:, 0] = logits.detach().amax(1)
+    return constant.sum(1, keepdim=True)
+
+
+def _largest_added_to_zeros(logits):
+    constant = torch.zeros(2, 3, dtype=logits.dtype)
+    constant += logits.detach().amax(1, keepdim=True)
+    return constant
+
+
+def _largest_as_out(logits):
+    constant = torch.zeros(2, dtype=logits.dtype)
+    torch.amax(logits.detach(), 1, out=constant)
+    return constant[:, None]
+
+
+@pytest.mark.parametrize(
+    ("constant", "is_replayed"),
+    [
+        (_in_code, True),
+        (_largest, False),
+        (_largest_among_zeros, False),
+        (_largest_added_to_zeros, False),
+        (_largest_as_out, False),
+    ],
+)
+def test_constants_of_the_code_are_replayed_and_those_of_data_are_not(
+    constant, is_replayed, recorded
+):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double()
+
+    def forward(x):
+        logits = network(x)
+        return (logits - constant(logits)).softmax(1)  # which does not see most of these
+
+    method = TGradAttribution(forward)
+    for seed in range(3):
+        before = len(recorded)
+        x = _inputs(seed=seed).double()
+        method.attribute(x, target=0)
+        assert len(recorded) == before + (not is_replayed or seed == 0)
+        _assert_close_to_recorded(method, x, target=0)
+
+
+class Normalized(nn.Module):
+    """A network that normalizes its input by numbers, as torchvision's transform does."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalize = Normalize([0.4, 0.5, 0.6], [0.2, 0.2, 0.3])
+        self.head = nn.Linear(243, 3)
+
+    def forward(self, x):
+        return self.head(self.normalize(x).flatten(1))
+
+
+def test_normalization_by_numbers_is_replayed(recorded):
+    method = TGradAttribution(_ready(Normalized()))
+    for seed in range(3):
+        method.attribute(_inputs(seed=seed), target=0)
+    assert len(recorded) == 1
+    _assert_close_to_recorded(method, _inputs(), target=0)
+
+
+def _slightly_other_mean(network):
+    network.normalize.mean[0] += 1e-9
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_number_of_a_normalization_is_seen(before):
+    _assert_change_is_seen(Normalized(), _slightly_other_mean, before)
 
 
 def test_a_saturated_clamp_is_seen_after_one_that_was_not(recorded):
