@@ -8,8 +8,9 @@ equal modules has run if these have no weights, or if they compute in half preci
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -89,7 +90,7 @@ class Replay:
         if graph is not None and terms is not None:
             self._recorded[of] = _Recorded(
                 [ref(network) for network in networks],
-                _numbers(networks) if _adds_constants(graph) else None,
+                _numbers(self._forward, networks) if _adds_constants(graph) else None,
                 graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
             )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
@@ -118,7 +119,10 @@ class Replay:
         random_state = RandomState(of.device)
         output = _run(self._forward, modules, arguments)
         graph = graph_of(output)
-        terms = None if graph is None else _with_biases(recorded, graph, networks)
+        numbers, terms = recorded.numbers, None
+        has_them = numbers is None or numbers == _numbers(self._forward, networks)
+        if has_them and graph is not None:
+            terms = _with_biases(recorded, graph, networks)
         if terms is None:
             self._recorded.clear()
             random_state.restore()  # the network runs again
@@ -227,8 +231,6 @@ def _with_biases(
         return None  # a matrix with zeros may only move elements
     with torch.no_grad():
         biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
-    if recorded.numbers is not None and _numbers(networks) != recorded.numbers:
-        return None
     kept = [term.bias for _, term in recorded.terms]
     buffers = _addresses_of_buffers(networks) if any(kept) else set()
     found = []
@@ -287,11 +289,15 @@ def _adds_constant(node: Node) -> bool:
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
 
 
-def _numbers(networks: Sequence[nn.Module]) -> list[object]:
-    """The numbers among the attributes of the modules, which their operations may add."""
-    modules = (module for network in networks for module in network.modules())
+def _numbers(forward: Any, networks: Sequence[nn.Module]) -> list[object]:
+    """The numbers among the variables of a function and of modules, which they may add."""
+    scopes = [vars(module) for network in networks for module in network.modules()]
+    if inspect.isfunction(forward):
+        with suppress(ValueError):  # a variable without a value
+            nonlocals, global_ones, *_ = inspect.getclosurevars(forward)
+            scopes += [dict(nonlocals), dict(global_ones)]
     found: list[object] = []
-    for value in (value for module in modules for value in vars(module).values()):
+    for value in (value for scope in scopes for value in scope.values()):
         kind = type(value)
         if kind in _NUMBERS:
             found.append(value)

@@ -434,6 +434,24 @@ def test_constants_of_the_code_are_replayed_and_those_of_data_are_not(
         _assert_close_to_recorded(method, x, target=0)
 
 
+SHIFT = 0.0
+
+
+@pytest.mark.parametrize("scope", ["global", "nonlocal"])
+def test_another_number_in_a_function_is_seen(scope, monkeypatch, recorded):
+    network, shift = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double(), 0.0
+
+    def forward(x):
+        return (network(x) - (SHIFT if scope == "global" else shift)).softmax(1)
+
+    method = TGradAttribution(forward)
+    for value in (0.0, 0.0, 1.5):
+        shift = value
+        monkeypatch.setitem(globals(), "SHIFT", value)
+        _assert_close_to_recorded(method, _inputs().double(), target=0)
+    assert len(recorded) == 5  # three fresh methods, the first call, and the other number
+
+
 class Normalized(nn.Module):
     """A network that normalizes its input by numbers, as torchvision's transform does."""
 
