@@ -82,15 +82,21 @@ class Replay:
     def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
         networks = list(dict.fromkeys(recorder.modules.outermost))
-        if not self._is_worth_trying or _modules_in_evaluation(networks) is None:
+        modules = _modules_in_evaluation(networks)
+        if not self._is_worth_trying or modules is None:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        terms = None if graph is None else _terms(graph, recorder, networks)
-        if graph is not None and terms is not None:
+        if graph is None:
+            return
+        adds_constants = any(map(_adds_constant, graph.nodes))
+        if adds_constants and recorder.reads_values:
+            return
+        terms = _terms(graph, recorder, modules)
+        if terms is not None:
             self._recorded[of] = _Recorded(
                 [ref(network) for network in networks],
-                _numbers(self._forward, networks) if _adds_constants(graph) else None,
+                _numbers(self._forward, modules) if adds_constants else None,
                 graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
             )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
@@ -118,11 +124,10 @@ class Replay:
         self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
         output = _run(self._forward, modules, arguments)
-        graph = graph_of(output)
-        numbers, terms = recorded.numbers, None
-        has_them = numbers is None or numbers == _numbers(self._forward, networks)
-        if has_them and graph is not None:
-            terms = _with_biases(recorded, graph, networks)
+        graph, numbers = graph_of(output), recorded.numbers
+        if numbers is not None and numbers != _numbers(self._forward, modules):
+            graph = None  # the network itself may have changed them, too
+        terms = None if graph is None else _with_biases(recorded, graph, modules)
         if terms is None:
             self._recorded.clear()
             random_state.restore()  # the network runs again
@@ -222,7 +227,7 @@ def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _with_biases(
-    recorded: _Recorded, graph: Graph, networks: Sequence[nn.Module]
+    recorded: _Recorded, graph: Graph, modules: Sequence[nn.Module]
 ) -> list[tuple[Node, PendingTerm]] | None:
     """The recorded terms with their nodes and biases in a graph; None if it is another graph."""
     if graph.description != recorded.description:
@@ -232,7 +237,7 @@ def _with_biases(
     with torch.no_grad():
         biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
     kept = [term.bias for _, term in recorded.terms]
-    buffers = _addresses_of_buffers(networks) if any(kept) else set()
+    buffers = _addresses_of_buffers(modules) if any(kept) else set()
     found = []
     for (number, term), bias in zip(recorded.terms, biases, strict=True):
         bias = bias or term.bias
@@ -243,16 +248,16 @@ def _with_biases(
 
 
 def _terms(
-    graph: Graph, recorder: Recorder, networks: Sequence[nn.Module]
+    graph: Graph, recorder: Recorder, modules: Sequence[nn.Module]
 ) -> list[tuple[int, PendingTerm]] | None:
     """The terms and the numbers of their nodes; None if not every bias of the graph is one term.
 
     Terms of buffers and of numbers in the code, which the graph does not show, keep their bias.
     """
     recorded = recorder.terms_by_node()
-    if recorded is None or (recorder.reads_values and _adds_constants(graph)):
+    if recorded is None:
         return None
-    buffers = _addresses_of_buffers(networks)
+    buffers = _addresses_of_buffers(modules)
     found, missing, products = [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
@@ -279,19 +284,15 @@ def _has_zero_bias(node: Node) -> bool:
     return _adds_constant(node) if bias is None else not bool(bias.value().any())
 
 
-def _adds_constants(graph: Graph) -> bool:
-    return any(map(_adds_constant, graph.nodes))
-
-
 def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
     is_sum = type(node).__name__ in ("AddBackward0", "SubBackward0")
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
 
 
-def _numbers(forward: Any, networks: Sequence[nn.Module]) -> list[object]:
+def _numbers(forward: Any, modules: Sequence[nn.Module]) -> list[object]:
     """The numbers among the variables of a function and of modules, which they may add."""
-    scopes = [vars(module) for network in networks for module in network.modules()]
+    scopes = [vars(module) for module in modules]
     if inspect.isfunction(forward):
         with suppress(ValueError):  # a variable without a value
             nonlocals, global_ones, *_ = inspect.getclosurevars(forward)
@@ -309,9 +310,9 @@ def _numbers(forward: Any, networks: Sequence[nn.Module]) -> list[object]:
 _NUMBERS = {int, float}
 
 
-def _addresses_of_buffers(networks: Sequence[nn.Module]) -> set[int]:
-    buffers = (buffer for network in networks for buffer in network.buffers())
-    return {buffer.untyped_storage().data_ptr() for buffer in buffers}
+def _addresses_of_buffers(modules: Sequence[nn.Module]) -> set[int]:
+    buffers = (buffer for module in modules for buffer in module._buffers.values())
+    return {buffer.untyped_storage().data_ptr() for buffer in buffers if buffer is not None}
 
 
 def _reads_only(buffers: set[int], bias: Bias | None) -> bool:
