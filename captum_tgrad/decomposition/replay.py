@@ -8,9 +8,8 @@ equal modules has run if these have no weights, or if they compute in half preci
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.code_constants import is_from_code
+from captum_tgrad.decomposition.code_constants import is_from_code, numbers_of
 from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -90,13 +89,14 @@ class Replay:
         if graph is None:
             return
         adds_constants = any(map(_adds_constant, graph.nodes))
-        if adds_constants and recorder.reads_values:
+        numbers = numbers_of(self._forward, modules) if adds_constants else []
+        if numbers is None or (adds_constants and recorder.reads_values):
             return
         terms = _terms(graph, recorder, modules)
         if terms is not None:
             self._recorded[of] = _Recorded(
                 [ref(network) for network in networks],
-                _numbers(self._forward, modules) if adds_constants else None,
+                numbers if adds_constants else None,
                 graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
             )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
@@ -125,7 +125,7 @@ class Replay:
         random_state = RandomState(of.device)
         output = _run(self._forward, modules, arguments)
         graph, numbers = graph_of(output), recorded.numbers
-        if numbers is not None and numbers != _numbers(self._forward, modules):
+        if numbers is not None and numbers != numbers_of(self._forward, modules):
             graph = None  # the network itself may have changed them, too
         terms = None if graph is None else _with_biases(recorded, graph, modules)
         if terms is None:
@@ -288,26 +288,6 @@ def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
     is_sum = type(node).__name__ in ("AddBackward0", "SubBackward0")
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
-
-
-def _numbers(forward: Any, modules: Sequence[nn.Module]) -> list[object]:
-    """The numbers among the variables of a function and of modules, which they may add."""
-    scopes = [vars(module) for module in modules]
-    if inspect.isfunction(forward):
-        with suppress(ValueError):  # a variable without a value
-            nonlocals, global_ones, *_ = inspect.getclosurevars(forward)
-            scopes += [dict(nonlocals), dict(global_ones)]
-    found: list[object] = []
-    for value in (value for scope in scopes for value in scope.values()):
-        kind = type(value)
-        if kind in _NUMBERS:
-            found.append(value)
-        elif kind in (list, tuple) and _NUMBERS.issuperset(map(type, value)):
-            found.append(tuple(value))
-    return found
-
-
-_NUMBERS = {int, float}
 
 
 def _addresses_of_buffers(modules: Sequence[nn.Module]) -> set[int]:

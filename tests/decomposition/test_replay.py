@@ -4,7 +4,10 @@ import copy
 import pickle
 import warnings
 from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -434,22 +437,59 @@ def test_constants_of_the_code_are_replayed_and_those_of_data_are_not(
         _assert_close_to_recorded(method, x, target=0)
 
 
-SHIFT = 0.0
+SHIFT = {"all": 0.0}
 
 
-@pytest.mark.parametrize("scope", ["global", "nonlocal"])
-def test_another_number_in_a_function_is_seen(scope, monkeypatch, recorded):
-    network, shift = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double(), 0.0
+def _shift():
+    return SHIFT["all"]
+
+
+class Shifted(nn.Module):
+    """A network with a number that the softmax does not see, in several places."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+        self.config = SimpleNamespace(head=SimpleNamespace(shifts=[np.float32(0)]))
+        self.head = nn.Linear(243, 3)
+
+    def forward(self, x):
+        return self.shifted(x, self.config.head.shifts[0] if self.place == "config" else _shift())
+
+    def shifted(self, x, shift):
+        return (self.head(x.flatten(1)) - shift).softmax(1)
+
+    def method(self, x):
+        return self.shifted(x, self.config.head.shifts[0])
+
+
+@pytest.mark.parametrize("place", ["config", "helper", "method", "partial", "global", "nonlocal"])
+def test_another_number_that_the_code_reads_is_seen(place, monkeypatch, recorded):
+    network, shift = _ready(Shifted(place)).double(), 0.0
 
     def forward(x):
-        return (network(x) - (SHIFT if scope == "global" else shift)).softmax(1)
+        return network.shifted(x, SHIFT["all"] if place == "global" else shift)
 
-    method = TGradAttribution(forward)
+    forms = {
+        "config": network, "helper": network, "method": network.method,
+        "partial": partial(Shifted.method, network), "global": forward, "nonlocal": forward,
+    }  # fmt: skip
+    method = TGradAttribution(forms[place])
     for value in (0.0, 0.0, 1.5):
         shift = value
-        monkeypatch.setitem(globals(), "SHIFT", value)
+        network.config.head.shifts[0] = np.float32(value)
+        monkeypatch.setitem(SHIFT, "all", value)
         _assert_close_to_recorded(method, _inputs().double(), target=0)
     assert len(recorded) == 5  # three fresh methods, the first call, and the other number
+
+
+def test_networks_with_many_numbers_are_recorded(recorded):
+    network = _ready(Shifted("config"))
+    network.config.numbers = {str(number): number for number in range(30_000)}
+    method = TGradAttribution(network)
+    for seed in range(2):
+        method.attribute(_inputs(seed=seed), target=0)
+    assert len(recorded) == 2
 
 
 class Normalized(nn.Module):
