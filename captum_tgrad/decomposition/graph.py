@@ -100,6 +100,7 @@ def has_dense_weights(graph: Graph) -> bool:
 
 _KINDS = {
     *NODES_WITH_BIAS,
+    "AbsBackward0",
     "AdaptiveAvgPool2DBackward0",
     "AdaptiveMaxPool2DBackward0",
     "AliasBackward0",

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -262,6 +263,21 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
+def _elementwise(operation: str, function: Callable[..., Tensor], *options: str) -> NodeWithBias:
+    """A function of one tensor, which its node saves as its options."""
+
+    def bias(node: Node) -> Bias:
+        given = {option: getattr(node, f"_saved_{option}") for option in options}
+        return activations.bias_by_derivative(partial(function, **given), node._saved_self)
+
+    return NodeWithBias((operation,), bias)
+
+
+def _of_result(operation: str, compute: Callable[[Tensor], Tensor], scale: float) -> NodeWithBias:
+    """A function whose bias follows from its result."""
+    return NodeWithBias((operation,), lambda node: Bias(compute, node._saved_result, scale=scale))
+
+
 def _reshaped(node: Node, before: Tensor) -> Tensor:
     return before.reshape(node._input_metadata[0].shape)
 
@@ -295,20 +311,25 @@ _MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_at
 NODES_WITH_BIAS = {
     "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
+    "AtanBackward0": _elementwise("atan", torch.atan),
     "BmmBackward0": NodeWithBias(("bmm", "matmul"), _of_bilinear, _is_bilinear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
+    "CeluBackward0": _elementwise("celu", F.celu, "alpha"),
     "ClampBackward1": NodeWithBias(("clamp", "clip"), _of_clamp),
     "ClampMaxBackward0": NodeWithBias(("clamp_max",), _of_clamp),
     "ClampMinBackward0": NodeWithBias(("clamp_min",), _of_clamp),
     "ConvolutionBackward0": NodeWithBias(
         _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
     ),
+    "CosBackward0": _elementwise("cos", torch.cos),
     "DivBackward0": NodeWithBias(
         ("div", "normalize"), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
     ),
     "EluBackward0": NodeWithBias(
         ("elu",), lambda node: activations.bias_of_elu(node._saved_self, node._saved_alpha)
     ),
+    "ErfBackward0": _elementwise("erf", torch.erf),
+    "ExpBackward0": _of_result("exp", activations.exp, 1),
     "GeluBackward0": NodeWithBias(
         ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)
     ),
@@ -323,6 +344,10 @@ NODES_WITH_BIAS = {
         lambda node: SaturationBias(node._saved_max_val, node._saved_self),
         lambda node: node._saved_min_val == 0 < node._saved_max_val,
     ),
+    "Log1PBackward0": _elementwise("log1p", torch.log1p),
+    "LogBackward0": _elementwise("log", torch.log),
+    "LogSigmoidBackward0": _elementwise("log_sigmoid", F.logsigmoid),
+    "MishBackward0": _elementwise("mish", F.mish),
     "MulBackward0": NodeWithBias(
         ("mul",),
         lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
@@ -331,11 +356,16 @@ NODES_WITH_BIAS = {
     "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
+    "ReciprocalBackward0": _of_result("reciprocal", itself, 2),
+    "RsqrtBackward0": _of_result("rsqrt", itself, 1.5),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
         ("silu",), lambda node: activations.bias_of_silu(node._saved_self)
     ),
+    "SinBackward0": _elementwise("sin", torch.sin),
     "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
+    "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
+    "SqrtBackward0": _of_result("sqrt", itself, 0.5),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "TanhBackward0": NodeWithBias(
         ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)

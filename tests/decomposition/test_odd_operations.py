@@ -448,7 +448,7 @@ def test_a_quantized_weight_has_the_map_of_its_values(channel_dim):
 def test_the_first_operation_without_a_record_imports_no_sympy():
     code = (
         "import sys, torch; from captum_tgrad import TGradAttribution;"
-        "TGradAttribution(torch.exp).attribute(torch.ones(1, 3), target=0);"
+        "TGradAttribution(torch.sinc).attribute(torch.ones(1, 3), target=0);"
         "print('sympy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

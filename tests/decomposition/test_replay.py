@@ -248,6 +248,22 @@ class Units(nn.Module):
         return (self.head(x).mean(1) - self.margin).softmax(1)
 
 
+class Smooth(nn.Module):
+    """Elementwise functions that have a derivative everywhere, or nearly."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=3)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = F.mish(x) + F.softplus(x, 2, 1) + F.celu(x, 0.7) + F.logsigmoid(x) + x.sin() + x.cos()
+        y = y + x.atan() + torch.erf(x) + (-x.abs()).exp() + torch.log1p(x.exp())
+        x = y.square() + 1
+        return self.head((y + x.log() + x.rsqrt() + x.reciprocal() + x.sqrt()).mean((2, 3)))
+
+
 class Raw(nn.Module):
     """Attention, products and a quotient of the input itself."""
 
@@ -292,7 +308,7 @@ def _assert_close_to_recorded(method, x, tolerance=None, **arguments):
             assert float(difference.abs().max()) <= tolerance, one.name
 
 
-@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Units, Raw, Volume])
+@pytest.mark.parametrize("network", [Tokens, Gated, Parts, Moved, Units, Smooth, Raw, Volume])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):

@@ -90,6 +90,29 @@ def bias_of_elu(z: Tensor, alpha: float) -> Bias:
     return Bias(compute, z, scale=alpha)
 
 
+def by_derivative(call: Call, output: Tensor) -> Bias | None:
+    """``y - z dy/dz``, with torch's derivative, for an elementwise function of one tensor."""
+    if len(call.tensors) > 1:
+        raise NoRuleError
+    return bias_by_derivative(lambda z: call.run_on(lambda tensor: z)[0], call.tensors[0])
+
+
+def bias_by_derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Bias:
+    """As :func:`by_derivative`, from the input."""
+
+    def compute(z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            y = function(leaf)
+            # With `grad_outputs`, torch would import sympy, which takes seconds.
+            (derivative,) = torch.autograd.grad(y.sum(), leaf)
+        y = y.detach()
+        z = torch.nan_to_num(z, 0, 0, 0)  # infinite elements, as of a mask, count as constants
+        return torch.addcmul(y, z, derivative, value=-1).masked_fill_(y.isinf(), 0)
+
+    return Bias(compute, z)
+
+
 def of_input(compute: Callable[[Tensor], Tensor], call: Call, output: Tensor) -> Bias | None:
     """The bias of an activation function, as a function of its input."""
     return Bias(compute, call.bound["input"])
@@ -133,6 +156,11 @@ def bias_of_silu(z: Tensor) -> Bias:
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:
     """``y - z y (1 - y)``."""
     return y * (1 - _finite(z) * (1 - y))
+
+
+def exp(y: Tensor) -> Tensor:
+    """``y (1 - z)`` with ``z = log(y)``."""
+    return y - torch.xlogy(y, y)
 
 
 def tanh(y: Tensor, z: Tensor) -> Tensor:
@@ -252,11 +280,13 @@ OPERATIONS: dict[str, Operation] = {
     **_reads_input("sigmoid", "input", bias=partial(of_output_and_input, sigmoid)),
     **_reads_input("tanh", "input", bias=partial(of_output_and_input, tanh)),
     **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
-    **_like_first(
-        "celu selu mish log_sigmoid softshrink tanhshrink softsign "
-        "softplus threshold alpha_dropout feature_alpha_dropout "
-        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
+    **_reads_input(
+        "celu selu mish log_sigmoid softshrink tanhshrink softsign softplus threshold "
+        "expm1 log log1p log2 log10 sin cos tan atan erf sign nan_to_num",
+        bias=by_derivative,
     ),
+    **_like_first("exp", bias=lambda call, y: Bias(exp, y)),
+    **_like_first("alpha_dropout feature_alpha_dropout"),
     **records("log_softmax softmin", _SOFTMAX, places=elementwise.along),
     **records("cumprod logcumsumexp", "input, dim", places=cumulative.running),
 }

@@ -82,6 +82,8 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("pow", "input, other", bias=power),
     **_elementwise("square", "input, other=2", bias=power),
     **_elementwise("sqrt", "input, other=0.5", bias=power),
+    **_elementwise("rsqrt", "input, other=-0.5", bias=power),
+    **_elementwise("reciprocal", "input, other=-1", bias=power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
     **_elementwise(
         "rpow floor_divide float_power fmod remainder mod rmod atan2 arctan2 hypot copysign ldexp "
