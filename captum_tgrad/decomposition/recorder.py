@@ -51,7 +51,7 @@ class Recorder:
             such as the values of a mask, or the values of a bias before it was overwritten.
         is_overwritten: Whether the network has written to the result of a hidden operation, or to
             what it reads, without autograd, as through ``.data``.
-        is_random: Whether an operation has drawn random numbers, as dropout does in training mode.
+        is_random: Whether the output depends on random numbers, as with dropout in training mode.
         has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
         dtypes: The dtypes that operations computed in.
     """
