@@ -134,6 +134,7 @@ def _decompose(
 
     def traced(*arguments: Any) -> Any:
         nonlocal selected
+        has_drawn = False
         output = replay.output(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
@@ -144,10 +145,18 @@ def _decompose(
             if trace.recorder.hidden.freed and not keeps_results:
                 random_state.restore()
                 raise FreedResultsError
-            if replayable and random_state.is_current():
+            has_drawn = not random_state.is_current()
+            if replayable and not has_drawn:
                 replay.keep(replayable, output, trace.recorder)
             refuse_other_order(output, summing.samples, leaves[0].dim(), trace.recorder.pending)
         selected = select(output)
+        if has_drawn and not trace.recorder.is_random:
+            copies = [leaf.clone() for leaf in leaves]  # the network may overwrite them
+            trace.recorder.is_random = _uses_random_numbers(
+                lambda: select(forward(*copies, *arguments[len(leaves) :])),
+                selected,
+                leaves[0].device,
+            )
         # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))
         return selected
@@ -169,6 +178,14 @@ def _decompose(
     with torch.no_grad(), without_autocast(leaves[0]):
         decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
     return decomposed, trace.recorder
+
+
+def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torch.device) -> bool:
+    """Whether another run has another output; some networks draw numbers that they do not use."""
+    random_state = RandomState(device)
+    is_other = not torch.equal(output, run())
+    random_state.restore()
+    return is_other
 
 
 def _spatial_axes(given: Places) -> list[Axis]:

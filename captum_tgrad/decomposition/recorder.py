@@ -51,8 +51,7 @@ class Recorder:
             such as the values of a mask, or the values of a bias before it was overwritten.
         is_overwritten: Whether the network has written to the result of a hidden operation, or to
             what it reads, without autograd, as through ``.data``.
-        reads_values: Whether numbers of the network may depend on the values of tensors.
-        is_random: Whether an operation has drawn random numbers, as dropout does in training mode.
+        is_random: Whether the output depends on random numbers, as with dropout in training mode.
         has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
         dtypes: The dtypes that operations computed in.
     """
@@ -64,7 +63,6 @@ class Recorder:
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.is_shown_by_graph = True
         self.is_overwritten = False
-        self.reads_values = False
         self.is_random = False
         self.has_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}

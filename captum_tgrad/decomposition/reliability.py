@@ -132,7 +132,7 @@ def warn_of_randomness() -> None:
     """Warns that the next call would return another map."""
     warn_user(
         "forward_func draws random numbers, as dropout does in training mode, so the map differs"
-        " from call to call. Call model.eval() first."
+        " from call to call. Call model.eval(), or torch.manual_seed before each call."
     )
 
 

@@ -8,8 +8,8 @@ equal modules has run if these have no weights, or if they compute in half preci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -17,8 +17,8 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.decomposition.added_constants import AddedConstants
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.code_constants import is_from_code, numbers_of
 from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -38,10 +38,20 @@ class Pass(NamedTuple):
 
 
 class _Recorded(NamedTuple):
-    """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
+    """A recorded forward pass.
+
+    Args:
+        networks: The outermost modules that ran.
+        adds_constants: Whether it may add constants that the graph of a replay does not show. That
+            of a recorded pass does not even show parameters.
+        description: The description of the graph.
+        has_dense_weights: Whether places depend on that linear layers have no zeros.
+        dtypes: The dtypes that operations computed in.
+        terms: The terms with the numbers of their nodes, in forward order, without their biases.
+    """
 
     networks: list[ReferenceType[nn.Module]]
-    numbers: list[object] | None
+    adds_constants: bool
     description: list[object]
     has_dense_weights: bool
     dtypes: set[torch.dtype]
@@ -88,15 +98,11 @@ class Replay:
         graph = graph_of(output)
         if graph is None:
             return
-        adds_constants = any(map(_adds_constant, graph.nodes))
-        numbers = numbers_of(self._forward, modules) if adds_constants else []
-        if numbers is None or (adds_constants and recorder.reads_values):
-            return
-        terms = _terms(graph, recorder, modules)
+        terms = _terms(graph, recorder)
         if terms is not None:
             self._recorded[of] = _Recorded(
                 [ref(network) for network in networks],
-                numbers if adds_constants else None,
+                any(map(_adds_constant, graph.nodes)),
                 graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
             )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
@@ -123,11 +129,14 @@ class Replay:
             return None
         self._is_worth_trying = False  # unless all goes well
         random_state = RandomState(of.device)
-        output = _run(self._forward, modules, arguments)
-        graph, numbers = graph_of(output), recorded.numbers
-        if numbers is not None and numbers != numbers_of(self._forward, modules):
-            graph = None  # the network itself may have changed them, too
-        terms = None if graph is None else _with_biases(recorded, graph, modules)
+        constants = AddedConstants()
+        with constants if recorded.adds_constants else nullcontext():
+            output = _run(self._forward, modules, arguments)
+        terms, graph = None, graph_of(output)
+        if graph is not None and graph.description == recorded.description:
+            sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
+            self._recorded[of] = recorded._replace(adds_constants=bool(sums))
+            terms = _with_biases(recorded, graph, constants.biases_of(sums))
         if terms is None:
             self._recorded.clear()
             random_state.restore()  # the network runs again
@@ -189,34 +198,39 @@ def _run(
 ) -> Any:
     """The output of ``forward``, which runs these modules.
 
-    None if it uses hooks on saved tensors, or too much memory.
+    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters.
     """
     leaf, *further = arguments
     copied = leaf.clone()
+    frozen = _frozen(modules)
     try:
         # With activation checkpointing, reading a node would run a block again.
-        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(modules):
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(frozen):
             return forward(copied, *further)
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
     except RuntimeError as error:
-        if _NO_HOOKS in str(error):
-            return None
+        if frozen or _NO_HOOKS in str(error):
+            return None  # as parameter.numpy(); an error of the network itself comes again
         raise
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"
 
 
-@contextmanager
-def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """A context in which all parameters require a gradient, so that the graph shows them."""
-    frozen = [
+def _frozen(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    """The parameters that require no gradient, but could."""
+    return [
         parameter
         for module in modules
         for parameter in module._parameters.values()
         if parameter is not None and not parameter.requires_grad and parameter.is_floating_point()
     ]
+
+
+@contextmanager
+def _unfrozen(frozen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """A context in which these parameters require a gradient, so that the graph shows them."""
     try:
         for parameter in frozen:
             parameter.requires_grad_()
@@ -227,44 +241,38 @@ def _unfrozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _with_biases(
-    recorded: _Recorded, graph: Graph, modules: Sequence[nn.Module]
+    recorded: _Recorded, graph: Graph, added: Mapping[Node, Bias | None] | None
 ) -> list[tuple[Node, PendingTerm]] | None:
-    """The recorded terms with their nodes and biases in a graph; None if it is another graph."""
-    if graph.description != recorded.description:
-        return None
-    if recorded.has_dense_weights and not has_dense_weights(graph):
-        return None  # a matrix with zeros may only move elements
-    with torch.no_grad():
-        biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
-    kept = [term.bias for _, term in recorded.terms]
-    buffers = _addresses_of_buffers(modules) if any(kept) else set()
-    found = []
-    for (number, term), bias in zip(recorded.terms, biases, strict=True):
-        bias = bias or term.bias
-        if bias is None or (bias is term.bias and not _reads_only(buffers, bias)):
-            return None
-        found.append((graph.nodes[number], replace(term, bias=bias)))
-    return found
+    """The recorded terms with their nodes and biases; None if there are others.
 
-
-def _terms(
-    graph: Graph, recorder: Recorder, modules: Sequence[nn.Module]
-) -> list[tuple[int, PendingTerm]] | None:
-    """The terms and the numbers of their nodes; None if not every bias of the graph is one term.
-
-    Terms of buffers and of numbers in the code, which the graph does not show, keep their bias.
+    Args:
+        recorded: The recorded forward pass.
+        graph: The graph of a later one, with the same description.
+        added: The biases of the sums whose constants the graph does not show; None if one is
+            unknown.
     """
+    if added is None or (recorded.has_dense_weights and not has_dense_weights(graph)):
+        return None  # a matrix with zeros may only move elements
+    nodes = [graph.nodes[number] for number, _ in recorded.terms]
+    with torch.no_grad():
+        biases = {**dict(zip(nodes, biases_of(nodes), strict=True)), **added}
+    found = [bias for bias in map(biases.pop, nodes) if bias is not None]
+    if len(found) < len(nodes) or any(biases.values()):
+        return None  # for example, a number that was 0 has changed
+    terms = zip(nodes, recorded.terms, found, strict=True)
+    return [(node, replace(term, bias=bias)) for node, (_, term), bias in terms]
+
+
+def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
+    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
-    buffers = _addresses_of_buffers(modules)
     found, missing, products = [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
-            is_kept = _adds_constant(node) and _reads_only(buffers, term.bias)
-            copied = replace(term, bias=term.bias if is_kept else None)
-            found.append((node._sequence_nr(), number, copied))
+            found.append((node._sequence_nr(), number, replace(term, bias=None)))
             products.add(product_of(node))
         elif term is not None:
             return None
@@ -288,13 +296,3 @@ def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
     is_sum = type(node).__name__ in ("AddBackward0", "SubBackward0")
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
-
-
-def _addresses_of_buffers(modules: Sequence[nn.Module]) -> set[int]:
-    buffers = (buffer for module in modules for buffer in module._buffers.values())
-    return {buffer.untyped_storage().data_ptr() for buffer in buffers if buffer is not None}
-
-
-def _reads_only(buffers: set[int], bias: Bias | None) -> bool:
-    """Whether a bias has the same values in later calls: it reads buffers, or only the code."""
-    return bias is not None and (bias.storages <= buffers or all(map(is_from_code, bias.tensors)))

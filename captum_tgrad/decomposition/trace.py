@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
-from captum_tgrad.decomposition.code_constants import is_from_code, mark
 from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
@@ -107,8 +106,9 @@ class Trace(TorchFunctionMode):
         if func in _NOT_FOLLOWED:
             if func in _DIFFERENTIATE:
                 refuse_lost_gradients(func, args, kwargs, self._origins)
-            elif func in _MAY_HOOK:
-                self.recorder.is_shown_by_graph = False  # a hook may change a gradient
+            elif func in _MAY_HOOK or (func == _REQUIRES_GRAD and type(args[0]) is Parameter):
+                # A hook may change a gradient; in a replay, no parameter is frozen.
+                self.recorder.is_shown_by_graph = False
             return func(*args, **kwargs)
         if UninitializedParameter in types:
             return func(*args, **kwargs)  # a lazy module creates its parameters
@@ -116,12 +116,9 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self._hidden.notice()
         try:
-            result = self._handle(func, args, kwargs)
+            return self._handle(func, args, kwargs)
         finally:
             self._hidden.hold()
-        if not (isinstance(result, (Tensor, tuple)) or result is None or is_property(func)):
-            self.recorder.reads_values |= not all(map(is_from_code, tensors_in(args, kwargs)))
-        return result
 
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -148,7 +145,7 @@ class Trace(TorchFunctionMode):
         detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
         self._hidden.free()
         if not dependent:
-            return self._run_constant(func, args, kwargs, tensors)
+            return self._run_constant(func, args, kwargs)
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             return self._inside(inner, *args, **kwargs)
@@ -173,15 +170,11 @@ class Trace(TorchFunctionMode):
                 return run_in_place(call, attached, self.recorder, self._result)
             self._overwrite(call.args[0])
         elif not torch.is_grad_enabled():  # a constant, although a view of x requires a gradient
-            return self._run_constant(call.func, call.args, call.kwargs, call.tensors)
+            return self._run_constant(call.func, call.args, call.kwargs)
         return self._run(call)
 
     def _run_constant(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: list[Tensor],
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a call on constants; it may overwrite one that a bias reads later."""
         overwritten = tensors_in(kwargs.get("out"))
@@ -189,9 +182,7 @@ class Trace(TorchFunctionMode):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
             self._overwrite(tensor)
-        result = func(*args, **kwargs)
-        mark((*tensors_in(result), *overwritten), tensors)
-        return result
+        return func(*args, **kwargs)
 
     def _overwrite(self, tensor: Tensor) -> None:
         """Freezes what reads a tensor that is overwritten without autograd."""
@@ -253,6 +244,8 @@ _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 
 
 _DIFFERENTIATE = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
+
+_REQUIRES_GRAD = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 _MAY_HOOK = {Tensor.register_hook, Tensor.grad_fn.__get__}  # type: ignore[union-attr]
 

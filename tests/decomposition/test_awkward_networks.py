@@ -194,10 +194,17 @@ def _draws_in_vain(x):
     return F.scaled_dot_product_attention(x, x, x)
 
 
+def _adds_noise_in_place(x):
+    return x.add_(torch.empty(x.shape, dtype=x.dtype).uniform_())
+
+
 @pytest.mark.parametrize(
     ("forward", "expected"),
     [
         (lambda x: F.dropout(x, 0.5), True),
+        (lambda x: x * torch.rand(x.shape, dtype=x.dtype), True),
+        (_adds_noise_in_place, True),
+        (lambda x: x[:, torch.rand(6).argsort()] * torch.arange(6.0)[:, None], True),
         (nn.Dropout(0.5), True),
         (nn.Dropout1d(0.5), True),
         (nn.MultiheadAttention(5, 1, dropout=0.5, batch_first=True).double(), True),
@@ -213,9 +220,11 @@ def test_a_map_that_differs_from_call_to_call_is_warned_of(forward, expected):
         found = forward(x, x, x) if isinstance(forward, nn.MultiheadAttention) else forward(x)
         return (found[0] if isinstance(found, tuple) else found).flatten(1).sum(1)
 
+    before = X.clone()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         TGradAttribution(network).attribute(X, channel_dim=2)
+    assert torch.equal(X, before)
     assert any(RANDOM in str(each.message) for each in caught) == expected
 
 

@@ -4,7 +4,6 @@ import copy
 import pickle
 import warnings
 from contextlib import nullcontext
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -426,18 +425,10 @@ def _largest_as_out(logits):
 
 
 @pytest.mark.parametrize(
-    ("constant", "is_replayed"),
-    [
-        (_in_code, True),
-        (_largest, False),
-        (_largest_among_zeros, False),
-        (_largest_added_to_zeros, False),
-        (_largest_as_out, False),
-    ],
+    "constant",
+    [_in_code, _largest, _largest_among_zeros, _largest_added_to_zeros, _largest_as_out],
 )
-def test_constants_of_the_code_are_replayed_and_those_of_data_are_not(
-    constant, is_replayed, recorded
-):
+def test_constants_of_the_code_and_of_data_are_read_in_each_call(constant, recorded):
     network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double()
 
     def forward(x):
@@ -449,63 +440,98 @@ def test_constants_of_the_code_are_replayed_and_those_of_data_are_not(
         before = len(recorded)
         x = _inputs(seed=seed).double()
         method.attribute(x, target=0)
-        assert len(recorded) == before + (not is_replayed or seed == 0)
+        assert len(recorded) == before + (seed == 0)
         _assert_close_to_recorded(method, x, target=0)
 
 
-SHIFT = {"all": 0.0}
+SHIFT = 0.5
 
 
-def _shift():
-    return SHIFT["all"]
+def _shift_of_a_helper():
+    return SHIFT
 
 
-class Shifted(nn.Module):
-    """A network with a number that the softmax does not see, in several places."""
+class Kept:
+    """Constants in an attribute of the class, a nested configuration, an array and tensors."""
 
-    def __init__(self, place):
-        super().__init__()
-        self.place = place
-        self.config = SimpleNamespace(head=SimpleNamespace(shifts=[np.float32(0)]))
-        self.head = nn.Linear(243, 3)
+    shift = 0.5
 
-    def forward(self, x):
-        return self.shifted(x, self.config.head.shifts[0] if self.place == "config" else _shift())
-
-    def shifted(self, x, shift):
-        return (self.head(x.flatten(1)) - shift).softmax(1)
-
-    def method(self, x):
-        return self.shifted(x, self.config.head.shifts[0])
+    def __init__(self):
+        self.config = {"options": [SimpleNamespace(shift=0.5)]}
+        self.array, self.tensor = np.full(1, 0.5), torch.full((), 0.5)
+        self.table, self.row = torch.tensor([0.5, 1.5]), {"row": 0}
 
 
-@pytest.mark.parametrize("place", ["config", "helper", "method", "partial", "global", "nonlocal"])
-def test_another_number_that_the_code_reads_is_seen(place, monkeypatch, recorded):
-    network, shift = _ready(Shifted(place)).double(), 0.0
+KEPT = {
+    "class": (lambda kept: kept.shift, lambda kept: setattr(Kept, "shift", 1.5)),
+    "configuration": (
+        lambda kept: kept.config["options"][0].shift,
+        lambda kept: setattr(kept.config["options"][0], "shift", 1.5),
+    ),
+    "array": (lambda kept: kept.array[0], lambda kept: kept.array.fill(1.5)),
+    "tensor": (lambda kept: kept.tensor * 1, lambda kept: kept.tensor.fill_(1.5)),
+    "row": (lambda kept: kept.table[kept.row["row"]], lambda kept: kept.row.update(row=1)),
+    "global": (lambda kept: SHIFT, lambda kept: globals().update(SHIFT=1.5)),
+    "helper": (lambda kept: _shift_of_a_helper(), lambda kept: globals().update(SHIFT=1.5)),
+}
+
+
+@pytest.mark.parametrize(("read", "change"), KEPT.values(), ids=KEPT)
+def test_another_constant_is_seen_wherever_it_is_kept(read, change, monkeypatch, recorded):
+    monkeypatch.setattr(Kept, "shift", 0.5)
+    monkeypatch.setitem(globals(), "SHIFT", 0.5)
+    network, kept = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double(), Kept()
 
     def forward(x):
-        return network.shifted(x, SHIFT["all"] if place == "global" else shift)
+        return (network(x) - read(kept)).softmax(1)  # which does not see the change
 
-    forms = {
-        "config": network, "helper": network, "method": network.method,
-        "partial": partial(Shifted.method, network), "global": forward, "nonlocal": forward,
-    }  # fmt: skip
-    method = TGradAttribution(forms[place])
-    for value in (0.0, 0.0, 1.5):
-        shift = value
-        network.config.head.shifts[0] = np.float32(value)
-        monkeypatch.setitem(SHIFT, "all", value)
+    method = TGradAttribution(forward)
+    for number in range(3):
+        if number == 2:
+            change(kept)
         _assert_close_to_recorded(method, _inputs().double(), target=0)
-    assert len(recorded) == 5  # three fresh methods, the first call, and the other number
+    assert len(recorded) == 4  # three fresh methods, and the first call
 
 
-def test_networks_with_many_numbers_are_recorded(recorded):
-    network = _ready(Shifted("config"))
-    network.config.numbers = {str(number): number for number in range(30_000)}
-    method = TGradAttribution(network)
-    for seed in range(2):
-        method.attribute(_inputs(seed=seed), target=0)
-    assert len(recorded) == 2
+def test_another_constant_in_an_argument_is_seen(recorded):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double()
+    method = TGradAttribution(lambda x, shift: (network(x) - shift["shift"]).softmax(1))
+    for shift in (0.5, 0.5, 1.5):
+        arguments = ({"shift": shift},)
+        _assert_close_to_recorded(
+            method, _inputs().double(), target=0, additional_forward_args=arguments
+        )
+    assert len(recorded) == 4
+
+
+def _overwritten(logits, shift):
+    shift = shift.clone()
+    result = logits - shift
+    shift.mul_(0)
+    return result
+
+
+def _added_in_place(logits, shift):
+    result = torch.zeros_like(logits).detach() + 1
+    result -= shift * result
+    result += logits
+    return result
+
+
+def _in_a_python_function(logits, shift):
+    one = torch.ones(2, 3, dtype=logits.dtype)
+    return F.gaussian_nll_loss(logits, shift * one, one, reduction="none")
+
+
+@pytest.mark.parametrize("add", [_overwritten, _added_in_place, _in_a_python_function])
+def test_constants_that_are_added_in_other_ways(add):
+    network = _ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3))).double()
+    method = TGradAttribution(lambda x, shift: add(network(x), shift).softmax(1))
+    for value in (0.5, 0.5, 1.5, 1.5):
+        shift = torch.tensor(value, dtype=torch.float64)
+        _assert_close_to_recorded(
+            method, _inputs().double(), target=0, additional_forward_args=(shift,)
+        )
 
 
 class Normalized(nn.Module):
@@ -727,6 +753,33 @@ def test_a_frozen_network_is_replayed_and_stays_frozen(frozen, recorded):
 
 def _fail(*arguments):
     raise RuntimeError("of the network")
+
+
+def _as_array(x, scale):
+    return x * torch.from_numpy(scale.numpy())
+
+
+def _clamped(x, scale):
+    return x * scale.clamp_(0, 1)
+
+
+def _as_out(x, scale):
+    return x * torch.add(scale, 1, out=torch.empty(3))
+
+
+def _twice_if_trainable(x, scale):
+    return x * (2 if scale.requires_grad else 1)
+
+
+@pytest.mark.parametrize("scaled", [_as_array, _clamped, _as_out, _twice_if_trainable])
+def test_what_works_with_a_frozen_parameter_only(scaled):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(243, 3))
+    network.scale = nn.Parameter(torch.ones(3))
+    network = _ready(network).requires_grad_(False)
+    network.register_forward_hook(lambda module, inputs, output: scaled(output, module.scale))
+    method = TGradAttribution(network)
+    for seed in range(3):
+        _assert_close_to_recorded(method, _inputs(seed=seed), target=0)
 
 
 @pytest.mark.parametrize("of_module", [True, False])
