@@ -63,7 +63,7 @@ def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
 
 def product_of(node: Node) -> Node | None:
     """The node of a product of matrices; with more dimensions, a view of it is the result."""
-    is_view = type(node).__name__ in ("ViewBackward0", "UnsafeViewBackward0")
+    is_view = type(node).__name__ in _VIEWS
     source = node.next_functions[0][0] if is_view else node
     return source if type(source).__name__ in ("AddmmBackward0", "BmmBackward0") else None
 
@@ -131,6 +131,15 @@ def _is_bilinear(node: Node) -> bool:
     """Whether a node is a product of two matrices, or a view of one, that depend on the input."""
     product = product_of(node)
     return type(product).__name__ == "BmmBackward0" and not _has_constant(product)
+
+
+def _is_linear_layer(node: Node) -> bool:
+    """Whether a node is a view of the product of a linear layer over sequences."""
+    return type(product_of(node)).__name__ == "AddmmBackward0"
+
+
+def _of_view(node: Node) -> Bias | None:
+    return _of_linear(node) if _is_linear_layer(node) else _of_bilinear(node)
 
 
 def _of_bilinear(node: Node) -> Bias:
@@ -305,6 +314,7 @@ _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0":
 """The attributes that hold the constant of a batch norm, by kind of node."""
 _EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
 _FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+_VIEWS = ("UnsafeViewBackward0", "ViewBackward0")
 _MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
 """The attributes that hold the masks of attention, by kind of node."""
 
@@ -370,8 +380,14 @@ NODES_WITH_BIAS = {
     "TanhBackward0": NodeWithBias(
         ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
     ),
-    "UnsafeViewBackward0": NodeWithBias(("matmul",), _of_bilinear, _is_bilinear),
-    "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
+    **dict.fromkeys(
+        _VIEWS,
+        NodeWithBias(
+            ("linear", "matmul"),
+            _of_view,
+            lambda node: _is_linear_layer(node) or _is_bilinear(node),
+        ),
+    ),
     **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
     **dict.fromkeys(_MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
 }
