@@ -71,6 +71,8 @@ class Recorder:
         self._summing = summing
         self._lifetime = Lifetime()
         self._everything = frozenset(range(len(leaves)))
+        axes = (axis for each in given for axis in each.coordinates)
+        self._with_positions = {axis.input for axis in axes if axis.is_spatial}
         has_several = summing is not None and len(leaves) > 1
         self._axes_of_inputs = [each.coordinates.keys() for each in given] if has_several else []
         self.hidden = HiddenOperations(
@@ -132,7 +134,7 @@ class Recorder:
             self.is_shown_by_graph &= call.is_dense and call.name == "linear"
         mixes = call.name in _MIXES_CHANNELS or call.record.is_recurrent
         if mixes and not call.picks and self.channels_as_places is None:
-            self.channels_as_places = channels_as_places(call)
+            self.channels_as_places = channels_as_places(call, self._with_positions)
         return found
 
     def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:

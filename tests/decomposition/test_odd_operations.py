@@ -356,6 +356,38 @@ def test_a_signal_whose_channels_follow_one_another_is_noticed():
         method.decompose(X[:, :, 0])
 
 
+class OfFeatures(nn.Module):
+    """A token of each feature of a table, as in FT-Transformer, and a layer of tokens."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3, 2))
+        self.layer = layer
+
+    def forward(self, x):
+        y = self.layer(x[..., None] * self.scale + self.shift)
+        return (y[0] if isinstance(y, tuple) else y).relu().sum((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "is_noticed"),
+    [
+        (OfFeatures(nn.Linear(2, 2)), True),
+        (OfFeatures(nn.GRU(2, 2, batch_first=True)), True),
+        (OfFeatures(nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Unflatten(1, (2, 2)))), False),
+        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0)), False),
+    ],
+)
+def test_features_of_a_table_that_are_positions_are_noticed(network, is_noticed):
+    method, x = TGradAttribution(network.double()), X[:, :, 0, 0]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        method.decompose(x)
+    assert any("pass channel_dim=None" in str(each.message) for each in caught) == is_noticed
+    if is_noticed:
+        assert method.decompose(x, channel_dim=None).biases[0].positive.shape == (2, 1, 3)
+
+
 def test_a_random_operation_leaves_the_random_state_as_a_forward_pass_does():
     def forward(x):
         return _sum(F.scaled_dot_product_attention(x, x, x, dropout_p=0.3))

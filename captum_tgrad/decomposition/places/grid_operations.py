@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -209,13 +209,20 @@ def _in_blocks(call: Call, output: Tensor) -> list[Pair]:
     return found
 
 
-def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
+def channels_as_places(
+    call: Call, with_positions: Collection[int]
+) -> tuple[Axis, Axis | None] | None:
     """The channel axis that the network uses as positions, and the axis it uses as channels.
 
     Convolutions, linear and recurrent layers mix channels. If one mixes a spatial axis of an input
     instead, the two axes are swapped. A convolution may also slide along the channels without an
     axis in their place, which is then None. It does not if each position has one of the channels,
-    such as the brightest.
+    such as the brightest. A linear layer that treats the features of a table alike, as those of
+    FT-Transformer, uses them as positions.
+
+    Args:
+        call: The call of such a layer.
+        with_positions: The numbers of the inputs that have spatial axes.
     """
     tensor = call.tensors[0]
     given = places_of(tensor)
@@ -233,6 +240,8 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
                 return axis, other
         along = {d for d in coords.dims if d > dim}
         if slides and along and not along <= _of_positions(coordinates):
+            return axis, None
+        if not slides and axis.input not in with_positions:
             return axis, None
     return None
 
