@@ -294,5 +294,5 @@ def _has_zero_bias(node: Node) -> bool:
 
 def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
-    is_sum = type(node).__name__ in ("AddBackward0", "SubBackward0")
+    is_sum = type(node).__name__ in ("AddBackward0", "RsubBackward1", "SubBackward0")
     return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]

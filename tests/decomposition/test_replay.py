@@ -243,7 +243,7 @@ class Units(nn.Module):
         x = self.slope(self.stem(x / 0.5 - 0.25)).flatten(2).transpose(1, 2)
         x = F.elu(x + self.positions(torch.arange(9)), 0.7)
         x = torch.stack([sum([x, x.clamp(-1, 1)]), x.clamp_min(-0.2), x.clamp_max(0.3)])
-        x = F.normalize(x.mean(0), dim=-1) + self.offset
+        x = F.normalize((1 - x).mean(0), dim=-1) + self.offset
         return (self.head(x).mean(1) - self.margin).softmax(1)
 
 
