@@ -367,8 +367,8 @@ NODES_WITH_BIAS = {
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
     "ReciprocalBackward0": _of_result("reciprocal", itself, 2),
-    "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
     "RsqrtBackward0": _of_result("rsqrt", itself, 1.5),
+    "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
         ("silu",), lambda node: activations.bias_of_silu(node._saved_self)
