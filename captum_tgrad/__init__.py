@@ -1,9 +1,9 @@
 """T-Grad for Captum: attributions that add up exactly to the output of a model."""
 
-from captum_tgrad._support.lazy import lazy
+from importlib import import_module
 
-# As in typing, which neither this nor ``lazy`` imports: with ``python -m captum_tgrad`` both run
-# before ``__main__`` can take the working folder, where anything may lie, from the path.
+# As in typing, which this must not import: with ``python -m captum_tgrad`` it runs before
+# ``__main__`` can take the working folder, where anything may lie, from the path.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -16,26 +16,35 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "CamAttribution": "attribution",
+    "Decomposition": "decomposition.terms",
+    "FullGradAttribution": "attribution",
+    "LayerTGradAttribution": "attribution",
+    "TGradAttribution": "attribution",
+    "Term": "decomposition.term",
+}
+_PACKAGES = (
+    "attribution",
+    "evaluation",
+    "explanation",
+    "metrics",
+    "sanity_checks",
+    "visualization",
+    "zoo",
+)
+__all__ = list(_HOMES)
+
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
-    # Importing captum imports matplotlib: import it on first use only.
-    __getattr__, __dir__, __all__ = lazy(
-        __name__,
-        {
-            "CamAttribution": "attribution",
-            "Decomposition": "decomposition.terms",
-            "FullGradAttribution": "attribution",
-            "LayerTGradAttribution": "attribution",
-            "TGradAttribution": "attribution",
-            "Term": "decomposition.term",
-        },
-        [
-            "attribution",
-            "evaluation",
-            "explanation",
-            "metrics",
-            "sanity_checks",
-            "visualization",
-            "zoo",
-        ],
-    )
+
+    def __getattr__(name):
+        # On first use only: importing captum imports matplotlib.
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted([*_HOMES, *_PACKAGES])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support import input_checks
 from captum_tgrad._support.arguments import check_choice, check_count
+from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
@@ -19,9 +20,6 @@ from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
 from captum_tgrad.sanity_checks.map_maker import MapMaker
 from captum_tgrad.sanity_checks.randomize import randomize
 from captum_tgrad.sanity_checks.similarity import similarity
-
-if TYPE_CHECKING:
-    from captum_tgrad._support.captum_private import TargetType
 
 Mode = Literal["cascading", "bottom_up", "independent"]
 

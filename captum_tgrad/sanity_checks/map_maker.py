@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness
+from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.decomposition.precision import in_full_precision
@@ -66,9 +67,6 @@ class MapMaker:
         ``after`` is the layer that was randomized last, for messages. Raises TypeError or
         ValueError unless the method returns one map of the copy for each sample.
         """
-        # Imported here: captum takes long to load.
-        from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
-
         arguments = dict(self.options)
         if self.additional_forward_args is not None:
             arguments["additional_forward_args"] = self.additional_forward_args

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import check_count, check_number
+from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad._support.show import shown
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.map_maker import Smoothed
-
-if TYPE_CHECKING:
-    from captum_tgrad._support.captum_private import TargetType
 
 
 @shown

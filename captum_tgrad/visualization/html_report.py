@@ -7,13 +7,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import in_html
 from captum_tgrad._support.templates import filled, template
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 GENERATOR = "captum-tgrad"
 """The generator that the pages name, followed by the command if one wrote them."""

@@ -11,12 +11,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class OutputError(ValueError):
