@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import filled, template
+from captum_tgrad._support.templates import filled, source
 
 GENERATOR = "captum-tgrad"
 """The generator that the pages name, followed by the command if one wrote them."""
@@ -46,23 +46,22 @@ class Report:
         self.title = title
         self.summary = summary
         self._generator = f"{GENERATOR} {command}".strip()
-        self._sections: list[tuple[str, str]] = []
-        self._parts: list[str] = []
+        self._parts: list[dict[str, Any]] = []
 
     def section(self, title: str) -> None:
         """Begins a section, which is linked at the top of the page."""
         name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-") or "section"
-        taken = {anchor for anchor, _ in self._sections}
+        taken = {part["anchor"] for part in self._parts if part["kind"] == "section"}
         anchor, number = name, 1
         while anchor in taken:
             number += 1
             anchor = f"{name}-{number}"
-        self._sections.append((anchor, title))
-        self._parts.append(_element("h2", title, id=anchor))
+        self._add("section", anchor=anchor, title=title)
 
     def text(self, text: str) -> None:
         """Adds plain text; blank lines separate paragraphs."""
-        self._parts += [_element("p", part.strip()) for part in text.split("\n\n")]
+        for paragraph in text.split("\n\n"):
+            self._add("text", text=paragraph.strip())
 
     def figure(self, figure: Figure, description: str, caption: str = "") -> None:
         """Adds a figure.
@@ -83,12 +82,11 @@ class Report:
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
         self._add(
             "figure",
-            label=in_html(caption or "figure"),
             image=_picture(figure),
-            width=str(width),
-            height=str(height),
-            description=in_html(description),
-            caption=_element("figcaption", caption) if caption else "",
+            width=width,
+            height=height,
+            description=description,
+            caption=caption,
         )
 
     def table(
@@ -115,67 +113,40 @@ class Report:
                     f"row {number} has {len(row)} cells for {len(columns)} columns: pass one per"
                     " column"
                 )
-        best = dict(best or {})
-        for name in best:
+        for name in best or {}:
             if name not in columns:
                 raise ValueError(f"best has {name!r}, which is not a column: {', '.join(columns)}")
-        self._add(
-            "table",
-            label=in_html(caption or "table"),
-            caption=_element("caption", caption) if caption else "",
-            head="".join(_element("th", name, scope="col") for name in columns),
-            body="\n".join(_row(row, number, columns, best) for number, row in enumerate(rows)),
-        )
+        self._add("table", columns=columns, rows=rows, caption=caption, best=dict(best or {}))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were computed, such as the ``protocol`` of a metric's result."""
-        pairs = "".join(
-            _element("dt", str(name).replace("_", " ")) + _element("dd", _plain(value))
-            for name, value in protocol.items()
-        )
-        self._parts.append(f"<dl>{pairs}</dl>")
+        entries = [(name.replace("_", " "), _plain(value)) for name, value in protocol.items()]
+        self._add("protocol", entries=entries)
 
     def html(self) -> str:
         """The whole page."""
-        links = (_element("a", name, href=f"#{anchor}") for anchor, name in self._sections)
         return filled(
             _PACKAGE,
             "report.html",
-            title=in_html(self.title),
-            generator=in_html(self._generator),
-            summary=in_html(self.summary),
-            style=template(_PACKAGE, "report.css"),
-            links="".join(f"<li>{link}</li>" for link in links),
-            parts="\n".join(self._parts),
+            title=self.title,
+            generator=self._generator,
+            summary=self.summary,
+            style=source(_PACKAGE, "report.css"),
+            parts=self._parts,
+            in_two_lines=_in_two_lines,
         )
-
-    def _add(self, part: str, **values: str) -> None:
-        self._parts.append(filled(_PACKAGE, f"report_{part}.html", **values).strip())
 
     def write(self, path: str | Path) -> None:
         """Writes the page to a file."""
         Path(path).write_text(self.html(), encoding="utf-8")
 
-
-def _element(tag: str, text: object, **attributes: str) -> str:
-    """An element of HTML with text in it."""
-    given = "".join(f' {name}="{in_html(value)}"' for name, value in attributes.items())
-    return f"<{tag}{given}>{in_html(text)}</{tag}>"
+    def _add(self, kind: str, **values: Any) -> None:
+        self._parts.append({"kind": kind, **values})
 
 
-def _row(
-    row: Sequence[object], number: int, columns: Sequence[str], best: Mapping[str, Sequence[int]]
-) -> str:
-    cells = [_element("th", row[0], scope="row")] if row else []
-    for name, cell in zip(columns[1:], row[1:], strict=True):
-        stands_out = {"class": "best"} if number in best.get(name, ()) else {}
-        cells.append(_in_two_lines(_element("td", cell, **stands_out)))
-    return f"<tr>{''.join(cells)}</tr>"
-
-
-def _in_two_lines(cell: str) -> str:
-    """Allows a line break only between a number and its interval."""
-    return re.sub(r"\[[^]]*\](?=( \(\d+\))?</td>)", r"<span>\g<0></span>", cell)
+def _in_two_lines(cell: object) -> str:
+    """A cell as HTML, with a line break only between a number and its interval."""
+    return re.sub(r"\[[^]]*\](?=( \(\d+\))?$)", r"<span>\g<0></span>", in_html(cell))
 
 
 def _plain(value: Any) -> str:

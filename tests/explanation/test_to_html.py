@@ -97,7 +97,7 @@ def test_a_page_of_one_class():
 
 def test_the_map_of_the_page_is_the_sum_of_the_terms():
     (found,) = explain(_classifier(), _images(1), keep_terms=True, aggregation="levels")
-    assert "the map here is that of aggregation &quot;paper&quot;" in found.to_html()
+    assert 'the map here is that of aggregation "paper"' in unescape(found.to_html())
     (paper,) = explain(_classifier(), _images(1), keep_terms=True)
     assert numbers_in(found.to_html()) == numbers_in(paper.to_html())
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageColor
 
-from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import filled, template
+from captum_tgrad._support.templates import filled, source
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, limit_of
 from captum_tgrad.visualization.walkthrough.numbers import (
@@ -27,7 +24,6 @@ from captum_tgrad.visualization.walkthrough.numbers import (
 
 _PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
-_SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 # The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both start
 # at black, so that a place without evidence only darkens the photo.
 _RAMPS = {
@@ -96,61 +92,30 @@ def walkthrough_page(
     top, bottom = max(0.0, *scores), -min(0.0, *scores)
     height = (top + bottom) or 1.0
     shown = views[0].decomposition.map()[sample : sample + 1]
-    scripts = [template(_PACKAGE, name) for name in _SCRIPTS]
+    scripts = [source(_PACKAGE, name) for name in _SCRIPTS]
     return filled(
         _PACKAGE,
         "page.html",
-        title=in_html(title),
-        about=in_html(about),
+        title=title,
+        about=about,
         policy=_policy(scripts),
-        style=template(_PACKAGE, "page.css"),
-        ramp_for=", ".join(_RAMPS["for"]),
-        ramp_against=", ".join(_RAMPS["against"]),
-        summary=in_html(numbers[0]["summary"]),
+        style=source(_PACKAGE, "page.css"),
+        ramps=_RAMPS,
+        summary=numbers[0]["summary"],
         photo=_photo_of(picture),
         ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
-        speaks_for=in_html(views[0].speaks_for),
+        speaks_for=views[0].speaks_for,
         still=_still_of(as_maps(shown, [size])[0]),
-        bars="".join(_bar(term, height) for term in terms),
+        terms=terms,
+        height=height,
         zero=f"{100 * top / height:.2f}%",  # from the top
-        rows="".join(map(_row, terms)),
-        count=str(len(terms)),
-        views="".join(_switch(number, view.name) for number, view in enumerate(views)),
-        numbers=_as_json({"views": numbers, "ramps": _RAMPS, "levels": LEVELS}),
-        levels=str(LEVELS + 1),
-        most=str(MOST_CELLS),
-        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
+        signed=signed,
+        views=[view.name for view in views],
+        numbers={"views": numbers, "ramps": _RAMPS, "levels": LEVELS},
+        levels=LEVELS + 1,
+        most=MOST_CELLS,
+        scripts=scripts,
     )
-
-
-def _bar(term: Mapping[str, Any], height: float) -> str:
-    side = "for" if term["score"] > 0 else "against"
-    return (
-        f'<div class="bar {side}" role="option" aria-selected="false"'
-        f' aria-label="{in_html(term["label"])}"'
-        f' style="--size:{abs(term["score"]) / height:.4f}"><i></i></div>\n'
-    )
-
-
-def _row(term: Mapping[str, Any]) -> str:
-    values = (
-        signed(term["score"]),
-        f"{term['shares']['for']:.1%}",
-        term["resolution"] or "no position",
-    )
-    cells = "".join(f"<td>{in_html(value)}</td>" for value in values)
-    return f'<tr><th scope="row">{in_html(term["name"])}</th>{cells}</tr>\n'
-
-
-def _switch(number: int, name: str) -> str:
-    button = f'<input type="radio" name="view" value="{number}">'
-    return f"<label>{button}<span>{in_html(name)}</span></label>\n"
-
-
-def _as_json(value: Any) -> str:
-    """JSON that is safe in a script element, whatever the names in it are."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.translate(_SCRIPT_ESCAPES)
 
 
 def _policy(scripts: Sequence[str]) -> str:
