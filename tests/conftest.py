@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 # The tests run in several processes: more threads than cores only get in each other's way.
 torch.set_num_threads(1)
@@ -17,3 +18,9 @@ def seed():
 def width_of_a_terminal(monkeypatch):
     """Commands print the same wherever the tests run."""
     monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are not rendered, which takes most of the time of a run that writes files."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: file.write(b"a figure"))

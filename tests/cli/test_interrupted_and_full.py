@@ -19,7 +19,10 @@ from tests.cli.helpers import use_tiny_model
 from tests.cli.test_compare import OUT_OF_MEMORY
 from tests.evaluation.networks import images
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 COMMANDS = ["explain", "compare", "sanity-check", "evaluate"]
 
@@ -173,7 +176,7 @@ def test_a_batch_system_that_ends_the_command_is_told_how_to_go_on(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "captum_tgrad", "evaluate", "--out", str(out)]
     with subprocess.Popen(
-        [*command, "--methods", "random,saliency"], stderr=subprocess.PIPE, text=True
+        [*command, "--methods", "random,saliency", "--quick"], stderr=subprocess.PIPE, text=True
     ) as process:
         records = out / "records.jsonl"
         while process.poll() is None and not (records.exists() and records.stat().st_size):

@@ -12,6 +12,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from captum_tgrad.evaluation import OutputError, evaluate, images_in
 from captum_tgrad.zoo import Classifier
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 torch.manual_seed(0)
 MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5)).eval()
 

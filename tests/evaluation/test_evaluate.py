@@ -20,7 +20,10 @@ from captum_tgrad.visualization import metrics_figure
 from tests.evaluation.networks import SIDE, classifier, dense_network, images, network
 
 # Random networks recognize a blurred random image as well as it itself.
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 FAST = {"n_steps": 8, "batch_size": 2}
 KEYS = ["image", "method", "target", "clean_score", "baseline_score", *NUMBERS]

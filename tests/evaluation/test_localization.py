@@ -14,7 +14,10 @@ from captum_tgrad.metrics import energy_in_mask, mass_accuracy, pointing_game, r
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 from tests.evaluation.networks import classifier, images
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 MASK = torch.zeros(16, 16, dtype=torch.bool)
 MASK[2:5, 1:7] = True

@@ -8,6 +8,8 @@ from captum_tgrad.evaluation.storage.overwriting import check_owner
 from captum_tgrad.visualization import Report
 from tests.evaluation.networks import dense_network, images
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FAST = {"n_steps": 8, "batch_size": 2}
 COMMANDS = ("explain", "compare", "evaluate")
 

@@ -22,7 +22,10 @@ from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.zoo import sample_image
 from tests.evaluation.networks import classifier, images, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 SCRIPT = [sys.executable, "-m", "tests.evaluation.evaluate_script"]
 ROOT = Path(__file__).parents[2]
@@ -242,6 +245,22 @@ def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
     found = evaluate(network(), images(2), ["random"], tmp_path, n_steps=4, resume=True)
     assert found.summary["protocol"]["n_steps"] == 4
     assert list(found.summary["methods"]) == ["random"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks the folder")
+def test_a_second_run_in_the_folder_is_refused(tmp_path):
+    """It does not disturb the first, and when that has ended, the folder is free."""
+
+    class Meanwhile(list):
+        def __getitem__(self, index):
+            with pytest.raises(OutputError, match=f"another process is writing to {tmp_path}: wait"):
+                evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
+            return super().__getitem__(index)
+
+    first = evaluate(network(), Meanwhile(images(2)), ["random"], tmp_path, **FAST)
+    assert first.summary["images"] == 2
+    again = evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
+    assert again.records == first.records
 
 
 @pytest.mark.slow

@@ -13,7 +13,10 @@ from captum_tgrad.evaluation import Method, OutputError, evaluate
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from tests.evaluation.networks import classifier, images, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 FAST = {"n_steps": 8, "batch_size": 2}
 MAP = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(5))

@@ -9,7 +9,10 @@ from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 
 def _records(differences):

@@ -89,30 +89,6 @@ def _size(out):
     return sum(path.stat().st_size for path in out.glob("records*.jsonl"))
 
 
-def test_two_runs_in_one_folder(tmp_path):
-    """The second is refused, and does not disturb the first."""
-    out = tmp_path / "out"
-    subprocess.run([*SCRIPT, str(tmp_path / "alone"), "4", "0"], cwd=ROOT, check=True)
-    first = subprocess.Popen([*SCRIPT, str(out), "4", "600"], cwd=ROOT)
-    try:
-        # It has the folder from before its first record on.
-        while not (out / "records.jsonl").exists():
-            assert first.poll() is None
-            time.sleep(0.05)
-        second = subprocess.run(
-            [*SCRIPT, str(out), "4", "0"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.wait()
-    assert second.returncode == 1
-    assert f"another process is writing to {out}: wait for it or stop it" in second.stderr
-    # When it has ended, however it did, the folder is free.
-    subprocess.run([*SCRIPT, str(out), "4", "0"], cwd=ROOT, check=True)
-    assert_alike(out, tmp_path / "alone")
-
-
 @pytest.mark.slow
 def test_two_runs_that_start_at_once(tmp_path):
     subprocess.run([*SCRIPT, str(tmp_path / "alone"), "6", "0"], cwd=ROOT, check=True)

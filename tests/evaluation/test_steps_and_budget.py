@@ -18,7 +18,10 @@ torch.manual_seed(0)
 MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5)).eval()
 IMAGES = list(torch.rand(12, 3, 16, 16))
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*baseline keeps")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:.*baseline keeps"),
+]
 
 
 def _evaluate(dataset=IMAGES, methods=("saliency", "random"), **options):

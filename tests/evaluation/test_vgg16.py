@@ -32,7 +32,10 @@ CAMS = {
 }
 SIDE, CLASSES, TARGET = 64, 10, 3
 
-pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+pytestmark = [
+    pytest.mark.usefixtures("undrawn"),
+    pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)"),
+]
 
 
 def with_random_biases(model):
