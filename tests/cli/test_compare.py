@@ -44,6 +44,7 @@ def test_compare_the_sample(tmp_path, capsys):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsys):
     sample_image().save(tmp_path / "cup.jpg")
     (tmp_path / "more.toml").write_text(

@@ -64,6 +64,7 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
         assert (out / name).stat().st_size > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_examples_of_the_help_work_one_after_the_other(tmp_path, folder, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["evaluate", "--help"])
@@ -85,6 +86,7 @@ def test_json_is_the_summary_and_quiet_is_silent(tmp_path, folder, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_all_methods_and_those_of_a_file(tmp_path, folder):
     (tmp_path / "more.toml").write_text('[lrp]\nclass = "captum.attr.Deconvolution"\n')
     out = tmp_path / "out"
@@ -93,6 +95,7 @@ def test_all_methods_and_those_of_a_file(tmp_path, folder):
     assert [record["method"] for record in _records(out)] == [*METHODS, "lrp"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_labels_are_the_targets_if_asked(tmp_path, folder):
     (tmp_path / "labels.csv").write_text("0.png,3\n1.png,1\n2.png,class 0\n")
     further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
@@ -101,6 +104,7 @@ def test_labels_are_the_targets_if_asked(tmp_path, folder):
     assert targets == {"0.png": 3, "1.png": 1, "2.png": 0}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_boxes_add_columns(tmp_path, folder, capsys):
     (tmp_path / "boxes.csv").write_text("file,boxes\n0.png,0 0 16 8\n1.png,2 2 9 9;1 1 4 4\n")
     further = ["--methods", "random", "--boxes", str(tmp_path / "boxes.csv"), "--limit", "2"]
@@ -118,6 +122,7 @@ def test_boxes_add_columns(tmp_path, folder, capsys):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_labels_are_not_mixed_in(tmp_path, folder, capsys):
     further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
     further += ["--target", "label", "--limit", "2"]
@@ -135,6 +140,7 @@ def test_the_built_in_pictures_need_no_name(tmp_path):
     assert _records(tmp_path)[0]["image"] == "imagenet_00_243.jpg"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsys):
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:90])
     assert _run(folder, tmp_path / "out", "--methods", "random") == 1
@@ -159,6 +165,7 @@ def _refused(capsys, *arguments):
     return refused(capsys, *_arguments(*arguments))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_are_not_mixed(tmp_path, folder, capsys):
     out = tmp_path / "out"
     _run(folder, out, "--methods", "random")
@@ -175,6 +182,7 @@ def test_results_are_not_mixed(tmp_path, folder, capsys):
     assert (out / "records.jsonl").read_bytes() == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_that_was_renamed_and_has_another_first_image_goes_on(tmp_path, folder):
     assert _run(folder, tmp_path / "out", "--methods", "random") == 0
     other = tmp_path / "renamed"
@@ -185,6 +193,7 @@ def test_a_folder_that_was_renamed_and_has_another_first_image_goes_on(tmp_path,
     assert found == {"00.png", "0.png", "1.png", "2.png"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_are_not_written_to_a_folder_with_images(tmp_path, folder, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for out in (folder, folder.name):  # also by a relative path

@@ -62,6 +62,7 @@ def test_explain_as_json_or_quietly(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_has_the_first_images(tmp_path, pictures, capsys, monkeypatch):
     monkeypatch.setattr("captum_tgrad.cli.explain_report.MOST_IMAGES", 1)
     page_of_a_report = pictures[0].with_name("report.png")
@@ -77,6 +78,7 @@ def test_a_report_has_the_first_images(tmp_path, pictures, capsys, monkeypatch):
     assert "Why espresso?" in (out / "report-2.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_run_replaces_is_said(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["explain", "--out", str(out)]) == 0
@@ -113,6 +115,7 @@ def test_explain_by_levels(tmp_path, capsys):
     assert "of the map" not in printed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_explain_several_pictures_for_one_class(tmp_path, pictures, capsys):
     out = tmp_path / "out"
     arguments = ["explain", *map(str, pictures), "--out", str(out), "--target", "Coffee Mug"]
@@ -134,6 +137,7 @@ def test_explain_several_pictures_for_one_class(tmp_path, pictures, capsys):
         np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_explain_with_weights_and_names_from_files(tmp_path, capsys):
     state_dict = load_classifier().model.state_dict()
     for key in ("_fc.weight", "_fc.bias"):
@@ -182,6 +186,7 @@ def test_refuses_a_damaged_picture(tmp_path, pictures, capsys):
     assert "cup.png is damaged" in line
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
     content = pictures[1].read_bytes()
     (tmp_path / "broken.png").write_bytes(content[: len(content) // 2])
@@ -201,6 +206,7 @@ def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
         assert line.count(name) == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_stands_for_its_pictures(tmp_path, pictures, capsys):
     (pictures[0].parent / "notes.txt").write_text("no image")
     sample_image().save(pictures[0].parent / "another.JPG")

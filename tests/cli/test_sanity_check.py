@@ -45,6 +45,7 @@ def test_sanity_check_the_sample(tmp_path, capsys):
     assert all(-1 <= float(row["ssim_absolute"]) < 1 for row in rows[1:])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sanity_check_pictures_one_layer_at_a_time(tmp_path, capsys):
     for name in ("a.png", "b.png"):
         sample_image().save(tmp_path / name)
@@ -91,6 +92,7 @@ def test_a_model_that_overwrites_its_input_is_given_the_picture(tmp_path, monkey
 
 
 @pytest.mark.usefixtures("_tiny_model")
+@pytest.mark.usefixtures("undrawn")
 def test_every_mode_randomizes_in_its_order(tmp_path, capsys):
     orders = {}
     for mode in get_args(Mode):

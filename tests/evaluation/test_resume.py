@@ -253,7 +253,7 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path):
 
     class Meanwhile(list):
         def __getitem__(self, index):
-            with pytest.raises(OutputError, match=f"another process is writing to {tmp_path}: wait"):
+            with pytest.raises(OutputError, match=f"another process is writing to {tmp_path}"):
                 evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
             return super().__getitem__(index)
 

@@ -146,6 +146,7 @@ def test_the_whole_photograph_is_drawn_by_the_command(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["compare", "sanity-check"])
+@pytest.mark.usefixtures("undrawn")
 def test_other_commands_say_what_is_cut_away(tmp_path, capsys, command):
     _gradient(1200, 250).save(tmp_path / "wide.png")
     quick = ["--methods", "random", "--n-steps", "2"] if command == "compare" else []
@@ -188,6 +189,7 @@ def test_what_is_no_map_is_refused_also_with_a_part_that_was_seen():
 
 
 @pytest.mark.filterwarnings("ignore:The baseline keeps")
+@pytest.mark.usefixtures("undrawn")
 def test_records_are_of_one_way_to_resize(tmp_path):
     from captum_tgrad.evaluation import OutputError, evaluate, images_in
 
