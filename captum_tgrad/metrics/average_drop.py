@@ -39,10 +39,11 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
     check_finite(baseline, "baselines", call.nan_policy)
     with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
-        for maps, _ in masks:
+        scores = clean.new_empty(len(masks), call.samples)
+        for (maps, _), of_method in zip(masks, scores, strict=True):
             for run in buffer.chunks(call.samples):
-                buffer.add(_masked(call, baseline, maps, slice(run.start, run.stop)), run)
-        scores = buffer.finish().reshape(len(masks), call.samples)
+                here = slice(run.start, run.stop)
+                buffer.add(_masked(call, baseline, maps, here), run, of_method[here])
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)

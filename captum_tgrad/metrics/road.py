@@ -46,7 +46,9 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     further = 2 * len(percentages) * len(rankings) * call.samples
     with call.clean_scores(call.name, further) as (clean, buffer):
         orders = [order for both, _ in rankings for order in both]
-        for order, percentage in product(orders, percentages):
+        scores = clean.new_empty(len(rankings), 2, len(percentages), call.samples)
+        cases = product(orders, percentages)
+        for (order, percentage), of_case in zip(cases, scores.flatten(0, 2), strict=True):
             first = order[:, : count_of(percentage / 100, order.shape[1])]
             missing = torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
             missing = missing.reshape(-1, *images.shape[2:])
@@ -54,11 +56,11 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
                 here = slice(run.start, run.stop)
                 filled = linear_imputation(images[here], missing[here])
                 filled = torch.where(missing[here, None], filled + noises, filled)
-                buffer.add((channels_back(filled, call.channel_dims[0]),), run)
-        shape = (len(rankings), 2, len(percentages), call.samples)
-        scores = buffer.finish().reshape(shape).transpose(2, 3)
+                examples = (channels_back(filled, call.channel_dims[0]),)
+                buffer.add(examples, run, of_case[here])
     found = []
-    for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
+    each_method = zip(call.methods, scores.transpose(2, 3), rankings, strict=True)
+    for method, both, (_, broken) in each_method:
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
         call.check_scores(finite, method)
         most, least = both.masked_fill(~finite[:, None], torch.nan)

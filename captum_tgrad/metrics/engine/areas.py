@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
@@ -57,9 +56,10 @@ def areas(
         scored: dict[int, Tensor] = {}  # a baseline of both curves is scored once
         for name, baseline in resolved.items():
             if id(baseline) not in scored:
-                buffer.add(baseline[0], range(call.samples))
-                scored[id(baseline)] = buffer.finish()
-                call.findings.baseline(clean, scored[id(baseline)], name)
+                end = scored[id(baseline)] = torch.empty_like(clean)
+                buffer.add(baseline[0], range(call.samples), end)
+                buffer.finish()
+                call.findings.baseline(clean, end, name)
         ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
     # Only if given, so that older protocols stay equal.
@@ -103,22 +103,18 @@ def _curve_scores(
     Insertion runs from the baseline to the input, and deletion back.
     """
     shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
-    places = torch.arange(math.prod(shape), device="cpu").reshape(shape)
-    where: list[int] = []  # the place of each example's score
-    for of_method, (ranking, broken) in zip(places, rankings, strict=True):
-        for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
-            way = (baseline, call.inputs) if name == "insertion" else (call.inputs, baseline)
-            for run in _runs(ranking, broken, buffer.capacity):
-                for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
-                    buffer.add(examples, run)
-                    where += of_curve[run.start : run.stop, point].tolist()
     scores = clean.new_full(shape, torch.nan)
-    scores.view(-1)[torch.tensor(where, dtype=torch.long, device=scores.device)] = (
-        buffer.finish().to(scores)
-    )
-    for number, (name, end) in enumerate(ends.items()):
-        first, last = (end, clean) if name == "insertion" else (clean, end)
-        scores[:, number, :, 0], scores[:, number, :, -1] = first, last
+    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
+        for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
+            inserts = name == "insertion"
+            way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
+            for run in _runs(ranking, broken, buffer.capacity):
+                here = slice(run.start, run.stop)
+                for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
+                    buffer.add(examples, run, of_curve[here, point])
+            ends_of_curve = (ends[name], clean) if inserts else (clean, ends[name])
+            of_curve[:, 0], of_curve[:, -1] = ends_of_curve
+    buffer.finish()
     found = []
     for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
         points = ranking.scored_points().to(scores.device).expand_as(of_method)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.metrics.engine.features import empty_examples
 
 Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 
 
 class ExampleBuffer:
-    """Collects examples, and scores them whenever it is full.
+    """Collects examples, scores them whenever it is full, and writes each score to its place.
 
     Memory is allocated once, in the memory format of the inputs. Models may overwrite their inputs,
     because examples are copied before they are scored.
 
     Attributes:
         capacity: The number of examples in one call of the model.
-        evaluate: From examples and their sample indices to scores; can be replaced while the buffer
-            is empty.
         scored: The number of scored examples.
     """
 
@@ -35,25 +32,27 @@ class ExampleBuffer:
         evaluate: Evaluate,
         progress: Any,
     ) -> None:
+        """``evaluate`` is from examples and their sample indices to scores."""
         self.capacity = capacity
-        self.evaluate = evaluate
         self.scored = 0
-        self._progress = progress
+        self._evaluate, self._progress = evaluate, progress
         self._examples = tuple(
             empty_examples(capacity, like, dim)
             for like, dim in zip(inputs, channel_dims, strict=True)
         )
         self._samples: list[int] = []
-        self._scores: list[Tensor] = []
+        self._places: list[Tensor] = []
 
     def chunks(self, samples: int) -> Iterator[range]:
         """Ranges of the numbers of ``samples`` samples, each no longer than the capacity."""
         for first in range(0, samples, self.capacity):
             yield range(samples)[first : first + self.capacity]
 
-    def add(self, examples: tuple[Tensor, ...], samples: Iterable[int]) -> None:
-        """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each."""
-        samples = list(samples)
+    def add(self, examples: tuple[Tensor, ...], samples: range, scores: Tensor) -> None:
+        """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each.
+
+        Their scores are in ``scores``, ``(len(samples),)``, after the next ``finish``.
+        """
         taken = 0
         while taken < len(samples):
             filled = len(self._samples)
@@ -61,25 +60,20 @@ class ExampleBuffer:
             for room, example in zip(self._examples, examples, strict=True):
                 room[filled : filled + taking].copy_(example[taken : taken + taking])
             self._samples += samples[taken : taken + taking]
+            self._places.append(scores[taken : taken + taking])
             taken += taking
             if len(self._samples) == self.capacity:
-                self._flush()
+                self.finish()
 
-    def finish(self) -> Tensor:
-        """Returns the scores of all added examples, in that order, and clears the buffer."""
-        self._flush()
-        scores, self._scores = self._scores, []
-        if not scores:
-            return torch.empty(0, device="cpu")
-        with without_autocast(scores[0]):  # torch.cat of some dtypes fails under autocast
-            return torch.cat(scores)
-
-    def _flush(self) -> None:
+    def finish(self) -> None:
+        """Scores the examples that are left."""
         if not self._samples:
             return
         examples = tuple(room[: len(self._samples)] for room in self._examples)
-        # A copy: a score may be a view of the examples, which are overwritten.
-        self._scores.append(self.evaluate(examples, self._samples).clone())
+        found = self._evaluate(examples, self._samples)
+        sizes = [len(place) for place in self._places]
+        for place, scores in zip(self._places, torch.split(found, sizes), strict=True):
+            place.copy_(scores)
         self._progress.update(len(self._samples))
         self.scored += len(self._samples)
-        self._samples = []
+        self._samples, self._places = [], []

@@ -111,19 +111,13 @@ class MetricCall:
         """Scores the inputs once, and lends the buffer for at most ``further`` examples."""
         total = further + (self.samples if self.clean is None else 0)
         with progress(desc=title, total=total) if self._show_progress else NullProgress() as bar:
-            buffer = ExampleBuffer(
-                self.inputs,
-                self.channel_dims,
-                min(self._capacity, total),
-                self.scorer.run_clean,
-                bar,
-            )
             if self.clean is None:
-                buffer.add(self.inputs, range(self.samples))
-                self.clean = self.scorer.score_clean(buffer.finish())
-            buffer.evaluate = self.scorer
+                self.clean = self.scorer.clean(self.inputs, self._capacity, bar)
+            capacity = min(self._capacity, further)
+            buffer = ExampleBuffer(self.inputs, self.channel_dims, capacity, self.scorer, bar)
             yield self.clean, buffer
-            bar.update(total - buffer.scored)
+            buffer.finish()
+            bar.update(further - buffer.scored)
 
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
         """The entries of the protocol, other than the name of the metric and versions."""

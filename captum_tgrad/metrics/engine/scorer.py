@@ -15,6 +15,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad.decomposition.precision import without_autocast
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -23,10 +24,10 @@ class Scorer:
     """Scores examples of a batch of ``samples`` samples, in any order and number.
 
     Of the additional arguments, tensors whose first dimension is the batch are indexed along it, as
-    in Captum. A missing target becomes the class that ``run_clean`` predicts. For a model that
-    returns probabilities (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses
-    them unchanged. The logits of a single example may look the same: then pass a callable that
-    computes their softmax.
+    in Captum. ``clean`` comes first: it finds a missing target, the predicted class, and whether
+    the model returns probabilities (non-negative, with a sum of 1 for each input), which
+    ``"softmax"`` uses unchanged. The logits of a single example may look the same: then pass a
+    callable that computes their softmax.
     """
 
     def __init__(
@@ -53,27 +54,29 @@ class Scorer:
         self.score_name = score if isinstance(score, str) else getattr(score, "__name__", "custom")
         self.target_name = "given"
 
-    def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Runs unperturbed examples; a missing target becomes their predicted class.
-
-        Returns the scores, ``(examples,)``; for ``"softmax"`` the outputs, because whether they are
-        probabilities depends on those of all samples.
-        """
-        outputs = self._outputs(examples, samples)
-        if self._target is None or self.target_name == "predicted":
-            self._predict(outputs, samples)
-        scores = self._scores(outputs, samples)  # raises before the other examples are run
-        return outputs if self._score == "softmax" else scores
-
-    def score_clean(self, found: Tensor) -> Tensor:
-        """The scores, ``(samples,)``, from what ``run_clean`` returned for all samples."""
+    def clean(self, inputs: tuple[Tensor, ...], at_once: int, progress: Any) -> Tensor:
+        """The scores of the inputs themselves, ``(samples,)``, from ``at_once`` at a time."""
+        found = []
+        for first in range(0, self._samples, at_once):
+            samples = range(self._samples)[first : first + at_once]
+            # Copies: models may overwrite their inputs.
+            examples = tuple(each[first : samples.stop].clone() for each in inputs)
+            outputs = self._outputs(examples, samples)
+            if self._target is None or self.target_name == "predicted":
+                self._predict(outputs, samples)
+            scores = self._scores(outputs, samples)  # raises before the other inputs are run
+            # A copy: a model may return the same tensor in every call.
+            found.append((outputs if self._score == "softmax" else scores).clone())
+            progress.update(len(samples))
+        with without_autocast(inputs[0]):  # torch.cat of some dtypes fails under autocast
+            together = torch.cat(found)
         if self._score != "softmax":
-            return found
-        self._are_probabilities = _are_probabilities(found)
-        return self._scores(found, range(self._samples))
+            return together
+        self._are_probabilities = _are_probabilities(together)
+        return self._scores(together, range(self._samples))
 
     def __call__(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Scores perturbed examples; arguments as of ``run_clean``."""
+        """The scores of perturbed examples of these samples, ``(examples,)``."""
         return self._scores(self._outputs(examples, samples), samples)
 
     def _outputs(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Any:
