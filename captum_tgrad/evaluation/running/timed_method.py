@@ -90,21 +90,10 @@ class TimedMethod:
         return found
 
     def _explain(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
-        def in_parts() -> Iterator[list[Result]]:
-            """The results for parts of the batch, as many images as fit into memory."""
-            return self._parts(
-                lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
-            )
-
         found: list[Result] = []
         try:
-            # One-time costs are not timed: a GPU chooses its kernels by the batch size, and a CPU
-            # allocates memory. On a CPU, they do not matter if one image takes long.
-            if not self._warm and not self._takes_long(inputs[:1], target[:1], seeds[:1]):
-                for _ in in_parts():
-                    pass
-            self._warm = True
-            for part in in_parts():
+            self._warm_up(inputs, target, seeds)
+            for part in self._in_parts(inputs, target, seeds):
                 found += part
         # Other libraries' code may raise anything on a model that they do not know.
         except Exception as error:
@@ -118,12 +107,30 @@ class TimedMethod:
                 found += self._explain(inputs[one], target[one], seeds[one])
         return found
 
-    def _takes_long(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> bool:
-        """Whether this image takes long on a CPU."""
-        if inputs.device.type != "cpu":
-            return False
-        (found,) = self._timed(inputs, target, seeds)
-        return isinstance(found, ExplainedImage) and found.seconds >= _LONG
+    def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
+        """Runs the first batch once without counting it, so that one-time costs are not timed.
+
+        A GPU chooses its kernels by the batch size, and a CPU allocates memory, which does not
+        matter if one image takes long.
+        """
+        if self._warm:
+            return
+        seconds = 0.0
+        if inputs.device.type == "cpu":
+            (first,) = self._timed(inputs[:1], target[:1], seeds[:1])
+            seconds = first.seconds if isinstance(first, ExplainedImage) else 0.0
+        if seconds < _LONG:
+            for _ in self._in_parts(inputs, target, seeds):
+                pass
+        self._warm = True
+
+    def _in_parts(
+        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> Iterator[list[Result]]:
+        """The results for parts of a batch, as many images as fit into memory."""
+        return self._parts(
+            lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
+        )
 
     def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
         # A user's method may ignore the seeds and draw from the global random state.
