@@ -4,20 +4,12 @@ import json
 import re
 
 import pytest
-import torch
 from PIL import Image
 
 from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
 from tests.cli.helpers import refused
 
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory"),
-    RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory"
-    ),
-    MemoryError(),
-]
 FEW = ["--methods", "t_grad,grad_cam,random", "--n-steps", "4"]
 
 
@@ -94,26 +86,6 @@ def test_methods_that_cannot_run_are_no_fault_of_the_program(tmp_path, capsys):
     arguments = ["--out", str(tmp_path / "out"), "--config", str(tmp_path / "more.toml")]
     line = refused(capsys, "compare", *arguments, "--methods", "missing")
     assert "none of the methods can run: missing: ValueError: layer" in line
-
-
-def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
-    for error in (ValueError, RuntimeError):
-
-        def broken(*args, error=error, **kwargs):
-            raise error("a fault")
-
-        monkeypatch.setattr("captum_tgrad.cli.compare_command.compare", broken)
-        with pytest.raises(error, match="a fault"):
-            main(["compare", "--out", str(tmp_path), *FEW])
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
-    def full(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr("captum_tgrad.cli.compare_command.compare", full)
-    assert "--max-examples-per-batch" in refused(capsys, "compare", "--out", str(tmp_path), *FEW)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import shutil
 import pytest
 from PIL import Image
 
-from captum_tgrad.cli import evaluate_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS
 from tests.cli.helpers import refused, use_tiny_model
@@ -239,21 +238,3 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     capsys.readouterr()
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random,saliency", "--resume")
     assert "continue with the same command and --resume" in line
-
-
-def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):
-    def full(*arguments, **options):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(command, "evaluate", full)
-    line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
-    assert "out of memory with a single image" in line
-
-
-def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):
-    def broken(*arguments, **options):
-        raise ValueError("a fault")
-
-    monkeypatch.setattr(command, "evaluate", broken)
-    with pytest.raises(ValueError, match="a fault"):
-        _run(folder, tmp_path / "out")

@@ -14,7 +14,6 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
 from tests.cli.helpers import refused
-from tests.cli.test_compare import OUT_OF_MEMORY
 from tests.evaluation.networks import classifier as small_classifier
 
 
@@ -300,27 +299,3 @@ def test_refuses_bad_files(tmp_path, capsys):
         capsys, "explain", *out, "--class-names", absent
     )
     assert "1 class name, but" in refused(capsys, "explain", *out, "--class-names", file)
-
-
-def test_refuses_a_folder_that_cannot_be_made(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    line = refused(capsys, "explain", "--out", str(tmp_path / "file" / "out"))
-    assert "file" in line
-
-
-def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
-    def broken(*args, **kwargs):
-        raise ValueError("a fault")
-
-    monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", broken)
-    with pytest.raises(ValueError, match="a fault"):
-        main(["explain", "--out", str(tmp_path)])
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
-    def full(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", full)
-    assert "smaller --batch-size" in refused(capsys, "explain", "--out", str(tmp_path))

@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_tgrad._support.out_of_memory import is_out_of_memory
 from captum_tgrad.cli import evaluate_command, resolve
 from captum_tgrad.cli.main import main
 from tests.cli.helpers import use_tiny_model
-from tests.cli.test_compare import OUT_OF_MEMORY
 from tests.evaluation.networks import images
 
 pytestmark = [
@@ -123,13 +123,21 @@ def test_an_empty_name_of_another_file(capsys, option):
     assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[0]
 
 
+ADVICE = {
+    "explain": "pass a smaller --batch-size",
+    "compare": "pass a smaller --max-examples-per-batch",
+    "sanity-check": "a smaller --model",
+    "evaluate": "with a single image: use another --device",
+}
+
+
 @pytest.mark.parametrize(
     "error",
     [
-        *OUT_OF_MEMORY,
-        torch.OutOfMemoryError("XPU out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
+    ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("where", ["while it loads", "while it runs", "while it draws"])
@@ -145,6 +153,43 @@ def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, comma
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
     assert "error: out of memory" in line
+    if where == "while it runs":
+        assert ADVICE[command] in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("XPU out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
+    ],
+)
+def test_errors_that_mean_out_of_memory(error):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+@pytest.mark.parametrize(
+    ("command", "broken"),
+    [
+        ("explain", "captum_tgrad.cli.explain_command.explain"),
+        ("compare", "captum_tgrad.cli.compare_command.compare"),
+        ("sanity-check", "captum_tgrad.sanity_checks.cascade.randomize"),
+        ("evaluate", "captum_tgrad.cli.evaluate_command.evaluate"),
+    ],
+)
+def test_faults_of_the_program_keep_their_traceback(
+    tmp_path, picture, monkeypatch, command, broken, error
+):
+    def fail(*arguments, **options):
+        raise error("a fault")
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(error, match="a fault"):
+        main(_arguments(command, picture, tmp_path / "out"))
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):

@@ -105,17 +105,6 @@ def test_every_mode_randomizes_in_its_order(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("_tiny_model")
-def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
-    def broken(*args, **kwargs):
-        yield from list(cascading_randomization(*args, **kwargs))[:1]
-        raise ValueError("a fault")
-
-    monkeypatch.setattr(command, "cascading_randomization", broken)
-    with pytest.raises(ValueError, match="a fault"):
-        main(["sanity-check", "--out", str(tmp_path)])
-
-
-@pytest.mark.usefixtures("_tiny_model")
 def test_refuses_where_the_extra_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     line = refused(capsys, "sanity-check", "--out", str(tmp_path))
