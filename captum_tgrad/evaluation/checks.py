@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.arguments import check_number
 from captum_tgrad._support.untouched import training_modules
 
 _SCORE_DTYPES = (torch.float32, torch.bfloat16)
@@ -30,7 +29,11 @@ def check_out(out: Any, resume: bool) -> None:
 
 def check_budget(budget: Any) -> None:
     """Raises TypeError or ValueError unless it is a positive number of seconds or None."""
-    if budget is not None and not check_number(budget, "budget") > 0:
+    if budget is None:
+        return
+    if isinstance(budget, bool) or not isinstance(budget, Real):
+        raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
+    if not float(budget) > 0:
         raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
 
 

@@ -133,13 +133,6 @@ def test_batch_statistics_without_training_mode():
         TGradAttribution(model.eval()).attribute(IMAGE, target=0)
 
 
-def test_constructor_and_sign():
-    with pytest.raises(TypeError, match="forward_func"):
-        TGradAttribution("resnet50")
-    with pytest.raises(ValueError, match="sign must be"):
-        TGradAttribution(MODEL).attribute(IMAGE, target=0, sign="both")
-
-
 def test_mixed_samples_are_refused_rather_than_guessed():
     def mixing(x):
         rows = x.flatten(1).reshape(-1, 2, 3)  # 16 rows, which nothing outside the reshape places
