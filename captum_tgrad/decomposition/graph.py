@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.node_biases import NODES_WITH_BIAS, Node, is_constant, mask_of
-from captum_tgrad.decomposition.places.contraction import has_zeros
+from captum_tgrad.decomposition.places.rules.contraction import has_zeros
 from captum_tgrad.decomposition.precision import HALF
 
 

@@ -21,13 +21,13 @@ from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.finding import output_places
-from captum_tgrad.decomposition.places.grid_operations import channels_as_places
-from captum_tgrad.decomposition.places.mixing_places import places_in_pairs
 from captum_tgrad.decomposition.places.origin import (
     Lifetime,
     origin_of,
 )
 from captum_tgrad.decomposition.places.places import Places, depending_on
+from captum_tgrad.decomposition.places.rules.grids import channels_as_places
+from captum_tgrad.decomposition.places.rules.mixing import places_in_pairs
 from captum_tgrad.decomposition.random_state import RandomState
 
 

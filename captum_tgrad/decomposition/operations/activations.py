@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.operations.operation import (
     require_constant,
     require_plain,
 )
-from captum_tgrad.decomposition.places import cumulative, elementwise
+from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 from captum_tgrad.decomposition.precision import HALF
 
 

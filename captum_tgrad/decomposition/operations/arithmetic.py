@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.moving import finite
 from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import cumulative, elementwise
+from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:

@@ -13,10 +13,10 @@ from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import cumulative
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places import moving_places as moving
-from captum_tgrad.decomposition.places.fourier import transformed
+from captum_tgrad.decomposition.places.rules import cumulative
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules.fourier import transformed
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:

@@ -10,9 +10,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import elementwise, padding, picking
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places import moving_places as moving
+from captum_tgrad.decomposition.places.rules import elementwise, indexing, padding
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:
@@ -89,7 +89,7 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.reshaped,
         bias=nothing,
     ),
-    **records("as_strided", "input, size, stride, storage_offset=None", picking.strided, nothing),
+    **records("as_strided", "input, size, stride, storage_offset=None", indexing.strided, nothing),
     **records("cat concat concatenate", "tensors, dim=0", moving.concatenated, joined),
     **records("stack", "tensors, dim=0", moving.joined, joined),
     **records(
@@ -107,8 +107,8 @@ OPERATIONS: dict[str, Operation] = {
         fill=(2,),
     ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
-    **records("index_put", "input, indices, values, accumulate=False", picking.put, constants),
-    **records("sparse_coo_tensor", "indices, values, size=None", picking.sparse, nothing),
+    **records("index_put", "input, indices, values, accumulate=False", indexing.put, constants),
+    **records("sparse_coo_tensor", "indices, values, size=None", indexing.sparse, nothing),
     **records(
         "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
@@ -116,11 +116,11 @@ OPERATIONS: dict[str, Operation] = {
         fill=(3,),
     ),
     **records("copy", places=moving.assigned, bias=constants, fill=(1,)),
-    **records("index_add scatter_add", "input, dim, index, src", picking.added, added),
+    **records("index_add scatter_add", "input, dim, index, src", indexing.added, added),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
-        places=picking.added,
+        places=indexing.added,
     ),
     **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2,)),
     **records("fill", places=elementwise.elementwise, bias=constants, fill=(1,)),
@@ -136,9 +136,12 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("complex", places=elementwise.elementwise, bias=joined),
     **records(
-        "sort argsort cummax cummin", "input, dim=-1, descending=False", picking.by_indices, nothing
+        "sort argsort cummax cummin",
+        "input, dim=-1, descending=False",
+        indexing.by_indices,
+        nothing,
     ),
-    **records("topk", "input, k, dim=-1, largest=True, sorted=True", picking.by_indices, nothing),
+    **records("topk", "input, k, dim=-1, largest=True, sorted=True", indexing.by_indices, nothing),
 }
 
 PATCHES = records(

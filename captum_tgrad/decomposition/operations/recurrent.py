@@ -24,7 +24,7 @@ from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
 from captum_tgrad.decomposition.operations.recurrent_steps import STEPS, Steps
-from captum_tgrad.decomposition.places import recurrent_places as places
+from captum_tgrad.decomposition.places.rules import recurrent as places
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 
 

@@ -8,9 +8,9 @@ Where to start reading:
 
 - ``coordinates``, ``merging`` and ``places`` define these; ``origin`` stores the places of a tensor
   on the tensor.
-- ``finding`` computes the places of the results of a call. Most operations have a
-  rule: ``elementwise`` combines coordinates, ``moving_places``, ``padding`` and ``picking`` run the
-  operation on cell numbers, ``grid_operations`` computes a new grid, and ``mixing_places`` finds
+- ``finding`` computes the places of the results of a call. Most operations have a rule, in
+  ``rules``: ``elementwise`` combines coordinates, ``moving``, ``padding`` and ``indexing`` run the
+  operation on cell numbers (``movement``), ``grids`` computes a new grid, and ``mixing`` finds
   cells for sums. ``trying`` handles operations without a rule.
 - ``reduction`` sums a tensor into the cells of a map, and ``enlarging`` interpolates maps.
 

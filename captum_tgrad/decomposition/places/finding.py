@@ -11,14 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import PLAIN
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places import moving_places as moving
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.contraction import has_zeros
-from captum_tgrad.decomposition.places.cumulative import running
-from captum_tgrad.decomposition.places.elementwise import chosen, elementwise, like_first, unchanged
-from captum_tgrad.decomposition.places.fourier import remember_grid, transformed, transformed_back
-from captum_tgrad.decomposition.places.grid_operations import pooled
 from captum_tgrad.decomposition.places.masks import (
     add_mask,
     mark_elementwise,
@@ -26,14 +19,30 @@ from captum_tgrad.decomposition.places.masks import (
     places_in_sums,
 )
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.padding import padded, unfolded
-from captum_tgrad.decomposition.places.picking import BY_VALUE, put
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
     lost_places,
     samples_of,
 )
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules.contraction import has_zeros
+from captum_tgrad.decomposition.places.rules.cumulative import running
+from captum_tgrad.decomposition.places.rules.elementwise import (
+    chosen,
+    elementwise,
+    like_first,
+    unchanged,
+)
+from captum_tgrad.decomposition.places.rules.fourier import (
+    remember_grid,
+    transformed,
+    transformed_back,
+)
+from captum_tgrad.decomposition.places.rules.grids import pooled
+from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
+from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
 from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
 from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 

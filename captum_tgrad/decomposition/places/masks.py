@@ -19,7 +19,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.merging import dims_within_sample
-from captum_tgrad.decomposition.places.moving_places import as_numbers, without_fill
+from captum_tgrad.decomposition.places.movement import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of

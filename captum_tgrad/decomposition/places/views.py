@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import Movement, places_after
+from captum_tgrad.decomposition.places.movement import Movement, places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 

@@ -17,9 +17,9 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
-from captum_tgrad.decomposition.places.mixing_places import summed_along
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.rules.mixing import summed_along
 from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
 
 

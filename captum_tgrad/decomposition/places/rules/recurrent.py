@@ -8,12 +8,12 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
-from captum_tgrad.decomposition.places.elementwise import samples_mixed_along
-from captum_tgrad.decomposition.places.moving_places import places_after
+from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.rules.contraction import contracted
+from captum_tgrad.decomposition.places.rules.elementwise import samples_mixed_along
 
 
 def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

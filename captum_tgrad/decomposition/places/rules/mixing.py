@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
-from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places, samples_only
+from captum_tgrad.decomposition.places.rules.contraction import contracted
+from captum_tgrad.decomposition.places.rules.elementwise import elementwise
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

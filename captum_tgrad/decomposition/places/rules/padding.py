@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.moving_places import places_after
+from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, is_at_own_position, places
 from captum_tgrad.decomposition.places.whole_grid import (

@@ -24,12 +24,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     compacted,
 )
 from captum_tgrad.decomposition.places.grid import Window
-from captum_tgrad.decomposition.places.grid_operations import on_new_grid
-from captum_tgrad.decomposition.places.mixing_places import mixed_along
-from captum_tgrad.decomposition.places.moving_places import places_after
+from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.padding import padded_with_zeros
 from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.rules.grids import on_new_grid
+from captum_tgrad.decomposition.places.rules.mixing import mixed_along
+from captum_tgrad.decomposition.places.rules.padding import padded_with_zeros
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
