@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.input_checks import check_channel_dim
+from captum_tgrad.decomposition.maps.reduction import reduction, sample_numbers
 from captum_tgrad.decomposition.places.cells import even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,
@@ -17,7 +18,6 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
-from captum_tgrad.decomposition.places.reduction import reduction, sample_numbers
 
 
 def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:

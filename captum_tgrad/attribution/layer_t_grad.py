@@ -24,8 +24,8 @@ from captum_tgrad.attribution.layer_activation import (
     activation_of,
     network_from,
 )
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decomposed import Decomposed
+from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.refusals import UnusedInputError
 from captum_tgrad.decomposition.reliability import warn_of_channels

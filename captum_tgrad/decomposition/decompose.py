@@ -13,12 +13,13 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.hidden import FreedResultsError
-from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.maps.reduction import reduction
+from captum_tgrad.decomposition.maps.stacks import scores_of, stacked
+from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
-from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
@@ -37,7 +38,6 @@ from captum_tgrad.decomposition.reliability import (
 from captum_tgrad.decomposition.replay import Replay
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.stacks import scores_of, stacked
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]

@@ -9,12 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.combine import Aggregation, Sign, combine
+from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, combine
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.stacks import Stack
 from captum_tgrad.decomposition.pending_terms import PendingTerm, names_of
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.stacks import Stack
 from captum_tgrad.decomposition.term import Term, TermMap
 from captum_tgrad.decomposition.terms import Decomposition
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.hidden_terms import lost_in_hidden
+from captum_tgrad.decomposition.maps.reduction import sample_numbers
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import (
@@ -15,7 +16,6 @@ from captum_tgrad.decomposition.places.places import (
     samples_mixed,
     samples_only,
 )
-from captum_tgrad.decomposition.places.reduction import sample_numbers
 from captum_tgrad.decomposition.precision import without_nan
 
 

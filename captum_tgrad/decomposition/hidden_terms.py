@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
+from captum_tgrad.decomposition.maps.reduction import reduction
+from captum_tgrad.decomposition.maps.summing import Reduced, Summing, Sums, samples_lost
 from captum_tgrad.decomposition.old_values import Kept
 from captum_tgrad.decomposition.places.places import (
     Places,
@@ -20,7 +21,6 @@ from captum_tgrad.decomposition.places.places import (
     lost_places,
     samples_only,
 )
-from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
 

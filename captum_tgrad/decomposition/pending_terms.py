@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, compute_together
-from captum_tgrad.decomposition.maps import (
+from captum_tgrad.decomposition.maps.reduction import SamplesLostError
+from captum_tgrad.decomposition.maps.summing import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
     Summing,
@@ -23,7 +24,6 @@ from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, re
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes

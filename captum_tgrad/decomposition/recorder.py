@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.hidden import HiddenOperations
-from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import OldValues

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps import samples_lost
+from captum_tgrad.decomposition.maps.reduction import sample_numbers
+from captum_tgrad.decomposition.maps.summing import samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.reduction import sample_numbers
 
 
 def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[PendingTerm]) -> None:

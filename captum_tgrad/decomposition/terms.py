@@ -12,8 +12,8 @@ from torch import Tensor
 
 from captum_tgrad._support.show import html_table, numbers
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, t_grad_map
-from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options, t_grad_map
+from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.term import Magnitudes, Term, TermMap
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.in_place import run_in_place
-from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.normalizations import (

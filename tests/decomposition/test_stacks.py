@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.maps import Reduced, Sums
-from captum_tgrad.decomposition.places.reduction import Reduction
-from captum_tgrad.decomposition.stacks import scores_of, stacked
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.stacks import scores_of, stacked
+from captum_tgrad.decomposition.maps.summing import Reduced, Sums
 
 ALONE = {"rtol": 0, "atol": 0}
 

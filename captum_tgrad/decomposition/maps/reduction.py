@@ -10,15 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, redistributed
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    cells_of_samples,
-    hold_one_sample,
-    without_gaps,
-)
-from captum_tgrad.decomposition.places.map_cells import (
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.map_cells import (
     are_whole_input,
     cell_numbers,
     cells_of_map,
@@ -26,6 +19,14 @@ from captum_tgrad.decomposition.places.map_cells import (
     coordinates_by_axis,
     on_whole_axis_without_cells,
     shares_of_samples,
+)
+from captum_tgrad.decomposition.maps.redistribution import redistributed
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
+from captum_tgrad.decomposition.places.coordinates import (
+    Axis,
+    cells_of_samples,
+    hold_one_sample,
+    without_gaps,
 )
 from captum_tgrad.decomposition.places.places import Places
 

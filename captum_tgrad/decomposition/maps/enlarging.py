@@ -8,17 +8,16 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import (
-    SLACK,
-    Grid,
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.redistribution import (
     as_like,
-    borders_of,
     matrix_of,
     overlaps,
     redistributed,
     shares_in_even_cells,
 )
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 
 Matrices = Sequence[Tensor | None]
 """For each axis, the factors from old to new cells; None if the cells do not change."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.stacks import Stack
-from captum_tgrad.decomposition.weighted_maps import (
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.stacks import Stack
+from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
     scaled,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps import Reduced, Sums
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.reduction import Reduction
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.summing import Reduced, Sums
 from captum_tgrad.decomposition.term import Term, TermMap
 
 

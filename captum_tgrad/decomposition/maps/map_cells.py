@@ -8,19 +8,21 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.maps.enlarging import enlarging
+from captum_tgrad.decomposition.maps.redistribution import (
+    matrix_of,
+    overlaps,
+    redistributed,
+    shares_in_even_cells,
+)
 from captum_tgrad.decomposition.places.cells import (
     SLACK,
     borders_of,
     distinct_cells,
     even_cells,
     evenly_wide,
-    matrix_of,
-    overlaps,
-    redistributed,
-    shares_in_even_cells,
 )
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
-from captum_tgrad.decomposition.places.enlarging import enlarging
 from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed

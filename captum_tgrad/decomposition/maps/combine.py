@@ -8,18 +8,18 @@ from typing import Literal
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
-from captum_tgrad.decomposition.levels import levels_map
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.reduction import Reduction
-from captum_tgrad.decomposition.stacks import Stack, stacks_of
-from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import (
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.levels import levels_map
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.stacks import Stack, stacks_of
+from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
     scaled,
     share,
     weighted_sum,
 )
+from captum_tgrad.decomposition.term import Term
 
 Sign = Literal["positive", "negative", "all"]
 Aggregation = Literal["paper", "levels"]

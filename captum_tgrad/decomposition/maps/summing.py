@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.maps.input_shares import input_shares
+from captum_tgrad.decomposition.maps.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.input_shares import input_shares
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes

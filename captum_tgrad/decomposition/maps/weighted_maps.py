@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.enlarging import enlarged, weights
+from captum_tgrad.decomposition.maps.enlarging import enlarged, weights
+from captum_tgrad.decomposition.maps.grid import Grid
 
 
 @dataclass(frozen=True, eq=False)
