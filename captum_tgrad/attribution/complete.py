@@ -32,7 +32,7 @@ from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
-from captum_tgrad.decomposition.replay import Replay
+from captum_tgrad.decomposition.replay.replay import Replay
 from captum_tgrad.decomposition.terms import Decomposition
 
 Parameters = ParamSpec("Parameters")

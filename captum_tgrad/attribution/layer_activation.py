@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.layer_places import layer_places, without_channels
 from captum_tgrad.attribution.nesting import replacing
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_known_errors
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
+from captum_tgrad.decomposition.tracing.running_modules import RunningModules
+from captum_tgrad.decomposition.tracing.trace import Trace
 
 HOW_TO_EXPLAIN_ONE = (
     "In the model, wrap it in a module that returns the one tensor to explain, and pass that"

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.decomposed import Decomposed
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.hidden import FreedResultsError
+from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.reduction import reduction
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked
 from captum_tgrad.decomposition.maps.summing import Summing
@@ -22,7 +21,6 @@ from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.refusals import (
     refuse_known_errors,
     refuse_other_order,
@@ -35,10 +33,15 @@ from captum_tgrad.decomposition.reliability import (
     warn_of_overwritten,
     warn_of_randomness,
 )
-from captum_tgrad.decomposition.replay import Replay
+from captum_tgrad.decomposition.replay.replay import Replay
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
+from captum_tgrad.decomposition.tracing.recorder import Recorder
+from captum_tgrad.decomposition.tracing.trace import Trace
 
 Forward = Callable[..., Any]
 Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]

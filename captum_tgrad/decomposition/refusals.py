@@ -11,9 +11,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.maps.reduction import sample_numbers
 from captum_tgrad.decomposition.maps.summing import samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.tracing.origins import Origins
 
 
 def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[PendingTerm]) -> None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition import replay
 from captum_tgrad.decomposition.places.places import places
+from captum_tgrad.decomposition.replay import replay
 
 
 class WithClassToken(nn.Module):

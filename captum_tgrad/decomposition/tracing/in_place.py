@@ -23,8 +23,8 @@ from captum_tgrad.decomposition.places.views import (
     same_view_of,
 )
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
+from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 
 def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:

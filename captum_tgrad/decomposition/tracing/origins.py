@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from captum_tgrad.decomposition.hidden import HiddenOperations
+from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on

@@ -17,14 +17,14 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.decomposition.added_constants import AddedConstants
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
-from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
+from captum_tgrad.decomposition.replay.added_constants import AddedConstants
+from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
+from captum_tgrad.decomposition.replay.node_biases import Node, biases_of, operations_of, product_of
+from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 
 class Pass(NamedTuple):

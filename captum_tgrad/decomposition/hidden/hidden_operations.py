@@ -18,8 +18,8 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.hidden_places import is_constant, places_of_result
-from captum_tgrad.decomposition.hidden_terms import (
+from captum_tgrad.decomposition.hidden.hidden_places import is_constant, places_of_result
+from captum_tgrad.decomposition.hidden.hidden_terms import (
     Edge,
     HiddenOutput,
     HiddenTerm,
@@ -28,7 +28,6 @@ from captum_tgrad.decomposition.hidden_terms import (
     lost_in_hidden,
     terms_and_hooks,
 )
-from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import Kept, OldValues, Reader
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
@@ -37,6 +36,7 @@ from captum_tgrad.decomposition.places.places import (
     depending_on,
     places,
 )
+from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 _RECENT = 16  # how many results stay alive until the next operation
 

@@ -11,9 +11,7 @@ from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
-from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps.summing import Summing
-from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.normalizations import (
     BATCH_NORMS,
@@ -25,9 +23,8 @@ from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
-from captum_tgrad.decomposition.replay import are_small
+from captum_tgrad.decomposition.replay.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.torch_functions import (
     is_property,
@@ -35,6 +32,9 @@ from captum_tgrad.decomposition.torch_functions import (
     overwrites,
     without_override_check,
 )
+from captum_tgrad.decomposition.tracing.in_place import run_in_place
+from captum_tgrad.decomposition.tracing.recorder import Recorder
+from captum_tgrad.decomposition.tracing.running_modules import raise_batch_statistics
 
 
 class Trace(TorchFunctionMode):

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.hidden import HiddenOperations
+from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.maps.summing import Summing
-from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
-from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.finding import output_places
@@ -29,6 +27,8 @@ from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.places.rules.grids import channels_as_places
 from captum_tgrad.decomposition.places.rules.mixing import places_in_pairs
 from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.tracing.origins import Origins
+from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 
 class Recorder:

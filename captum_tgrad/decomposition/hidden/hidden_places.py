@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.hidden_terms import lost_in_hidden
+from captum_tgrad.decomposition.hidden.hidden_terms import lost_in_hidden
 from captum_tgrad.decomposition.maps.reduction import sample_numbers
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import origin_of

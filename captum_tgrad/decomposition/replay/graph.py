@@ -8,9 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.node_biases import NODES_WITH_BIAS, Node, is_constant, mask_of
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
 from captum_tgrad.decomposition.precision import HALF
+from captum_tgrad.decomposition.replay.node_biases import (
+    NODES_WITH_BIAS,
+    Node,
+    is_constant,
+    mask_of,
+)
 
 
 class Graph(NamedTuple):
