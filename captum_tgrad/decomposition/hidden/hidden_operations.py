@@ -31,11 +31,7 @@ from captum_tgrad.decomposition.hidden.hidden_terms import (
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import Kept, OldValues, Reader
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.places import (
-    Places,
-    depending_on,
-    places,
-)
+from captum_tgrad.decomposition.places.places import Places, depending_on, places
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 _RECENT = 16  # how many results stay alive until the next operation

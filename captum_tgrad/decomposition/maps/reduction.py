@@ -25,8 +25,8 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     cells_of_samples,
+    extended_along,
     hold_one_sample,
-    without_gaps,
 )
 from captum_tgrad.decomposition.places.places import Places
 
@@ -313,6 +313,6 @@ def sample_numbers(given: Places, samples: int) -> Tensor:
         return torch.full([1] * rank, -1, device="cpu")
     (coords,) = given.samples
     if given.shape[:1] != (samples,):
-        coords = without_gaps(coords, coords.dims)
+        coords = extended_along(coords, coords.dims)
     numbers = coords.cells[:, 0].round().long()
     return coords.of_elements(numbers.where(hold_one_sample(coords.cells), -1), -1)

@@ -18,11 +18,11 @@ The position of an element is often ambiguous. These distinctions are made late,
 that needs them:
 
 - A constant among other elements, such as padding, has no cell. Before the next operation that is
-  not a move, it gets the cell of the pixel that it replaces (``whole_grid.constants_filled_in``).
-  ``masks`` then tells sums that it is a constant.
+  not a move, it gets the cell of the pixel that it replaces (``gaps``). ``masks`` then tells
+  sums that it is a constant.
 - Every n-th element may be a crop or a coarser grid. Grid operations make its cells wider
-  (``whole_grid.widened``).
-- Adjacent copies of an element share its cell or divide it (``whole_grid.copies_refined``).
+  (``subsampling``).
+- Adjacent copies of an element share its cell or divide it (``copies``).
 - A sum of several elements has coordinates for each of them if they are few, else the smallest cell
   that holds them (``mixed_elements``, ``summands``, ``windows``).
 - Neighbors that are added to an element, as in a graph, do not change its position

@@ -46,31 +46,44 @@ def adjacent_cells(start: float, width: float, count: int) -> Tensor:
     return torch.stack([middle, torch.full_like(middle, width)], 1)
 
 
-def evenly_wide(cells: Tensor, extent: int) -> Tensor:
-    """Widens every n-th cell of a grid so that no gaps are left; other cells stay unchanged.
+def sorted_cells(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorts cells along the last dimension.
 
-    Pixels 0, 2 and 4 of 6 become three cells of two pixels.
+    Returns:
+        The lower borders, sorted, and the running maximum of the upper borders.
+    """
+    low, order = low.sort(-1)
+    return low, high.gather(-1, order).cummax(-1).values
+
+
+def gaps_between(low: Tensor, high: Tensor) -> Tensor:
+    """The gaps between neighbors along the last dimension, of :func:`sorted_cells`."""
+    return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+
+
+def around_largest_gap(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the largest of :func:`gaps_between` starts and stops."""
+    place = gaps_between(low, high).argmax(-1, keepdim=True)
+    return high.gather(-1, place).squeeze(-1), low.gather(-1, place + 1).squeeze(-1)
+
+
+def hull_of(low: Tensor, high: Tensor, extent: int) -> tuple[Tensor, Tensor]:
+    """The smallest cell that holds all cells along the last dimension.
+
+    It may cross an end of the axis: columns 14, 15 and 0 of 16 reach from 13.5 to 16.5, as a window
+    after circular padding does.
 
     Args:
-        cells: The middle and the width of each cell, sorted.
-        extent: The number of pixels along the axis, all covered if at most a gap is left at an end.
+        low: The lower borders, from :func:`sorted_cells`.
+        high: The upper borders, from :func:`sorted_cells`.
+        extent: The number of pixels along the axis.
+
+    Returns:
+        The lower and the upper border.
     """
-    middle, width = cells[:, 0], cells[:, 1]
-    if len(cells) < 2 or not torch.allclose(width, width[:1]):
-        return cells
-    step = float(middle[1] - middle[0])
-    gap = step - float(width[0])
-    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
-        return cells
-    start = float(middle[0] - width[0] / 2) + 0.5
-    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
-    slack = gap + SLACK
-    if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
-        return cells  # two elements alone do not show a step
-    if start <= slack and stop <= slack:
-        low, step = -0.5, extent / len(cells)
-    elif len(cells) > 2:  # every n-th element of a crop
-        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
-    else:
-        return cells
-    return adjacent_cells(low, step, len(cells))
+    start, stop = low[..., 0], high[..., -1]
+    end, begin = around_largest_gap(low, high)
+    begin = begin - extent
+    begin, end = (torch.where(begin + end < -1, each + extent, each) for each in (begin, end))
+    crosses = (stop - start >= extent - SLACK) & (end - begin < extent / 2)
+    return torch.where(crosses, begin, start), torch.where(crosses, end, stop)

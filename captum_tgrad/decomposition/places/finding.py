@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import PLAIN
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
+from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.masks import (
     add_mask,
     mark_elementwise,
@@ -19,12 +20,7 @@ from captum_tgrad.decomposition.places.masks import (
     places_in_sums,
 )
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import (
-    Places,
-    has_places,
-    lost_places,
-    samples_of,
-)
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
 from captum_tgrad.decomposition.places.rules import mixing as mixing
 from captum_tgrad.decomposition.places.rules import moving as moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
@@ -44,7 +40,6 @@ from captum_tgrad.decomposition.places.rules.grids import pooled
 from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
 from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
 from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
-from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None, bool]] = BoundedCache(
     lambda known: sum(given.numbers for given, _ in known[0])
@@ -115,7 +110,7 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
         return every
     elif rule in BY_VALUE:
         return every
-    filled = [constants_filled_in(given) for given in every]
+    filled = [gaps_filled(given) for given in every]
     if rule in _ELEMENTWISE and len(call.dependent) == 1:
         mark_elementwise(outputs[0])
     if rule in _KEEP_CONSTANTS:

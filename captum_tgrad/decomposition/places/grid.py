@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
+from captum_tgrad.decomposition.places.gaps import filled_along
+from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
@@ -128,7 +129,7 @@ def regridded(
         axis: The axis that the coordinates are on.
     """
     old = coords.index.shape[dim]
-    coords = filled_in(coords, dim, axis)
+    coords = filled_along(coords, dim, axis)
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
     if is_same and (window is None or window.reach == 0):
         return narrowed(coords, axis)

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.merging import dims_within_sample
 from captum_tgrad.decomposition.places.movement import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
-from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
 
 def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
@@ -208,7 +208,7 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
         mask = _kept_after(*tensor.grad_fn.next_functions[0])
     else:
         mask = kept_by_mask(tensor)
-    if mask is None and given is not None and constants_filled_in(given) is not given:
+    if mask is None and given is not None and gaps_filled(given) is not given:
         mask = _has_cells(given)
     return mask
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_wide
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     ONE_CELL,
@@ -19,6 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     of_each_sample,
 )
+from captum_tgrad.decomposition.places.subsampling import evenly_wide
 from captum_tgrad.decomposition.places.windows import narrowed
 
 

@@ -8,7 +8,14 @@ from collections.abc import Container, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, are_all_pixels
+from captum_tgrad.decomposition.places.cells import (
+    SLACK,
+    are_all_pixels,
+    around_largest_gap,
+    gaps_between,
+    hull_of,
+    sorted_cells,
+)
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -18,15 +25,9 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_COORDINATES
+from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.summands import Summands, few_cells, joined, own_cells
-from captum_tgrad.decomposition.places.whole_grid import widened
-from captum_tgrad.decomposition.places.windows import (
-    across_ends,
-    around_largest_gap,
-    gaps_between,
-    in_order,
-    narrowed,
-)
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 class ScatteredError(RuntimeError):
@@ -153,8 +154,8 @@ def _is_scattered(coords: Coordinates, dims: Sequence[int]) -> bool:
 
 
 def _in_sums(coords: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
-    """The borders of the cells that are mixed, by :func:`in_order`, and the shape of the sums."""
-    low, high = in_order(*(_along_last(border, coords, dims) for border in coords.borders()))
+    """The sorted borders of the cells that are mixed, and the shape of the sums."""
+    low, high = sorted_cells(*(_along_last(border, coords, dims) for border in coords.borders()))
     return low, high, [1 if dim in dims else size for dim, size in enumerate(coords.index.shape)]
 
 
@@ -220,7 +221,7 @@ def _each(
         few = few_cells(summands, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
-    start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
+    start, stop = (border.reshape(shape) for border in hull_of(low, high, axis.extent))
     hull = from_borders(start, stop, axis, coords.by_sample)
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
@@ -279,8 +280,8 @@ def _two_parts(
 ) -> list[tuple[Tensor, Tensor]]:
     """The borders of two cells that hold all cells along the last dimension; equal for no gap.
 
-    ``low`` and ``high`` are those of ``in_order``, and ``width`` is that of the smallest cell. If
-    ``sample``, the sample of each sum, is given, samples with scattered sums have no cells.
+    ``low`` and ``high`` are sorted, and ``width`` is that of the smallest cell. If ``sample``, the
+    sample of each sum, is given, samples with scattered sums have no cells.
     """
     start, stop = low[..., 0], high[..., -1]
     gaps = gaps_between(low, high)

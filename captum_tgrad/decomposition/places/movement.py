@@ -9,19 +9,11 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import (
-    Coordinates,
-    compacted,
-    on_common_cells,
-)
+from captum_tgrad.decomposition.places.coordinates import Coordinates, compacted, on_common_cells
+from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
+from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
-from captum_tgrad.decomposition.places.whole_grid import (
-    constants_filled_in,
-    copies_kept,
-    gaps_kept,
-    with_copies_refined,
-)
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 """Moves the elements of tensors, and returns the results."""
@@ -65,7 +57,7 @@ def places_after(
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
     found = _with_copies(run, tensors, given)
-    filled = [each and constants_filled_in(each) for each in given]
+    filled = [each and gaps_filled(each) for each in given]
     if filled == list(given) or sum(each is not None for each in given) > 1:
         return found
     return list(map(gaps_kept, found, _with_copies(run, tensors, filled)))

@@ -17,12 +17,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     compacted,
+    extended_along,
     hold_one_sample,
     input_axis,
     interned,
     of_each_sample,
     whole_axis,
-    without_gaps,
 )
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
 from captum_tgrad.decomposition.places.own_positions import at_own_positions
@@ -120,7 +120,7 @@ def places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
         given = by_axis[axis]
         if axis.input == SAMPLES:  # some may have the samples that others lack
             given = list(merged(given, axis))
-        filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in given]
+        filled[axis] = [_extended(each, shape, axis, samples) for each in given]
         if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
             (samples,) = left
     filled |= at_own_positions(filled, samples)
@@ -171,10 +171,10 @@ def _pairs_kept(
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
 
-def _gaps_filled(
+def _extended(
     coords: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
-    """Applies ``without_gaps``, but across samples only if all of them have the same cells.
+    """Applies :func:`extended_along`, but across samples only if all have the same cells.
 
     Padding of one sample does not get the cells of other samples.
     """
@@ -184,15 +184,15 @@ def _gaps_filled(
         fit = {dim for dim in coords.dims if shape[dim] == axis.extent > 1}
         if axis.extent > 1 and 0 in coords.dims and shape[0] % axis.extent == 0:
             fit.add(0)  # tokens of all samples, of which an expert may see those of one sample only
-        dense = without_gaps(coords, set(coords.dims) - fit)
+        dense = extended_along(coords, set(coords.dims) - fit)
         for dim in sorted(fit, reverse=True):
             # If only one sample has elements, other samples fill up the rest of this dimension.
             if fit & set(dense.dims) - {dim}:
-                dense = without_gaps(dense, [dim])
+                dense = extended_along(dense, [dim])
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
     others = {dim for dim in coords.dims if not is_at_own_position(coords, dim, axis)}
-    dense = without_gaps(coords, others - of_samples)
+    dense = extended_along(coords, others - of_samples)
     if samples is None or axis.input < 0:
         return dense
     if not of_samples & set(dense.dims):
@@ -200,7 +200,7 @@ def _gaps_filled(
     found = of_each_sample(dense, samples)
     if found.by_sample or not samples.has_everywhere:
         return found
-    return without_gaps(found, of_samples & set(found.dims))
+    return extended_along(found, of_samples & set(found.dims))
 
 
 def is_at_own_position(coords: Coordinates, dim: int, axis: Axis) -> bool:

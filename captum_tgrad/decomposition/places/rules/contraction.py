@@ -12,12 +12,12 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import are_all_pixels
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Pair, Places, places
 from captum_tgrad.decomposition.places.summands import Summands, are_nodes, cells_of_sums
-from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise, samples_mixed_along
-from captum_tgrad.decomposition.places.whole_grid import windows_joined, with_copies_refined
+from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 
 def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -17,12 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import (
-    LOST,
-    SAMPLES,
-    Coordinates,
-    compacted,
-)
+from captum_tgrad.decomposition.places.coordinates import LOST, SAMPLES, Coordinates, compacted
 from captum_tgrad.decomposition.places.grid import Window
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of

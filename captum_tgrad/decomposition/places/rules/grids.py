@@ -10,17 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    Coordinates,
-    from_borders,
-)
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.copies import copies_refined
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.rules.mixing import summed_along
-from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
+from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 
 def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
@@ -18,7 +19,6 @@ from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
 from captum_tgrad.decomposition.places.rules.moving import assigned
 from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums, own_cells
 from captum_tgrad.decomposition.places.views import laid_out_as
-from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 from captum_tgrad.decomposition.scratch import is_dense
 
 

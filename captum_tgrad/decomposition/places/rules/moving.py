@@ -11,15 +11,11 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Coordinates
+from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
+from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
 from captum_tgrad.decomposition.places.movement import as_element, places_after, without_fill
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.whole_grid import (
-    constants_filled_in,
-    copies_kept,
-    gaps_kept,
-    with_copies_refined,
-)
 
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -75,7 +71,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return copies_kept(places(output.shape, whole), places(output.shape, parts))
 
     given = places_of(tensor) or places(tensor.shape)
-    found, filled = after(given), constants_filled_in(given)
+    found, filled = after(given), gaps_filled(given)
     return [found if filled is given else gaps_kept(found, after(filled))]
 
 

@@ -10,15 +10,12 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, is_at_own_position, places
-from captum_tgrad.decomposition.places.whole_grid import (
-    constants_filled_in,
-    on_whole_grid,
-    widened,
-    windows_joined,
-)
+from captum_tgrad.decomposition.places.subsampling import widened
+from captum_tgrad.decomposition.places.whole_grid import on_whole_grid, windows_joined
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -52,7 +49,7 @@ def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
                 coords = padded if is_at_own_position(padded, dim, axis) else coords
         return coords
 
-    pairs = constants_filled_in(windows_joined(given)).pairs if given else ()
+    pairs = gaps_filled(windows_joined(given)).pairs if given else ()
     return places(shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
 
 
