@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.places import finding
+from captum_tgrad.decomposition.places import propagation
 
 SIZE = 6
 GENERATOR = torch.Generator().manual_seed(0)
@@ -294,8 +294,8 @@ def test_means_of_gathered_neighbors_have_the_map_of_their_matrix(shape, aggrega
 def test_zeros_of_a_summand_pick_nothing(mix, monkeypatch):
     """The places after a product are found once, although the constant that it adds has zeros."""
     expected = _map(mix)
-    found = Mock(wraps=finding._found)
-    monkeypatch.setattr(finding, "_found", found)
+    found = Mock(wraps=propagation._found)
+    monkeypatch.setattr(propagation, "_found", found)
     torch.testing.assert_close(_map(mix), expected, rtol=0, atol=0)
     names = {call.args[0].name for call in found.call_args_list}
     assert not names & {"linear", "addmm", "baddbmm"}

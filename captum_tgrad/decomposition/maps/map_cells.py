@@ -16,8 +16,13 @@ from captum_tgrad.decomposition.maps.redistribution import (
     shares_in_even_cells,
 )
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of, distinct_cells, even_cells
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
-from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Places
+from captum_tgrad.decomposition.places.coordinates import (
+    MOST_COORDINATES,
+    Axis,
+    Coordinates,
+    cells_of_samples,
+)
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.subsampling import evenly_wide
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed

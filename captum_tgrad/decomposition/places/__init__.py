@@ -8,10 +8,10 @@ Where to start reading:
 
 - ``coordinates``, ``merging`` and ``places`` define these; ``origin`` stores the places of a tensor
   on the tensor.
-- ``finding`` computes the places of the results of a call. Most operations have a rule, in
+- ``propagation`` computes the places of the results of a call. Most operations have a rule, in
   ``rules``: ``elementwise`` combines coordinates, ``moving``, ``padding`` and ``indexing`` run the
   operation on cell numbers (``movement``), ``grids`` computes a new grid, and ``mixing`` finds
-  cells for sums. ``trying`` handles operations without a rule.
+  cells for sums. ``test_runs`` handles operations without a rule.
 - ``reduction`` sums a tensor into the cells of a map, and ``enlarging`` interpolates maps.
 
 The position of an element is often ambiguous. These distinctions are made late, by the operation
@@ -24,7 +24,7 @@ that needs them:
   (``subsampling``).
 - Adjacent copies of an element share its cell or divide it (``copies``).
 - A sum of several elements has coordinates for each of them if they are few, else the smallest cell
-  that holds them (``mixed_elements``, ``summands``, ``windows``).
+  that holds them (``sums_along_dims``, ``sums_by_index``, ``windows``).
 - Neighbors that are added to an element, as in a graph, do not change its position
-  (``own_positions``, ``summands.own_cells``).
+  (``graph_nodes``).
 """

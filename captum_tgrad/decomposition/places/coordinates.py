@@ -26,6 +26,9 @@ INPUTS = -3
 ONE_CELL = even_cells(1, 1)
 """The only cell of an axis of ``INPUTS``."""
 
+MOST_COORDINATES = 4
+"""An element with more coordinates on one axis has no place on it."""
+
 
 class Axis(NamedTuple):
     """The axis that coordinates are on.

@@ -12,6 +12,7 @@ from captum_tgrad.decomposition.places.cells import SLACK, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
+    MOST_COORDINATES,
     ONE_CELL,
     SAMPLES,
     Axis,
@@ -24,14 +25,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     of_each_sample,
     whole_axis,
 )
+from captum_tgrad.decomposition.places.graph_nodes import without_messages
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
-from captum_tgrad.decomposition.places.own_positions import at_own_positions
 
 Pair = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
 
-MOST_COORDINATES = 4
-"""An element with more coordinates on one axis has no place on it."""
 
 _ONLY_INPUT = frozenset([0])
 
@@ -123,7 +122,7 @@ def places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
         filled[axis] = [_extended(each, shape, axis, samples) for each in given]
         if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
             (samples,) = left
-    filled |= at_own_positions(filled, samples)
+    filled |= without_messages(filled, samples)
     for axis, own in filled.items():
         of = None if axis.input == SAMPLES else samples
         if left := merged(own, axis, of, _dims_on_axes(filled, axis, of)):

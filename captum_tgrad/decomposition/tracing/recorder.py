@@ -18,9 +18,9 @@ from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.origin import Lifetime, origin_of
 from captum_tgrad.decomposition.places.places import Places, depending_on
+from captum_tgrad.decomposition.places.propagation import output_places
 from captum_tgrad.decomposition.places.rules.grids import channels_as_places
 from captum_tgrad.decomposition.places.rules.mixing import places_in_pairs
 from captum_tgrad.decomposition.random_state import RandomState

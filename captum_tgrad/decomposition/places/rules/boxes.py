@@ -10,9 +10,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.grid import Line
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.regridding import Line
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
 _MOST_BOXES = 16

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import are_all_pixels
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import MOST_COORDINATES, Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
+from captum_tgrad.decomposition.places.graph_nodes import density, is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
-from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import MOST_COORDINATES, Pair, Places, places
-from captum_tgrad.decomposition.places.summands import Summands, are_nodes, cells_of_sums
+from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
+from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 
@@ -202,7 +203,7 @@ def _selected(
     dim = letters.index(letter)
     shared = len(samples[letter].cells) if letter in samples else 1
     for row in reversed(range(used.dim())):
-        if letters[row] not in varying and _keeps_each(used, row, dim, shared):
+        if letters[row] not in varying and is_adjacency_matrix(used, row, dim, shared):
             call.picks = True
             others = letters.replace(letters[row], "")
             found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in coordinates]
@@ -218,7 +219,7 @@ def _selected(
         coords.index.numel() == axis.extent and are_all_pixels(coords.cells, axis.extent)
         for coords in coordinates
     )
-    if is_whole and not of_summands and math.prod(rest) > 1 and _share(used) > 0.75:
+    if is_whole and not of_summands and math.prod(rest) > 1 and density(used) > 0.75:
         return None
     is_channel = axis.input >= 0 and not axis.is_place
     if is_channel and int(used.float().sum(dim).max()) > MOST_COORDINATES:
@@ -233,30 +234,6 @@ def _selected(
         return None
     call.picks = True
     return letters.replace(letter, ""), found
-
-
-def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:
-    """Whether new element ``i`` is at the place of old element ``i``, as the nodes of a graph.
-
-    It is a sum of the old one and few others, for all ``i``; a banded matrix is then treated as a
-    convolution. Or old elements are linked in both directions, and some have many links.
-
-    Args:
-        used: Where the matrices are not zero.
-        row: The dimension of the new elements.
-        column: The dimension of the old elements.
-        shared: The number of samples along it.
-    """
-    if used.shape[row] != used.shape[column] or _share(used) * shared > 0.5:
-        return False
-    links = used.movedim((row, column), (-2, -1))
-    is_summand = links.diagonal(dim1=-2, dim2=-1)
-    return are_nodes(is_summand, links.sum(-1), lambda: torch.equal(links, links.mT))
-
-
-def _share(used: Tensor) -> float:
-    """The share of the elements that are not zero."""
-    return int(used.count_nonzero()) / used.numel()
 
 
 def _selects(call: Call, constant: Tensor) -> bool:

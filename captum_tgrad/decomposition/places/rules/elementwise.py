@@ -8,10 +8,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
-from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.rules.moving import moved
+from captum_tgrad.decomposition.places.sums_along_dims import mixed
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -18,10 +18,10 @@ from torch.autograd.graph import GradientEdge
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import LOST, SAMPLES, Coordinates, compacted
-from captum_tgrad.decomposition.places.grid import Window
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.regridding import Window
 from captum_tgrad.decomposition.places.rules.grids import on_new_grid
 from captum_tgrad.decomposition.places.rules.mixing import mixed_along
 from captum_tgrad.decomposition.places.rules.padding import padded_with_zeros

@@ -12,11 +12,11 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.copies import copies_refined
-from captum_tgrad.decomposition.places.grid import Window, regridded
-from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.regridding import Window, regridded
 from captum_tgrad.decomposition.places.rules.mixing import summed_along
+from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 

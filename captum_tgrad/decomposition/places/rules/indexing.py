@@ -12,12 +12,13 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
+from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places
 from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
 from captum_tgrad.decomposition.places.rules.moving import assigned
-from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums, own_cells
+from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.scratch import is_dense
 
@@ -83,7 +84,7 @@ def _added_at(
     }
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()
     for group in _along_one_dimension(summands):
-        cells = own_cells([summands[each] for each in group], [axis for axis, _ in group])
+        cells = cells_of_nodes([summands[each] for each in group], [axis for axis, _ in group])
         own |= zip(group, cells, strict=True)
     for axis in given.coordinates:
         kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]

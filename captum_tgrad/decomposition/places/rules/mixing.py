@@ -10,11 +10,11 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.masks import places_in_sums
-from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places, samples_only
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
+from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

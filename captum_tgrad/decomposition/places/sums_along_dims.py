@@ -17,16 +17,17 @@ from captum_tgrad.decomposition.places.cells import (
     sorted_cells,
 )
 from captum_tgrad.decomposition.places.coordinates import (
+    MOST_COORDINATES,
     SAMPLES,
     Axis,
     Coordinates,
     first_of_each,
     from_borders,
 )
+from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.merging import merged
-from captum_tgrad.decomposition.places.places import MOST_COORDINATES
 from captum_tgrad.decomposition.places.subsampling import widened
-from captum_tgrad.decomposition.places.summands import Summands, few_cells, joined, own_cells
+from captum_tgrad.decomposition.places.sums_by_index import Summands, few_cells, joined
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -232,7 +233,7 @@ def _each(
 def _own(
     pairs: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int]
 ) -> list[Coordinates | None]:
-    """The coordinates of sums of neighbors, as in a graph; see :func:`own_cells`."""
+    """The coordinates of sums of neighbors, as in a graph; see :func:`cells_of_nodes`."""
     axes, coordinates = zip(*pairs, strict=True)
     index = torch.broadcast_tensors(*[coords.index for coords in coordinates])  # type: ignore[no-untyped-call]
     shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
@@ -240,7 +241,7 @@ def _own(
     for own, coords in zip(index, coordinates, strict=True):
         numbers = _along_last(own, Coordinates(own, coords.cells), dims)
         summands.append(_summands(coords, numbers, shape))
-    return own_cells(summands, axes)
+    return cells_of_nodes(summands, axes)
 
 
 def _summands(coords: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:

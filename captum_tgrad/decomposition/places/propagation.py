@@ -39,7 +39,7 @@ from captum_tgrad.decomposition.places.rules.fourier import (
 from captum_tgrad.decomposition.places.rules.grids import pooled
 from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
 from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
-from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
+from captum_tgrad.decomposition.places.test_runs import FoundPlaces, places_from_test_runs
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None, bool]] = BoundedCache(
     lambda known: sum(given.numbers for given, _ in known[0])
@@ -191,7 +191,7 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
             found = []
         if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
             return [(given, True) for given in found], True
-    return tried(call, outputs), False
+    return places_from_test_runs(call, outputs), False
 
 
 def _varies_along(output: Tensor, given: Places) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, even_cells
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 from captum_tgrad.decomposition.places.coordinates import (
+    MOST_COORDINATES,
     SAMPLES,
     Axis,
     Coordinates,
@@ -20,9 +20,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     of_each_sample,
     on_common_cells,
-    whole_axis,
 )
-from captum_tgrad.decomposition.places.places import MOST_COORDINATES
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -109,95 +107,6 @@ def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | N
     mean = sample.flatten().bincount(widths.flatten()) / count
     is_wide: Tensor = ((mean > axis.extent / 2) & (count > 1))[sample]
     return is_wide
-
-
-def own_cells(summands: Sequence[Summands], axes: Sequence[Axis]) -> list[Coordinates | None]:
-    """The coordinates of sums of which the i-th belongs to the i-th element, as in a graph.
-
-    Each has this element as a summand, as nodes with links to themselves, or elements are linked in
-    both directions, and some have many links. The elements have the order of a grid: the second one
-    is in the next cell on the last axis.
-
-    Args:
-        summands: The summands on each axis.
-        axes: The axes.
-
-    Returns:
-        One for each axis; None if elements are not linked so, or if most sums have most elements.
-    """
-    pairs = list(zip(summands, axes, strict=True))
-    for every in (summands, [_on_whole_axis(*pair) for pair in pairs]):
-        own = _own_elements(every)
-        if own is not None:
-            cells = torch.unravel_index(own, [len(each.coords.cells) for each in every])
-            moved = zip(every, cells, strict=True)
-            return [each.coords.moved(cell + 1) for each, cell in moved]
-    return [None] * len(summands)
-
-
-def _on_whole_axis(summands: Summands, axis: Axis) -> Summands:
-    """The summands with the cells of their whole axis, of which some are not among them."""
-    cells = summands.coords.cells
-    width = float(cells[0, 1])
-    every = even_cells(axis.extent, max(round(axis.extent / width), 1))
-    found = ((cells[:, 0] + 0.5) / width).long().clamp(0, len(every) - 1)
-    if not torch.allclose(every[found], cells):
-        return summands
-    return summands._replace(coords=Coordinates(summands.coords.of_elements(found + 1, 0), every))
-
-
-def _own_elements(summands: Sequence[Summands]) -> Tensor | None:
-    """The number of each sum's own element; see :func:`own_cells`."""
-    _, sums, shape = summands[0]
-    element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
-    for coords, _, _ in summands:
-        element = element * len(coords.cells) + coords.index - 1
-        has, count = has & (coords.index > 0), count * len(coords.cells)
-    if count > max(shape, default=0):
-        return None  # no dimension holds all elements
-    held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
-    if len(held) > math.prod(shape) * count / 2:
-        return None
-    every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
-    counts = (held // count).bincount(minlength=math.prod(shape)).reshape(shape)
-    for dim, size in enumerate(shape):
-        if size % count == 0:  # more than once if a dimension holds several samples in turn
-            own = (whole_axis(shape, dim).index - 1) % count
-            stride = math.prod(shape[dim + 1 :])
-            is_summand = torch.isin(every * count + own, held)
-            mutual = partial(_are_mutual, held, own.expand(shape), stride, count)
-            if are_nodes(is_summand, counts, mutual):
-                return own
-    return None
-
-
-def are_nodes(is_summand: Tensor, counts: Tensor, are_mutual: Callable[[], bool]) -> bool:
-    """Whether sums belong to their own elements, as the nodes of a graph; see :func:`own_cells`.
-
-    Args:
-        is_summand: For each sum, whether its own element is one of its summands.
-        counts: The number of its summands.
-        are_mutual: Returns whether all elements are linked in both directions.
-    """
-    has = counts > 0
-    if bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2:
-        return True
-    return counts.numel() > 0 and int(counts.max()) > MOST_COORDINATES and are_mutual()
-
-
-def _are_mutual(held: Tensor, own: Tensor, stride: int, count: int) -> bool:
-    """Whether element ``j`` is a summand of sum ``i`` if ``i`` is one of ``j``, in each sample.
-
-    Args:
-        held: The pairs of sums and elements, ``sum * count + element``, in order.
-        own: The number of each sum's own element.
-        stride: The difference between the numbers of neighboring sums of a sample.
-        count: The number of elements.
-    """
-    sums, element = held // count, held % count
-    at = own.flatten()[sums]
-    reverse = (sums + (element - at) * stride) * count + at
-    return torch.equal(reverse.sort().values, held)
 
 
 def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:

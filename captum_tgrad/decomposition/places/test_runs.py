@@ -17,9 +17,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
-from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, places, samples_mixed
+from captum_tgrad.decomposition.places.sums_along_dims import ScatteredError, mixed
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -28,7 +28,7 @@ FoundPlaces = tuple[Places, bool]
 _MOST_ELEMENTS = 2**22  # of the tensors of a call
 
 
-def tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
+def places_from_test_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
     sources = [given for given in map(places_of, call.dependent) if given is not None]
     nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
