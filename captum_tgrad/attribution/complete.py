@@ -148,7 +148,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
                 tensors,
                 target,
                 format_additional_forward_args(additional_forward_args),
-                given=[
+                places=[
                     input_places(tensor.shape, number, dim)
                     for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
                 ],
@@ -176,13 +176,13 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType,
         further: tuple[Any, ...] | None,
         *,
-        given: Sequence[Places],
+        places: Sequence[Places],
         with_magnitudes: bool = False,
         replay: Replay | None = None,
     ) -> Decomposed:
         """Decomposes the output that ``target`` selects, with Captum's ``gradient_func``."""
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
-        samples = samples_of(given[0])
+        samples = samples_of(places[0])
 
         def select(output: Any) -> Tensor:
             output = with_gradient(output, samples)
@@ -195,7 +195,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             tensors,
             lambda forward, leaves: self.gradient_func(forward, leaves, None, further),
             select,
-            given=given,
+            places=places,
             with_magnitudes=with_magnitudes,
             replay=replay,
         )

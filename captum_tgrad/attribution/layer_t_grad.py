@@ -205,7 +205,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 activation.tensors,
                 target,
                 further,
-                given=activation.given,
+                places=activation.places,
             )
         except UnusedInputError as error:
             count, name = len(activation.tensors), f"layer ({type(self.layer).__name__})"

@@ -54,7 +54,7 @@ def decompose(
     gradients: Gradients,
     select: Select,
     *,
-    given: Sequence[Places] | None = None,
+    places: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
     replay: Replay | None = None,
 ) -> Decomposed:
@@ -66,7 +66,7 @@ def decompose(
         gradients: Takes a function that returns the selected output, and leaf tensors. Runs the
             function and returns the gradients of its output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
-        given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
+        places: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
         replay: Keeps a recorded forward pass for the next call.
@@ -86,13 +86,13 @@ def decompose(
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    given = given or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
+    places = places or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
     if len(leaves) > 1:
-        given = [depending_on(each, [number]) for number, each in enumerate(given)]
-    axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
-    summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
+        places = [depending_on(each, [number]) for number, each in enumerate(places)]
+    axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
+    summing = Summing(axes, samples_of(places[0]), leaves[0].device, with_magnitudes)
     replay = replay or Replay(is_used_again=False)
-    run = partial(_decompose, forward, leaves, given, gradients, select, summing, replay)
+    run = partial(_decompose, forward, leaves, places, gradients, select, summing, replay)
     keeps_results = False
     while True:
         try:
@@ -122,16 +122,16 @@ def decompose(
 def _decompose(
     forward: Forward,
     leaves: tuple[Tensor, ...],
-    given: Sequence[Places],
+    places: Sequence[Places],
     gradients: Gradients,
     select: Select,
     summing: Summing,
     replay: Replay,
     keeps_results: bool,
 ) -> tuple[Decomposed, Recorder]:
-    trace = Trace(leaves, given, summing)
+    trace = Trace(leaves, places, summing)
     trace.recorder.hidden.keeps_results = keeps_results
-    replayable = replay.pass_of(forward, leaves, given)
+    replayable = replay.pass_of(forward, leaves, places)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
 
@@ -179,7 +179,7 @@ def _decompose(
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
-        decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
+        decomposed = _decomposed(leaves, places, summing, input_gradients, terms, outputs[-1])
     return decomposed, trace.recorder
 
 
@@ -191,9 +191,9 @@ def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torc
     return is_other
 
 
-def _spatial_axes(given: Places) -> list[Axis]:
+def _spatial_axes(places: Places) -> list[Axis]:
     """The spatial axes of an input; if a layer has places on several inputs, of the first one."""
-    axes = [axis for axis in given.coordinates if axis.is_spatial]
+    axes = [axis for axis in places.coordinates if axis.is_spatial]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
@@ -207,7 +207,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _decomposed(
     leaves: tuple[Tensor, ...],
-    given: Sequence[Places],
+    places: Sequence[Places],
     summing: Summing,
     gradients: Sequence[Tensor],
     terms: Sequence[PendingTerm],
@@ -215,7 +215,7 @@ def _decomposed(
 ) -> Decomposed:
     output = in_full_precision(output)
     contributions, reduced, scratch = [], [], Scratch(0)
-    for leaf, leaf_places, gradient in zip(leaves, given, gradients, strict=True):
+    for leaf, leaf_places, gradient in zip(leaves, places, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
         unit_bias = Bias(partial(contribution.new_ones, ()))
         without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
@@ -226,7 +226,7 @@ def _decomposed(
     scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
         reduction(leaf_places, summing.axes[number], summing.samples)
-        for number, leaf_places in enumerate(given)
+        for number, leaf_places in enumerate(places)
     ]
     return Decomposed(
         output=output,

@@ -21,10 +21,10 @@ def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[Pen
 
     ``rank`` is that of the first input. ``terms`` are those of the operations that have run.
     """
-    given = places_of(output) if isinstance(output, Tensor) else None
-    if given is None or samples == 1 or given.shape[:1] != (samples,):
+    places = places_of(output) if isinstance(output, Tensor) else None
+    if places is None or samples == 1 or places.shape[:1] != (samples,):
         return
-    if sample_numbers(given, samples).flatten().tolist() != list(range(samples)):
+    if sample_numbers(places, samples).flatten().tolist() != list(range(samples)):
         for term in terms if rank > 1 else ():
             if bool((sample_numbers(term.places, samples) < 0).all()):
                 raise samples_lost(term.module, term.operation)

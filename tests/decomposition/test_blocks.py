@@ -50,14 +50,14 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
 def test_along_the_slowest_dimension(memory_format, monkeypatch):
     monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 20)
     gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
-    given = input_places(gradient.shape, 0)
-    axes = [axis for axis in given.coordinates if axis.is_place and axis.input == 0]
+    places = input_places(gradient.shape, 0)
+    axes = [axis for axis in places.coordinates if axis.is_place and axis.input == 0]
     all_sums = summing.Summing({0: axes}, 1, gradient.device)
 
     def cut_along(*uncut):
         bias = CutBias(torch.clone, torch.rand_like(gradient), uncut=uncut)
         bias.dims = []
-        all_sums.reduced(gradient, bias, given, Scratch(0))
+        all_sums.reduced(gradient, bias, places, Scratch(0))
         return set(bias.dims)
 
     slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)

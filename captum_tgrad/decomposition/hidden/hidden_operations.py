@@ -31,7 +31,7 @@ from captum_tgrad.decomposition.hidden.hidden_terms import (
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import Kept, OldValues, Reader
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.places import Places, depending_on, places
+from captum_tgrad.decomposition.places.places import Places, depending_on, make_places
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 _RECENT = 16  # how many results stay alive until the next operation
@@ -169,20 +169,20 @@ class HiddenOperations:
                 self._sources[seen] = Source(Kept([source]), origin.places)
                 self._old_values.are_read_by(self._sources[seen].kept)
         if not sources:  # all sources were freed: the term is incomplete and leaves a residual
-            given, is_elementwise = lost_in_hidden(tensor.shape, places(tensor.shape), path), False
-            inputs = self._all_inputs
+            places = lost_in_hidden(tensor.shape, make_places(tensor.shape), path)
+            is_elementwise, inputs = False, self._all_inputs
         elif is_constant(tensor, sources):
             return None  # its backward returns None, so the result is a constant
         else:
-            given, is_elementwise = places_of_result(tensor, sources, self._samples, path)
+            places, is_elementwise = places_of_result(tensor, sources, self._samples, path)
             if known_places and known_places.knows_samples and not is_elementwise:
-                given = known_places
+                places = known_places
         if self._all_inputs:
-            given = depending_on(given, inputs)
-        root = Root(Kept([tensor]), given, output, is_elementwise, path, len(self._visible_terms))
+            places = depending_on(places, inputs)
+        root = Root(Kept([tensor]), places, output, is_elementwise, path, len(self._visible_terms))
         self._add_root(tensor, root)
         self._add_composites(nodes, root)
-        origin = set_origin(tensor, given, self._lifetime)
+        origin = set_origin(tensor, places, self._lifetime)
         self.see(tensor)
         return origin
 

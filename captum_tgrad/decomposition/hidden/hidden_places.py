@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
-    places,
+    make_places,
     samples_mixed,
     samples_only,
 )
@@ -28,15 +28,15 @@ def places_of_result(
     the module that ran.
     """
     read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
-    source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
-    same = source.shape == tensor.shape and all(each is given for each in read)
-    kept = samples_only(given)
+    source, places = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
+    same = source.shape == tensor.shape and all(each is places for each in read)
+    kept = samples_only(places)
     if same and _keeps_samples(tensor, sources, kept, read, samples):
-        if _keeps_places(tensor, sources, given):
-            return given, True
+        if _keeps_places(tensor, sources, places):
+            return places, True
     else:
         for dim in range(max(tensor.dim(), 1)):  # those of an ensemble are along the second one
-            kept = _samples_along(dim, tensor, given)
+            kept = _samples_along(dim, tensor, places)
             if _keeps_samples(tensor, sources, kept, read, samples):
                 break
         else:
@@ -53,7 +53,7 @@ def is_constant(tensor: Tensor, sources: list[Tensor]) -> bool:
 
 
 def _keeps_samples(
-    tensor: Tensor, sources: list[Tensor], given: Places, read: list[Places], samples: int
+    tensor: Tensor, sources: list[Tensor], places: Places, read: list[Places], samples: int
 ) -> bool:
     """Whether each sample of the output depends on the same sample of the sources only.
 
@@ -61,7 +61,7 @@ def _keeps_samples(
     """
     if samples == 1:
         return True
-    own = sample_numbers(given, samples).to(tensor.device)
+    own = sample_numbers(places, samples).to(tensor.device)
     others = [
         sample_numbers(each, samples).to(source.device)
         for each, source in zip(read, sources, strict=True)
@@ -77,9 +77,9 @@ def _keeps_samples(
     return True
 
 
-def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
+def _keeps_places(tensor: Tensor, sources: list[Tensor], places: Places) -> bool:
     """Whether every other half, and every other quarter, of a dimension depends on itself."""
-    dims = {dim for axis, coords in given.pairs if axis.input != SAMPLES for dim in coords.dims}
+    dims = {dim for axis, coords in places.pairs if axis.input != SAMPLES for dim in coords.dims}
     for dim in dims:
         size = tensor.shape[dim]
         for parts in {2, min(4, size)}:
@@ -95,16 +95,16 @@ def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
     return True
 
 
-def _samples_along(dim: int, tensor: Tensor, given: Places) -> Places:
+def _samples_along(dim: int, tensor: Tensor, places: Places) -> Places:
     """Places with the samples of a source along a dimension of a tensor, if the size fits."""
-    for axis, own in given.coordinates.items():
+    for axis, own in places.coordinates.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
             if size in (1, tensor.shape[dim]):
                 sizes = [size if each == dim else 1 for each in range(tensor.dim())]
                 index = own[0].index.reshape(sizes)
-                return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
-    return places(tensor.shape)
+                return make_places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
+    return make_places(tensor.shape)
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:

@@ -17,7 +17,7 @@ _cache: BoundedCache[Mapping[int, Tensor]] = BoundedCache(
 )
 
 
-def input_shares(given: Places) -> Mapping[int, Tensor]:
+def input_shares(places: Places) -> Mapping[int, Tensor]:
     """Divides each element of a tensor equally among the inputs on which it depends.
 
     If two inputs were joined in one tensor, as in a siamese network or a model of images and text,
@@ -29,12 +29,12 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
     """
 
     def shares() -> Mapping[int, Tensor]:
-        coordinates = [given.coordinates[input_axis(number)] for number in given.inputs]
+        coordinates = [places.coordinates[input_axis(number)] for number in places.inputs]
         by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in coordinates]
         depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
-        return dict(zip(given.inputs, depends.double() / depends.sum(0), strict=True))
+        return dict(zip(places.inputs, depends.double() / depends.sum(0), strict=True))
 
-    return _cache.get_or(given, shares)
+    return _cache.get_or(places, shares)
 
 
 def _with_padding(depends: Tensor) -> Tensor:

@@ -34,14 +34,14 @@ OnMap = tuple[Tensor, Tensor | None]
 
 
 def coordinates_by_axis(
-    given: Places, axes: Sequence[Axis]
+    places: Places, axes: Sequence[Axis]
 ) -> tuple[list[tuple[Coordinates, ...]], int]:
     """The coordinates on each axis, and how many cells an element has.
 
     Those on several axes belong together one by one, such as a row and a column. Axes with
     another number of coordinates than the others are left out.
     """
-    coordinates_on = on_whole_grid(given).coordinates
+    coordinates_on = on_whole_grid(places).coordinates
     by_axis = [coordinates_on.get(axis, ()) for axis in axes]
     count = max(map(len, by_axis), default=0)
     if count > MOST_COORDINATES:

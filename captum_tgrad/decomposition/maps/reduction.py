@@ -240,16 +240,16 @@ def _moved_from_empty_cells(cells: Tensor, elements: Tensor) -> Tensor:
 _cache: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel, known.indices)))
 
 
-def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
+def reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     """The reduction of a tensor with these places to the cells of an input with these axes."""
-    key = (given, tuple(axes), samples)
-    return _cache.get_or(key, lambda: _reduction(given, axes, samples))
+    key = (places, tuple(axes), samples)
+    return _cache.get_or(key, lambda: _reduction(places, axes, samples))
 
 
-def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
-    rank = len(given.shape)
-    sample = sample_numbers(given, samples)
-    by_axis, count = coordinates_by_axis(given, axes)
+def _reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:
+    rank = len(places.shape)
+    sample = sample_numbers(places, samples)
+    by_axis, count = coordinates_by_axis(places, axes)
     cells = [
         cells_on_axis(coordinates, axis) for coordinates, axis in zip(by_axis, axes, strict=True)
     ]
@@ -288,7 +288,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     spread = tuple([matrix for _, matrix in on_map])
     return Reduction(
         samples=samples,
-        summed_shape=tuple([given.shape[dim] if dim in dims else 1 for dim in range(rank)]),
+        summed_shape=tuple([places.shape[dim] if dim in dims else 1 for dim in range(rank)]),
         grid=Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes), sides)
         if sizes
         else None,
@@ -304,15 +304,15 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     )
 
 
-def sample_numbers(given: Places, samples: int) -> Tensor:
+def sample_numbers(places: Places, samples: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
-    rank = len(given.shape)
+    rank = len(places.shape)
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
-    if len(given.samples) != 1:
+    if len(places.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
-    (coords,) = given.samples
-    if given.shape[:1] != (samples,):
+    (coords,) = places.samples
+    if places.shape[:1] != (samples,):
         coords = extended_along(coords, coords.dims)
     numbers = coords.cells[:, 0].round().long()
     return coords.of_elements(numbers.where(hold_one_sample(coords.cells), -1), -1)

@@ -77,16 +77,16 @@ class Summing:
     device: torch.device
     with_magnitudes: bool = False
 
-    def reduced(self, gradient: Tensor, bias: Bias, given: Places, scratch: Scratch) -> Reduced:
-        """The sums of ``a = gradient * b``; ``given`` are the places of the operation's output.
+    def reduced(self, gradient: Tensor, bias: Bias, places: Places, scratch: Scratch) -> Reduced:
+        """The sums of ``a = gradient * b``; ``places`` are those of the operation's output.
 
         Raises:
             SamplesLostError: The sample of an element is unknown.
         """
         reductions = {
-            number: reduction(given, self.axes[number], self.samples) for number in given.inputs
+            number: reduction(places, self.axes[number], self.samples) for number in places.inputs
         }
-        shares = input_shares(given) if len(reductions) > 1 else {}
+        shares = input_shares(places) if len(reductions) > 1 else {}
         shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
         kept = next(iter(reductions.values())).kept_by_sum
         if shares or self.with_magnitudes:

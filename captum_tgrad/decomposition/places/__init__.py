@@ -2,7 +2,7 @@
 
 An axis is a dimension of an input, and a cell is an interval of an axis. Coordinates give each
 element a cell on one axis. Places are the coordinates on all axes; an element may have several on
-one axis. Variables for them are named ``given``.
+one axis.
 
 Where to start reading:
 

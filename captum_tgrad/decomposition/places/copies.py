@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.subsampling import widened
 
 
@@ -41,17 +41,17 @@ def copies_refined(
     ]
 
 
-def with_copies_refined(given: Places) -> Places:
+def with_copies_refined(places: Places) -> Places:
     """Applies :func:`copies_refined` to a tensor that has a dimension of channels.
 
     Without one, tokens were flattened together with their channels, and copies are channels.
     """
-    coordinates = list(given.pairs)
+    coordinates = list(places.pairs)
     known = {dim for axis, coords in coordinates if axis.is_place for dim in coords.dims}
-    refined = (
-        coordinates if known.issuperset(range(1, len(given.shape))) else copies_refined(coordinates)
-    )
-    return given if refined == coordinates else places(given.shape, refined)
+    if known.issuperset(range(1, len(places.shape))):
+        return places
+    refined = copies_refined(coordinates)
+    return places if refined == coordinates else make_places(places.shape, refined)
 
 
 def copies_kept(whole: Places, refined: Places) -> Places:
@@ -70,7 +70,7 @@ def copies_kept(whole: Places, refined: Places) -> Places:
     ):
         are_apart = len(coords.dims) < len(part.dims)
         kept.append((axis, coords if are_apart or later is not coords else part))
-    return places(whole.shape, kept)
+    return make_places(whole.shape, kept)
 
 
 @torch.no_grad()

@@ -11,36 +11,36 @@ import torch
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 
 
-def gaps_filled(given: Places) -> Places:
+def gaps_filled(places: Places) -> Places:
     """Gives constants that replace pixels the cells of these pixels; see :func:`filled_along`."""
-    if not given.has_gaps:
-        return given
-    return _cache.get_or(given, lambda: _gaps_filled_in(given))
+    if not places.has_gaps:
+        return places
+    return _cache.get_or(places, lambda: _gaps_filled_in(places))
 
 
-_cache: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
+_cache: BoundedCache[Places] = BoundedCache(lambda places: places.numbers)
 
 
-def _gaps_filled_in(given: Places) -> Places:
-    of_samples = {dim for coords in given.samples for dim in coords.dims}
+def _gaps_filled_in(places: Places) -> Places:
+    of_samples = {dim for coords in places.samples for dim in coords.dims}
 
     def whole(axis: Axis, coords: Coordinates) -> Coordinates:
         dims = [dim for dim in coords.dims if dim not in of_samples]
-        is_one = len(dims) == 1 and len(given.coordinates[axis]) == 1
+        is_one = len(dims) == 1 and len(places.coordinates[axis]) == 1
         return filled_along(coords, dims[0], axis) if is_one else coords
 
-    return places(given.shape, [(axis, whole(axis, coords)) for axis, coords in given.pairs])
+    return make_places(places.shape, [(axis, whole(axis, coords)) for axis, coords in places.pairs])
 
 
-def gaps_kept(given: Places, filled: Places) -> Places:
+def gaps_kept(places: Places, filled: Places) -> Places:
     """The places of elements that were moved, with gaps if these can still be filled in later.
 
     ``filled`` are the places after the elements were moved with gaps filled in.
     """
-    return given if gaps_filled(given) is gaps_filled(filled) else filled
+    return places if gaps_filled(places) is gaps_filled(filled) else filled
 
 
 @torch.no_grad()

@@ -31,14 +31,14 @@ _Part = tuple[Coordinates, ...]
 
 @torch.no_grad()
 def without_messages(
-    given: Mapping[Axis, Sequence[Coordinates]], samples: Coordinates | None
+    by_axis: Mapping[Axis, Sequence[Coordinates]], samples: Coordinates | None
 ) -> dict[Axis, list[Coordinates]]:
     """Leaves out the coordinates of messages that were added to nodes, as in ``h + A @ h``.
 
     Shifted and shuffled elements are no messages.
 
     Args:
-        given: The coordinates on each axis.
+        by_axis: The coordinates on each axis.
         samples: The samples of the elements; None if they are unknown.
 
     Returns:
@@ -46,13 +46,13 @@ def without_messages(
     """
     found: dict[Axis, list[Coordinates]] = {}
     by_input: dict[int, list[Axis]] = {}
-    for axis in sorted(each for each in given if each.is_spatial):
+    for axis in sorted(each for each in by_axis if each.is_spatial):
         by_input.setdefault(axis.input, []).append(axis)
     for axes in by_input.values():
-        counts = {len(given[axis]) for axis in axes}
+        counts = {len(by_axis[axis]) for axis in axes}
         if len(counts) > 1 or counts <= {0, 1}:
             continue
-        parts = list(dict.fromkeys(zip(*(given[axis] for axis in axes), strict=True)))
+        parts = list(dict.fromkeys(zip(*(by_axis[axis] for axis in axes), strict=True)))
         own = _own_part(parts, axes, samples)
         if own is not None:
             found |= {axis: [coords] for axis, coords in zip(axes, own, strict=True)}

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import Coordinates, compacted
 from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 """Moves the elements of tensors, and returns the results."""
@@ -44,7 +44,7 @@ def as_element(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def places_after(
-    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None] | None = None
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None] | None = None
 ) -> list[Places]:
     """The places of the results of ``run``.
 
@@ -52,35 +52,35 @@ def places_after(
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
         tensors: The original arguments. ``run`` gets cell numbers instead of their values, except
             for constant integers and booleans, which may be indices or masks.
-        given: The places of the tensors, None for a constant; by default their own.
+        places: The places of the tensors, None for a constant; by default their own.
     """
-    if given is None:
-        given = [places_of(tensor) for tensor in tensors]
-    found = _with_copies(run, tensors, given)
-    filled = [each and gaps_filled(each) for each in given]
-    if filled == list(given) or sum(each is not None for each in given) > 1:
+    if places is None:
+        places = [places_of(tensor) for tensor in tensors]
+    found = _with_copies(run, tensors, places)
+    filled = [each and gaps_filled(each) for each in places]
+    if filled == list(places) or sum(each is not None for each in places) > 1:
         return found
     return list(map(gaps_kept, found, _with_copies(run, tensors, filled)))
 
 
 def _with_copies(
-    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
 ) -> list[Places]:
     """As :func:`places_after`, for elements with or without gaps."""
-    refined = [each and with_copies_refined(each) for each in given]
+    refined = [each and with_copies_refined(each) for each in places]
     found = _places_after(run, tensors, refined)
-    if refined == list(given):
+    if refined == list(places):
         return found
-    return list(map(copies_kept, _places_after(run, tensors, given), found))
+    return list(map(copies_kept, _places_after(run, tensors, places), found))
 
 
 def _places_after(
-    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
 ) -> list[Places]:
-    axes = list(dict.fromkeys(axis for each in given if each for axis in each.coordinates))
+    axes = list(dict.fromkeys(axis for each in places if each for axis in each.coordinates))
     found: list[list[Pair]] = []  # [axis and coordinates][result]
     for axis in axes:
-        own = [each.coordinates.get(axis, ()) if each else () for each in given]
+        own = [each.coordinates.get(axis, ()) if each else () for each in places]
         for slot in range(max(map(len, own))):
             chosen = [
                 coordinates[min(slot, len(coordinates) - 1)] if coordinates else None
@@ -89,8 +89,8 @@ def _places_after(
             shapes, coordinates = _run_on_coordinates(run, chosen, tensors)
             found.append([(axis, coords) for coords in coordinates])
     if not axes:
-        return [places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
-    return [places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
+        return [make_places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
+    return [make_places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
 def _run_on_coordinates(

@@ -42,7 +42,7 @@ from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
 from captum_tgrad.decomposition.places.test_runs import FoundPlaces, places_from_test_runs
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None, bool]] = BoundedCache(
-    lambda known: sum(given.numbers for given, _ in known[0])
+    lambda known: sum(places.numbers for places, _ in known[0])
 )
 """The places of outputs by call, with ``is_dense`` and ``picks`` of the call."""
 _MOST_CONTENTS = 2**20
@@ -88,8 +88,8 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
             _known.put(key, (found, call.is_dense, call.picks))
     every = [
-        given if complete else _lost(call, output, given, where)
-        for (given, complete), output in zip(found, call.returned, strict=True)
+        places if complete else _lost(call, output, places, where)
+        for (places, complete), output in zip(found, call.returned, strict=True)
         if output.requires_grad
     ]
     if is_transform:
@@ -110,13 +110,13 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
         return every
     elif rule in BY_VALUE:
         return every
-    filled = [gaps_filled(given) for given in every]
+    filled = [gaps_filled(places) for places in every]
     if rule in _ELEMENTWISE and len(call.dependent) == 1:
         mark_elementwise(outputs[0])
     if rule in _KEEP_CONSTANTS:
-        for output, given, whole in zip(outputs, every, filled, strict=True):
-            if whole is not given:
-                add_mask(output, given)
+        for output, places, whole in zip(outputs, every, filled, strict=True):
+            if whole is not places:
+                add_mask(output, places)
     return filled
 
 
@@ -155,10 +155,10 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
         elif kind is tuple and PLAIN.issuperset(kinds := tuple(map(type, value))):
             parts += (kinds, value)
         elif isinstance(value, Tensor):
-            given = places_of(value)
-            if given is None and may_have_indices and not value.is_floating_point():
+            places = places_of(value)
+            if places is None and may_have_indices and not value.is_floating_point():
                 parts += (value.dtype, _contents(value))
-            parts.append(value.shape if given is None else given)
+            parts.append(value.shape if places is None else places)
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
             _freeze(value, parts, may_have_indices)
@@ -189,15 +189,15 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
             found = call.record.places(call, outputs)
         except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
             found = []
-        if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
-            return [(given, True) for given in found], True
+        if [places.shape for places in found] == [tuple(output.shape) for output in outputs]:
+            return [(places, True) for places in found], True
     return places_from_test_runs(call, outputs), False
 
 
-def _varies_along(output: Tensor, given: Places) -> int:
+def _varies_along(output: Tensor, places: Places) -> int:
     """The number of dimensions along which a sample has several elements: one after pooling."""
-    samples = samples_of(given) if given.samples else 1
-    along = {dim for coords in given.samples for dim in coords.dims}
+    samples = samples_of(places) if places.samples else 1
+    along = {dim for coords in places.samples for dim in coords.dims}
     sizes = (size // samples if dim in along else size for dim, size in enumerate(output.shape))
     is_mixed = samples > 1 and not along
     return sum(size > 1 for size in sizes) - is_mixed
@@ -206,7 +206,8 @@ def _varies_along(output: Tensor, given: Places) -> int:
 def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
     widest = max(tensor.dim() for tensor in call.dependent)
     spread = _varies_along(output, kept) > 1 or output.dim() >= widest
-    had = any(given is not None and has_places(given) for given in map(places_of, call.dependent))
+    sources = (places for places in map(places_of, call.dependent) if places is not None)
+    had = any(map(has_places, sources))
     if had and spread and output.dim() > 1:
         return lost_places(output.shape, kept, where())
     return kept

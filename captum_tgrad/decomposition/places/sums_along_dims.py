@@ -101,9 +101,9 @@ def _mixed_apart(
     if not any(_is_scattered(coords, dims) for _, coords in scattered):
         scattered = []
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
-    places = _numbers_of_places([coords for _, coords in scattered]) if on_several else None
+    place_ids = _place_ids([coords for _, coords in scattered]) if on_several else None
     of_scattered = {
-        (axis, coords): _each(coords, dims, axis, places, samples) for axis, coords in scattered
+        (axis, coords): _each(coords, dims, axis, place_ids, samples) for axis, coords in scattered
     }
     if scattered and all(parts is None for parts in of_scattered.values()):
         own = _own(scattered, dims)
@@ -133,7 +133,7 @@ def _mixed_apart(
     return [(axis, part) for axis, parts in found for part in parts]
 
 
-def _numbers_of_places(coordinates: Sequence[Coordinates]) -> Tensor:
+def _place_ids(coordinates: Sequence[Coordinates]) -> Tensor:
     """A number for each element that is equal for elements with the same cells on all axes."""
     numbers = torch.zeros((), dtype=torch.long, device="cpu")
     for coords in coordinates:
@@ -195,7 +195,7 @@ def _each(
     coords: Coordinates,
     dims: Sequence[int],
     axis: Axis,
-    places: Tensor | None,
+    place_ids: Tensor | None,
     samples: Coordinates | None,
 ) -> list[Coordinates] | None:
     """The coordinates of sums of elements with gaps between them: windows, or each of few cells.
@@ -204,23 +204,23 @@ def _each(
         coords: The coordinates of the elements.
         dims: The dimensions along which they were mixed.
         axis: The axis that they are on.
-        places: A number for the place of each element on all axes on which the elements are
+        place_ids: A number for the place of each element on all axes on which the elements are
             scattered; None if this is the only one.
         samples: The samples of the elements; None if they are unknown.
 
     Returns:
         None if neither describes them.
     """
-    if places is not None:
-        coords = Coordinates(coords.index.expand(places.shape), coords.cells, coords.by_sample)
+    if place_ids is not None:
+        coords = Coordinates(coords.index.expand(place_ids.shape), coords.cells, coords.by_sample)
     low, high, shape = _in_sums(coords, dims)
     numbers = _along_last(coords.index, coords, dims)
-    places_in_sums = numbers if places is None else _along_last(places, coords, dims)
+    places_in_sums = numbers if place_ids is None else _along_last(place_ids, coords, dims)
     few = _of_slices(coords, numbers, places_in_sums, shape)
     if few is None:
         summands = _summands(coords, numbers, shape)
-        few = few_cells(summands, places=places_in_sums.flatten())
-    if few is not None and places is not None:
+        few = few_cells(summands, place_ids=places_in_sums.flatten())
+    if few is not None and place_ids is not None:
         return few
     start, stop = (border.reshape(shape) for border in hull_of(low, high, axis.extent))
     hull = from_borders(start, stop, axis, coords.by_sample)
@@ -251,7 +251,7 @@ def _summands(coords: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Sum
 
 
 def _of_slices(
-    coords: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
+    coords: Coordinates, numbers: Tensor, place_ids: Tensor, shape: Sequence[int]
 ) -> list[Coordinates] | None:
     """The coordinates of each distinct slice along the last dimension, which is summed over.
 
@@ -261,13 +261,13 @@ def _of_slices(
     Args:
         coords: The coordinates of the summands.
         numbers: The numbers of their cells, ``(..., summands)``.
-        places: A number for the place of each summand; the same shape.
+        place_ids: A number for the place of each summand; the same shape.
         shape: The shape of the sums.
 
     Returns:
         None if there are more slices.
     """
-    slices = places.reshape(-1, places.shape[-1])
+    slices = place_ids.reshape(-1, place_ids.shape[-1])
     _, which = slices.unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
     first = first_of_each(which)[0].sort().values
     if len(first) > MOST_COORDINATES:

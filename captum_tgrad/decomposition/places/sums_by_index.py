@@ -133,7 +133,7 @@ def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordi
 def few_cells(
     summands: Summands,
     is_only: bool = False,
-    places: Tensor | None = None,
+    place_ids: Tensor | None = None,
 ) -> list[Coordinates] | None:
     """Coordinates for each summand of a sum, with its cell; None for more than the most cells.
 
@@ -143,17 +143,17 @@ def few_cells(
     Args:
         summands: The summands.
         is_only: Whether no other axis has places.
-        places: The number of each summand's place on all axes, by which repeated summands are left
-            out; None for their cells.
+        place_ids: A number for the place of each summand on all axes, by which repeated summands
+            are left out; None for the number of its cell.
     """
     (coords, sums, shape), numbers = summands, summands.coords.index
-    places = numbers if places is None else places
-    at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
+    place_ids = numbers if place_ids is None else place_ids
+    at, number, place = (each[numbers > 0] for each in (sums, numbers, place_ids))
     order = (at * (len(coords.cells) + 1) + number if is_only else at).argsort(stable=True)
     at, number, place = at[order], number[order], place[order]
     counts = at.bincount(minlength=math.prod(shape))
     if is_only or int(counts.max()) > MOST_COORDINATES:
-        first = first_of_each(at * (int(places.max()) + 1) + place)[0].sort().values
+        first = first_of_each(at * (int(place_ids.max()) + 1) + place)[0].sort().values
         at, number = at[first], number[first]
         counts = at.bincount(minlength=math.prod(shape))
     most, start = int(counts.max()), counts.cumsum(0) - counts

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places, samples_mixed
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
 from captum_tgrad.decomposition.places.sums_along_dims import ScatteredError, mixed
 from captum_tgrad.decomposition.random_state import lock
 
@@ -30,7 +30,7 @@ _MOST_ELEMENTS = 2**22  # of the tensors of a call
 
 def places_from_test_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
-    sources = [given for given in map(places_of, call.dependent) if given is not None]
+    sources = [places for places in map(places_of, call.dependent) if places is not None]
     nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
@@ -57,9 +57,9 @@ def places_from_test_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPl
             found.append(nothing[position])
             continue
         trial = _Trial(call, position, values, value, generator)
-        given, complete = trial.kept() or nothing[position]
+        places, complete = trial.kept() or nothing[position]
         moved = None if complete else trial.moved()
-        found.append((moved, True) if moved else (given, complete))
+        found.append((moved, True) if moved else (places, complete))
     return found
 
 
@@ -136,7 +136,7 @@ class _Trial(NamedTuple):
                 for dim in left.dims:
                     shape[to[dim]] = left.index.shape[dim]
                 kept.append((axis, left.moved(left.index.reshape(shape))))
-        return places(before.shape, kept), complete
+        return make_places(before.shape, kept), complete
 
     def _commutes(self, rank: int, dim: int, result: int) -> bool:
         """Whether permutations of a dimension permute a dimension of the result.
@@ -182,10 +182,10 @@ class _Trial(NamedTuple):
         if len(self.call.dependent) != 1:
             return None
         (source,) = self.call.dependent
-        given = places_of(source)
+        places = places_of(source)
         numbers = torch.arange(1, source.numel() + 1, device="cpu").reshape(source.shape).to(source)
         after = self.run(lambda t: numbers if t is source else t)
-        if after is None or given is None:
+        if after is None or places is None:
             return None
         number = after.cpu()
         number = (number.real if number.is_complex() else number).double()
@@ -201,4 +201,4 @@ class _Trial(NamedTuple):
             flat = coords.index.expand(source.shape).reshape(-1)
             return coords.moved(torch.cat([flat.new_zeros(1), flat])[index])
 
-        return places(after.shape, [(axis, move(coords)) for axis, coords in given.pairs])
+        return make_places(after.shape, [(axis, move(coords)) for axis, coords in places.pairs])

@@ -14,28 +14,28 @@ from captum_tgrad.decomposition.places.cells import hull_of, sorted_cells
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
-def on_whole_grid(given: Places) -> Places:
+def on_whole_grid(places: Places) -> Places:
     """The places of a tensor for an operation that works on its whole grid."""
-    return gaps_filled(with_copies_refined(windows_joined(given)))
+    return gaps_filled(with_copies_refined(windows_joined(places)))
 
 
-def windows_joined(given: Places) -> Places:
+def windows_joined(places: Places) -> Places:
     """Merges three or more coordinates at equal distances into windows.
 
     The sum of an image and its shifted copies then has the places of a dilated convolution.
     """
-    if all(len(coordinates) < 3 for coordinates in given.coordinates.values()):
-        return given
+    if all(len(coordinates) < 3 for coordinates in places.coordinates.values()):
+        return places
     joined = [
         (axis, coords)
-        for axis, coordinates in given.coordinates.items()
+        for axis, coordinates in places.coordinates.items()
         for coords in _joined_in_windows(coordinates, axis)
     ]
-    return places(given.shape, joined)
+    return make_places(places.shape, joined)
 
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:

@@ -34,7 +34,7 @@ class Pass(NamedTuple):
     strides: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
-    given: Places
+    places: Places
 
 
 class _Recorded(NamedTuple):
@@ -75,7 +75,7 @@ class Replay:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
 
     def pass_of(
-        self, forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
+        self, forward: Callable[..., Any], leaves: Sequence[Tensor], places: Sequence[Places]
     ) -> Pass | None:
         """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
         if not self._is_worth_trying or len(leaves) != 1:
@@ -86,7 +86,7 @@ class Replay:
         if forward is not self._forward:
             self._recorded.clear()
             self._forward = forward
-        return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
+        return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, places[0])
 
     def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""

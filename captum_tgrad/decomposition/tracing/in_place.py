@@ -108,10 +108,10 @@ def _follow_base(
         recorder.origins.follow_base(base, origin.places)
         if origin_of(base) is None:
             return  # no other view shows the new places
-    given = places_within(base, view, origin.places)
-    recorder.origins.follow(base, given)
+    places = places_within(base, view, origin.places)
+    recorder.origins.follow(base, places)
     if becomes_term:
-        recorder.await_gradient(base, given, _rest_of_base(base, view), name)
+        recorder.await_gradient(base, places, _rest_of_base(base, view), name)
 
 
 def _rest_of_base(base: Tensor, view: Tensor) -> Bias:

@@ -41,9 +41,9 @@ class Origins:
         self._axes_of_inputs = axes_of_inputs
         self._deferred: list[Callable[[], None]] = []
 
-    def follow(self, tensor: Tensor, given: Places, copied: Any = None) -> None:
+    def follow(self, tensor: Tensor, places: Places, copied: Any = None) -> None:
         """Remembers the places of a tensor's elements; ``copied`` as for :class:`Origin`."""
-        set_origin(tensor, given, self._lifetime, copied)
+        set_origin(tensor, places, self._lifetime, copied)
         self.run_or_defer(tensor, partial(self._hidden.see, tensor))
 
     def of(self, tensor: Tensor) -> Origin | None:
@@ -62,9 +62,9 @@ class Origins:
             origin = origin_of(tensor)
         return origin
 
-    def follow_result(self, output: Tensor, given: Places) -> None:
+    def follow_result(self, output: Tensor, places: Places) -> None:
         """Remembers the places of a result, also if it is the first view of all of its base."""
-        self.follow(output, given)
+        self.follow(output, places)
         base = output._base
         if base is None or not base.requires_grad or base.numel() != output.numel():
             return
@@ -102,11 +102,11 @@ class Origins:
         """Updates the places of a view after its base was overwritten."""
         known = None if view._base is None else origin_of(view._base)
         if view._base is not None and known is not None:
-            given = places_of_view(view._base, view, known.places)
+            places = places_of_view(view._base, view, known.places)
             if self._axes_of_inputs:
                 inputs = known.places.inputs
-                given = depending_on(given, inputs, self._axes_of_inputs, is_part=True)
-            self.follow(view, given)
+                places = depending_on(places, inputs, self._axes_of_inputs, is_part=True)
+            self.follow(view, places)
 
     def run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
         """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.

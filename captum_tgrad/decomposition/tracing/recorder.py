@@ -33,7 +33,7 @@ class Recorder:
 
     Args:
         leaves: The inputs.
-        given: The places of the elements of each input.
+        places: The places of the elements of each input.
         summing: Sums terms into cells. None: only places are recorded.
 
     Attributes:
@@ -54,7 +54,7 @@ class Recorder:
     """
 
     def __init__(
-        self, leaves: Sequence[Tensor], given: Sequence[Places], summing: Summing | None
+        self, leaves: Sequence[Tensor], places: Sequence[Places], summing: Summing | None
     ) -> None:
         self.old_values = OldValues()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
@@ -68,10 +68,10 @@ class Recorder:
         self._summing = summing
         self._lifetime = Lifetime()
         self._everything = frozenset(range(len(leaves)))
-        axes = (axis for each in given for axis in each.coordinates)
+        axes = (axis for each in places for axis in each.coordinates)
         self._with_positions = {axis.input for axis in axes if axis.is_spatial}
         has_several = summing is not None and len(leaves) > 1
-        self._axes_of_inputs = [each.coordinates.keys() for each in given] if has_several else []
+        self._axes_of_inputs = [each.coordinates.keys() for each in places] if has_several else []
         self.hidden = HiddenOperations(
             self.old_values,
             self._lifetime,
@@ -115,11 +115,11 @@ class Recorder:
         except NoDerivativeError:
             self._treat_as_hidden(outputs, found)
             return
-        for output, given, bias in zip(outputs, found, biases, strict=True):
+        for output, places, bias in zip(outputs, found, biases, strict=True):
             self._add_dtypes(call, output)
-            self.origins.follow_result(output, given)
+            self.origins.follow_result(output, places)
             if bias is not None:
-                self.await_gradient(output, given, bias, call.name)
+                self.await_gradient(output, places, bias, call.name)
 
     def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
         """The places of a call's results, and what they say about the network."""
@@ -153,22 +153,22 @@ class Recorder:
 
     def _treat_as_hidden(self, outputs: list[Tensor], found: list[Places]) -> None:
         """Treats an operation without a directional derivative as a hidden operation."""
-        for output, given in zip(outputs, found, strict=True):
+        for output, places in zip(outputs, found, strict=True):
             try:
-                self.hidden.origin_of_result(output, given)
+                self.hidden.origin_of_result(output, places)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all. If one is needed later, torch raises an error.
-                self.origins.follow(output, given)
+                self.origins.follow(output, places)
 
-    def await_gradient(self, output: Tensor, given: Places, bias: Bias, name: str) -> None:
+    def await_gradient(self, output: Tensor, places: Places, bias: Bias, name: str) -> None:
         """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
         if self._summing is None:
             return
         if output.is_complex():
-            bias, given = in_pairs(bias, output), places_in_pairs(given)
+            bias, places = in_pairs(bias, output), places_in_pairs(places)
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
-        pending = PendingTerm(path, name, in_leaf, given, bias)
+        pending = PendingTerm(path, name, in_leaf, places, bias)
         wait = partial(self.pending.await_gradient, output, bias, pending)
         self.origins.run_or_defer(output, wait)
 

@@ -46,7 +46,7 @@ class Trace(TorchFunctionMode):
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
-        given: The places of the elements of each input.
+        places: The places of the elements of each input.
         summing: Sums terms into cells. None: only places are recorded.
 
     Attributes:
@@ -54,11 +54,11 @@ class Trace(TorchFunctionMode):
     """
 
     def __init__(
-        self, leaves: Sequence[Tensor], given: Sequence[Places], summing: Summing | None
+        self, leaves: Sequence[Tensor], places: Sequence[Places], summing: Summing | None
     ) -> None:
         super().__init__()
-        self.recorder = Recorder(leaves, given, summing)
-        self._given = given
+        self.recorder = Recorder(leaves, places, summing)
+        self._places = places
         self._has_small_inputs = are_small(leaves)
         self._origins = self.recorder.origins
         self._modules = self.recorder.modules
@@ -68,9 +68,9 @@ class Trace(TorchFunctionMode):
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
         followed = []
-        for leaf, given in zip(leaves, self._given, strict=True):
+        for leaf, places in zip(leaves, self._places, strict=True):
             tensor = leaf.clone()
-            self._origins.follow(tensor, given)
+            self._origins.follow(tensor, places)
             followed.append(tensor)
         return followed
 
@@ -149,8 +149,8 @@ class Trace(TorchFunctionMode):
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             return self._inside(inner, *args, **kwargs)
-        given = _input_first(func, detached_args, detached_kwargs)
-        call = Call(func, *given, record, tensors, dependent)
+        arguments = _input_first(func, detached_args, detached_kwargs)
+        call = Call(func, *arguments, record, tensors, dependent)
         return self._run_dependent(call, args[0] if args else None)
 
     def _run_dependent(self, call: Call, attached: Any) -> Any:

@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.origin import coordinates_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.regridding import Line
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
@@ -49,8 +49,8 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         ends = start[:, None] + (stop - start)[:, None] * shares
         return _between(coords, ends, dim, axis)
 
-    found = places(output.shape, [(axis, pooled(axis, c)) for axis, c in coordinates_of(tensor)])
-    return [found] * len(outputs)
+    pairs = [(axis, pooled(axis, coords)) for axis, coords in coordinates_of(tensor)]
+    return [make_places(output.shape, pairs)] * len(outputs)
 
 
 def _between(coords: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import density, is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
 from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
 
@@ -40,11 +40,11 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     found: list[Pair] = []
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter not in right]
-        unmasked, given = places_of(tensor), places_in_sums(tensor, over)
-        if unmasked is None or given is None:
+        unmasked, places = places_of(tensor), places_in_sums(tensor, over)
+        if unmasked is None or places is None:
             continue
-        if given is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
-            given = unmasked
+        if places is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
+            places = unmasked
         matrices = []
         for own, other in operands:
             mask = None if other is tensor else _as_mask(other, own, letters, right)
@@ -52,21 +52,21 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 matrices.append((own, other))
             elif _selects(call, mask):
                 call.picks = True
-                given = kept_only(given, mask != 0, over)
-        samples = _samples_by_letter(given, letters)
+                places = kept_only(places, mask != 0, over)
+        samples = _samples_by_letter(places, letters)
         distinct = "".join(dict.fromkeys(letters))
         summed = [dim for dim, letter in enumerate(distinct) if letter not in right]
         mixed: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
         alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
-        for axis, coords in with_copies_refined(given).pairs:
+        for axis, coords in with_copies_refined(places).pairs:
             whole = coords.moved(_diagonal(coords.index, letters))
             if whole is not None:
                 alike.setdefault((axis, whole.dims), []).append(whole)
         for (axis, dims), coordinates in alike.items():
             picked = None
             if sum(dim in summed for dim in dims) == 1:
-                is_only = given.has_one_axis
+                is_only = places.has_one_axis
                 picked = _selected(
                     call, coordinates, distinct, matrices, right, axis, samples, is_only
                 )
@@ -77,7 +77,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
         for own, axis, part in parts:
             found.append((axis, part.moved(_arranged(part.index, own, right))))
-    return [places(output.shape, found)]
+    return [make_places(output.shape, found)]
 
 
 def _are_of_one(operands: Sequence[tuple[str, Any]], summed: set[str]) -> bool:
@@ -123,22 +123,22 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
         return None
     if any(own.count(letter) > 1 or letters.count(letter) > 1 for letter in along):
         return None  # it multiplies a diagonal
-    given = places_of(constant)
-    if given is not None and given.pairs:
+    places = places_of(constant)
+    if places is not None and places.pairs:
         shown = mask_in_sums(constant)
-        if shown is None or kept_only(given, shown, range(constant.dim())) is given:
+        if shown is None or kept_only(places, shown, range(constant.dim())) is places:
             return None
         constant = (shown.to(constant.device) | (constant != 0)).double()
     return _arranged(constant.detach().to_dense(), own, letters)
 
 
-def _samples_by_letter(given: Places, letters: str) -> dict[str, Coordinates]:
+def _samples_by_letter(places: Places, letters: str) -> dict[str, Coordinates]:
     """The samples of the elements, by the letter of the dimension that they are along."""
     return {
         letters[coords.dims[0]]: Coordinates(
             _diagonal(coords.index, letters).flatten(), coords.cells
         )
-        for coords in given.samples
+        for coords in places.samples
         if len(coords.dims) == 1
     }
 

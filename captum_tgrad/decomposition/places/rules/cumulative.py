@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordin
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise, samples_mixed_along
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
@@ -22,7 +22,7 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a cumulative sum: for each element, the smallest cell with all its summands."""
     tensor = call.tensors[0]
     dim = call.bound["dim"] % max(tensor.dim(), 1)
-    given = samples_mixed_along(places_in_sums(tensor, [dim]) or places(tensor.shape), [dim])
+    places = samples_mixed_along(places_in_sums(tensor, [dim]) or make_places(tensor.shape), [dim])
 
     def up_to_each(axis: Axis, coords: Coordinates) -> Coordinates | None:
         if dim not in coords.dims:
@@ -33,19 +33,19 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     coordinates = [
         (axis, up_to_each(axis, coords))
-        for axis, coords in with_copies_refined(windows_joined(given)).pairs
+        for axis, coords in with_copies_refined(windows_joined(places)).pairs
     ]
-    return [places(given.shape, coordinates)] * len(outputs)
+    return [make_places(places.shape, coordinates)] * len(outputs)
 
 
 def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
     (both, *_) = elementwise(call, outputs)
-    operands = [given for given in map(places_of, call.dependent) if given is not None]
+    operands = [places for places in map(places_of, call.dependent) if places is not None]
     if len(operands) != 2:
         return [both]
     coordinates: list[tuple[Axis, Coordinates]] = []
-    for axis, given in both.coordinates.items():
+    for axis, merged in both.coordinates.items():
         own = [
             [c.aligned(len(both.shape)) for c in each.coordinates.get(axis, ())]
             for each in operands
@@ -53,8 +53,9 @@ def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         between = None
         if max(map(len, own)) == 1 and own[0] != own[1]:
             between = _between_sums([each[0] if each else None for each in own], axis)
-        coordinates += [(axis, coords) for coords in (given if between is None else [between])]
-    return [places(both.shape, coordinates)]
+        found = merged if between is None else [between]
+        coordinates += [(axis, coords) for coords in found]
+    return [make_places(both.shape, coordinates)]
 
 
 def _between_sums(coordinates: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
 from captum_tgrad.decomposition.places.sums_along_dims import mixed
 
@@ -21,7 +21,7 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         raise NoRuleError
     coordinates = (pair for tensor in call.tensors for pair in coordinates_of(tensor))
     aligned = ((axis, coords.aligned(rank)) for axis, coords in coordinates)
-    return [places(outputs[0].shape, aligned)] * len(outputs)
+    return [make_places(outputs[0].shape, aligned)] * len(outputs)
 
 
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -30,7 +30,7 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     for output in outputs:
         if output.shape != first.shape:
             raise NoRuleError
-    return [places_of(first) or places(first.shape)] * len(outputs)
+    return [places_of(first) or make_places(first.shape)] * len(outputs)
 
 
 def unchanged(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -43,22 +43,22 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = call.bound["dim"]
     if dim is None:
         raise NoRuleError
-    (given, *_) = like_first(call, outputs)
-    return [samples_mixed_along(given, {dim % max(len(given.shape), 1)})] * len(outputs)
+    (places, *_) = like_first(call, outputs)
+    return [samples_mixed_along(places, {dim % max(len(places.shape), 1)})] * len(outputs)
 
 
 def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The places of the first tensor; samples that are normalized together are mixed."""
-    (given, *_) = like_first(call, outputs)
-    rank = len(given.shape)
+    (places, *_) = like_first(call, outputs)
+    rank = len(places.shape)
     if call.name in ("layer_norm", "rms_norm"):
         dims = range(rank - len(call.bound["normalized_shape"]), rank)
     elif call.name == "local_response_norm":
         dims = range(1, 2)
     else:
-        groups = call.bound["num_groups"] if call.name == "group_norm" else given.shape[1]
-        dims = range(1 if _vary_within(groups, given.samples) else 2, rank)
-    return [samples_mixed_along(given, dims)] * len(outputs)
+        groups = call.bound["num_groups"] if call.name == "group_norm" else places.shape[1]
+        dims = range(1 if _vary_within(groups, places.samples) else 2, rank)
+    return [samples_mixed_along(places, dims)] * len(outputs)
 
 
 def _vary_within(groups: int, coordinates: Iterable[Coordinates]) -> bool:
@@ -68,15 +68,15 @@ def _vary_within(groups: int, coordinates: Iterable[Coordinates]) -> bool:
     return any(bool((each != each[:, :, :1]).any()) for each in split)
 
 
-def samples_mixed_along(given: Places, dims: Iterable[int]) -> Places:
+def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
     """The places of new elements that depend on all samples along ``dims``, but have own places."""
     dims = list(dims)
     coordinates = [
         (axis, part)
-        for axis, coords in given.pairs
+        for axis, coords in places.pairs
         for part in (mixed(coords, dims, axis) if axis.input == SAMPLES else [coords])
     ]
-    return places(given.shape, coordinates)
+    return make_places(places.shape, coordinates)
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import LOST, SAMPLES, Coordinates, compacted
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.regridding import Window
 from captum_tgrad.decomposition.places.rules.grids import on_new_grid
 from captum_tgrad.decomposition.places.rules.mixing import mixed_along
@@ -40,12 +40,12 @@ class _Grid(NamedTuple):
     """A grid that was transformed.
 
     Args:
-        given: The places of its elements, with the zeros that were added to it.
+        places: The places of its elements, with the zeros that were added to it.
         spectrum: The places of its spectrum.
         transform: The transform of a grid of zeros.
     """
 
-    given: Places
+    places: Places
     spectrum: Places
     transform: Call
 
@@ -86,9 +86,9 @@ def remember_grid(call: Call, found: Places) -> None:
         sizes = [length] if isinstance(length, int) else length or ()
         for dim, size in zip(_dims(call), sizes, strict=False):
             pads[-2 * dim - 1] = 0 if size == -1 else size - tensor.shape[dim]
-        given = padded_with_zeros(tensor, pads)
-        zeros = torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(given.shape)
-        node.metadata[_GRID] = _Grid(given, found, call.with_first(zeros))
+        places = padded_with_zeros(tensor, pads)
+        zeros = torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(places.shape)
+        node.metadata[_GRID] = _Grid(places, found, call.with_first(zeros))
 
 
 @torch.no_grad()
@@ -111,13 +111,13 @@ def _restored(call: Call) -> Places | None:
     restored: list[Pair] = []
     grids = _grids_before(node)
     for source, grid in grids.items():
-        own, given = _dims(grid.transform), on_whole_grid(grid.given)
+        own, places = _dims(grid.transform), on_whole_grid(grid.places)
         taps = _taps(output, dims, source, grid.transform)
         if taps is None:
             return None
         for dim, kernel, to in zip(own, taps, dims, strict=True):
-            given = _convolved(given, dim, kernel, output.shape[to])
-        for axis, coords in given.pairs:
+            places = _convolved(places, dim, kernel, output.shape[to])
+        for axis, coords in places.pairs:
             if not set(own) & set(coords.dims) or axis.input == SAMPLES:
                 continue
             now, *old = (
@@ -134,8 +134,8 @@ def _restored(call: Call) -> Places | None:
     axes = {axis for axis, _ in restored}
     lost = {pair for pair in along if pair[0].input == LOST}
     kept = [pair for pair in before.pairs if pair[0] not in axes and pair not in lost]
-    others = mixed_along(places(before.shape, kept), set(dims), output.shape)
-    return places(output.shape, [*others.pairs, *restored])
+    others = mixed_along(make_places(before.shape, kept), set(dims), output.shape)
+    return make_places(output.shape, [*others.pairs, *restored])
 
 
 def _moved(coords: Coordinates, dims: list[int], to: list[int], rank: int) -> Coordinates | None:
@@ -232,13 +232,13 @@ def _ends(is_seen: Tensor) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def _convolved(given: Places, dim: int, taps: tuple[int, int], size: int) -> Places:
+def _convolved(places: Places, dim: int, taps: tuple[int, int], size: int) -> Places:
     """The places after a circular convolution along a dimension, and a resizing to ``size``."""
-    (first, last), old = taps, given.shape[dim]
+    (first, last), old = taps, places.shape[dim]
     positions = torch.arange(-last, old - first, device="cpu") % old
-    whole = torch.zeros((), device="cpu").expand(given.shape)
-    (padded,) = places_after(lambda t: [t[0].index_select(dim, positions)], [whole], [given])
+    whole = torch.zeros((), device="cpu").expand(places.shape)
+    (padded,) = places_after(lambda t: [t[0].index_select(dim, positions)], [whole], [places])
     window = Window.of_kernel(last - first + 1, 1, 0, 1)
-    convolved = on_new_grid(padded.pairs, given.shape, {dim: window})
-    resized = [size if each == dim else length for each, length in enumerate(given.shape)]
+    convolved = on_new_grid(padded.pairs, places.shape, {dim: window})
+    resized = [size if each == dim else length for each, length in enumerate(places.shape)]
     return on_new_grid(convolved.pairs, resized, {dim: None})

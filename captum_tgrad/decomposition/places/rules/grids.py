@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.copies import copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.regridding import Window, regridded
 from captum_tgrad.decomposition.places.rules.mixing import summed_along
 from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
@@ -25,8 +25,8 @@ def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     bound, (output,) = call.bound, outputs
     windows = _windows(call, rank_of(call.name))
     channel = output.dim() - len(windows) - 1
-    given = _windows_mixed(bound["input"], output.shape, windows)
-    coordinates = list(windows_joined(given).pairs) if given else []
+    places = _windows_mixed(bound["input"], output.shape, windows)
+    coordinates = list(windows_joined(places).pairs) if places else []
     in_groups = _in_groups(coordinates, channel, bound["groups"], output.shape[channel])
     return [_on_new_grid(in_groups, output.shape, windows)]
 
@@ -35,10 +35,10 @@ def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a pooling."""
     tensor, (output, *_) = call.bound["input"], outputs
     windows = _windows(call, rank_of(call.name))
-    given = _windows_mixed(tensor, output.shape, windows)
-    if given:
-        given = _on_new_grid(windows_joined(given).pairs, output.shape, windows)
-    return [given or places(output.shape)] * len(outputs)
+    places = _windows_mixed(tensor, output.shape, windows)
+    if places:
+        places = _on_new_grid(windows_joined(places).pairs, output.shape, windows)
+    return [places or make_places(output.shape)] * len(outputs)
 
 
 def _windows_mixed(
@@ -68,14 +68,14 @@ def _on_new_grid(
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
-    """Places after the last dimensions were replaced by new grids with the given windows."""
+    """Places after the last dimensions were replaced by new grids with these windows."""
     return on_new_grid(coordinates, shape, dict(enumerate(windows, len(shape) - len(windows))))
 
 
 def on_new_grid(
     coordinates: Iterable[Pair], shape: Sequence[int], windows: Mapping[int, Window | None]
 ) -> Places:
-    """Places after dimensions were replaced by new grids with the given windows."""
+    """Places after dimensions were replaced by new grids with these windows."""
 
     def regrid(axis: Axis, coords: Coordinates | None) -> Coordinates | None:
         for dim, window in windows.items():
@@ -84,7 +84,7 @@ def on_new_grid(
         return coords
 
     refined = copies_refined(coordinates, zeros_too=not all(windows.values()))
-    return places(shape, [(axis, regrid(axis, coords)) for axis, coords in refined])
+    return make_places(shape, [(axis, regrid(axis, coords)) for axis, coords in refined])
 
 
 def _in_groups(
@@ -154,8 +154,8 @@ def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    given = windows_joined(places_of(tensor) or places(tensor.shape))
-    return [_on_new_grid(given.pairs, output.shape, [None] * (output.dim() - 2))]
+    places = windows_joined(places_of(tensor) or make_places(tensor.shape))
+    return [_on_new_grid(places.pairs, output.shape, [None] * (output.dim() - 2))]
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -184,7 +184,7 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return from_borders(first, last, axis)
 
     return [
-        places(
+        make_places(
             output.shape, [(axis, move(axis, coords)) for axis, coords in coordinates_of(tensor)]
         )
     ]
@@ -222,8 +222,8 @@ def channels_as_places(
         with_positions: The numbers of the inputs that have spatial axes.
     """
     tensor = call.tensors[0]
-    given = places_of(tensor)
-    if given is None or not given.has_channels:
+    places = places_of(tensor)
+    if places is None or not places.has_channels:
         return None
     coordinates = list(coordinates_of(tensor))
     slides = call.name.startswith("conv")

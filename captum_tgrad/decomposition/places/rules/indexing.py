@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, places
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
 from captum_tgrad.decomposition.places.rules.moving import assigned
 from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
@@ -67,7 +67,7 @@ def _added_at(
     """
     call.picks = True
     coordinates: list[Pair] = list(coordinates_of(tensor))
-    given = places_of(source)
+    places = places_of(source)
 
     def of_summands(coords: Coordinates) -> Coordinates:
         index = coords.index.expand(source.shape)
@@ -75,25 +75,25 @@ def _added_at(
             index = index[tuple(map(slice, positions.shape))]
         return Coordinates(index.expand(positions.shape), coords.cells)
 
-    if given is None:
-        return [places(output.shape, coordinates) for output in outputs]
-    samples = of_summands(given.samples[0]) if len(given.samples) == 1 else None
+    if places is None:
+        return [make_places(output.shape, coordinates) for output in outputs]
+    samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
     summands = {
         (axis, coords): Summands(of_summands(coords), positions, tensor.shape)
-        for axis, coords in with_copies_refined(given).pairs
+        for axis, coords in with_copies_refined(places).pairs
     }
     own = dict[tuple[Axis, Coordinates], Coordinates | None]()
     for group in _along_one_dimension(summands):
         cells = cells_of_nodes([summands[each] for each in group], [axis for axis, _ in group])
         own |= zip(group, cells, strict=True)
-    for axis in given.coordinates:
+    for axis in places.coordinates:
         kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
         others = [
             each for pair, each in summands.items() if pair[0] == axis and own.get(pair) is None
         ]
-        sums = cells_of_sums(others, axis, samples, given.has_one_axis)
+        sums = cells_of_sums(others, axis, samples, places.has_one_axis)
         coordinates += [(axis, each) for each in (*kept, *sums)]
-    return [places(output.shape, coordinates) for output in outputs]
+    return [make_places(output.shape, coordinates) for output in outputs]
 
 
 def _along_one_dimension(

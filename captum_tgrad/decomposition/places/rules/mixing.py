@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places, samples_only
+from captum_tgrad.decomposition.places.places import Places, make_places, samples_only
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
 from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
@@ -37,26 +37,26 @@ def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places
     return mixed_along(places_in_sums(tensor, dims), dims, shape)
 
 
-def mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
+def mixed_along(places: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
     """Places after ``dims`` were mixed; the new shape has them with size 1 or not at all."""
-    keep = given is None or len(shape) == len(given.shape)
+    keep = places is None or len(shape) == len(places.shape)
     coordinates = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
-        for axis, left in mixed_on_axes(given.pairs if given else (), dims)
+        for axis, left in mixed_on_axes(places.pairs if places else (), dims)
     ]
-    return places(shape, coordinates)
+    return make_places(shape, coordinates)
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of the real and imaginary parts, in an additional last dimension."""
     tensor = call.tensors[0]
-    return [places_in_pairs(places_of(tensor) or places(tensor.shape))]
+    return [places_in_pairs(places_of(tensor) or make_places(tensor.shape))]
 
 
-def places_in_pairs(given: Places) -> Places:
+def places_in_pairs(places: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
-    coordinates = [(axis, coords.moved(coords.index.unsqueeze(-1))) for axis, coords in given.pairs]
-    return places((*given.shape, 2), coordinates)
+    pairs = [(axis, coords.moved(coords.index.unsqueeze(-1))) for axis, coords in places.pairs]
+    return make_places((*places.shape, 2), pairs)
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -71,7 +71,7 @@ def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     added, first, second = (call.bound[name] for name in names[:3])
     (product,) = _product(call, first, second, output)
     aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
-    return [places(output.shape, [*aligned, *product.pairs])]
+    return [make_places(output.shape, [*aligned, *product.pairs])]
 
 
 def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -223,7 +223,7 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [each]
     call.is_dense = False
     pairs = [(axis, coords) for axis, coords in each.pairs if axis.input != SAMPLES]
-    return [places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
+    return [make_places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
 
 
 def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:

@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_re
 from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
 from captum_tgrad.decomposition.places.movement import as_element, places_after, without_fill
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -61,18 +61,18 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         _, *row = [output.shape[dim] for dim in new if output.shape[dim] != 1]
         return bool(row) and run > math.prod(row)
 
-    def after(given: Places) -> Places:
+    def after(places: Places) -> Places:
         whole, parts = [], []
-        refined = with_copies_refined(given).pairs
-        for (axis, coords), (_, part) in zip(given.pairs, refined, strict=True):
+        refined = with_copies_refined(places).pairs
+        for (axis, coords), (_, part) in zip(places.pairs, refined, strict=True):
             is_finer = part is not coords and not are_channels(coords, part)
             whole.append((axis, move(coords)))
             parts.append((axis, move(part)) if is_finer else whole[-1])
-        return copies_kept(places(output.shape, whole), places(output.shape, parts))
+        return copies_kept(make_places(output.shape, whole), make_places(output.shape, parts))
 
-    given = places_of(tensor) or places(tensor.shape)
-    found, filled = after(given), gaps_filled(given)
-    return [found if filled is given else gaps_kept(found, after(filled))]
+    places = places_of(tensor) or make_places(tensor.shape)
+    found, filled = after(places), gaps_filled(places)
+    return [found if filled is places else gaps_kept(found, after(filled))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -125,7 +125,7 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [torch.cat(narrow, dim)]
 
     (found,) = places_after(run, tensors)
-    return [places(output.shape, found.pairs)]
+    return [make_places(output.shape, found.pairs)]
 
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -133,4 +133,4 @@ def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     tensor, (output,) = call.bound["input"], outputs
     dim = call.bound["dim"] % tensor.dim()
     halves = places_after(lambda t: t[0].chunk(2, dim), [tensor])
-    return [places(output.shape, [pair for half in halves for pair in half.pairs])]
+    return [make_places(output.shape, [pair for half in halves for pair in half.pairs])]

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordin
 from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, is_at_own_position, places
+from captum_tgrad.decomposition.places.places import Places, is_at_own_position, make_places
 from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid, windows_joined
 
@@ -22,17 +22,17 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
     if mode != "constant":
-        given = places_of(tensor)
-        whole = given and on_whole_grid(given)
+        places = places_of(tensor)
+        whole = places and on_whole_grid(places)
         return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
     return [padded_with_zeros(tensor, list(pads))]
 
 
 def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
     """Places after constant padding; negative pads crop."""
-    cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
+    cropped, places = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
-        (given,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
+        (places,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
     last_first = reversed(range(tensor.dim()))
     ends = dict(zip(last_first, zip(pads[::2], pads[1::2], strict=True), strict=False))
     shape = [size + sum(ends.get(dim, ())) for dim, size in enumerate(tensor.shape)]
@@ -49,8 +49,8 @@ def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
                 coords = padded if is_at_own_position(padded, dim, axis) else coords
         return coords
 
-    pairs = gaps_filled(windows_joined(given)).pairs if given else ()
-    return places(shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
+    pairs = gaps_filled(windows_joined(places)).pairs if places else ()
+    return make_places(shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
 
 
 def _continued(
@@ -93,8 +93,8 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     padding = bound["padding"]
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
     options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
-    given = places_of(tensor)
+    places = places_of(tensor)
     if rows or columns:
-        given = padded_with_zeros(tensor, [columns, columns, rows, rows])
-        tensor = tensor.new_empty(()).expand(given.shape)
-    return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [given])
+        places = padded_with_zeros(tensor, [columns, columns, rows, rows])
+        tensor = tensor.new_empty(()).expand(places.shape)
+    return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [places])

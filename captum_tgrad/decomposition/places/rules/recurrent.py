@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import samples_mixed_along
 
@@ -37,7 +37,7 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
     (last,) = places_after(select, [outputs[0]], [y])
-    return [y, *(places(output.shape, last.pairs) for output in outputs[1:])]
+    return [y, *(make_places(output.shape, last.pairs) for output in outputs[1:])]
 
 
 def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -56,7 +56,7 @@ def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
     found = places_after(run, call.tensors[:1])
-    return [*found, *(places(each.shape) for each in outputs[1:])]  # lengths have no place
+    return [*found, *(make_places(each.shape) for each in outputs[1:])]  # lengths have no place
 
 
 def _of_steps(
@@ -77,4 +77,4 @@ def _of_steps(
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         coordinates += [(axis, coords) for axis, coords in found.pairs if axis not in known]
     steps = [result.index("s")] if "s" in result else []
-    return samples_mixed_along(places(output.shape, coordinates), steps)
+    return samples_mixed_along(make_places(output.shape, coordinates), steps)
