@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +67,15 @@ _ALIASES = {
 """Names that some torch functions give to parameters, and the names in the records."""
 
 
+class ConstantsRead(IntEnum):
+    """What the places of a call's results depend on in its constants."""
+
+    NOTHING = 0
+    NO_ZEROS = 1
+    """That they have no zeros. If they had, they would select elements, as a permutation does."""
+    VALUES = 2
+
+
 class Call:
     """``func(*args, **kwargs)``, with all constants detached.
 
@@ -79,9 +89,9 @@ class Call:
         constant: The other tensor arguments.
         shared: Values that several rules need. The first rule that needs one stores it.
         returned: The tensors that the call returned, once it has run.
-        is_dense: Whether the constant matrices that its places depend on have no zeros; None
-            without such matrices.
-        picks: Whether such a matrix selects elements by its zeros, as a permutation does.
+        constants_read: What the places of its results depend on in its constants.
+        selects_elements: Whether indices, or a constant matrix by its zeros, select the elements
+            that it adds up, as a permutation matrix does.
     """
 
     def __init__(
@@ -104,8 +114,8 @@ class Call:
         self.dependent = dependent
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
-        self.is_dense: bool | None = None
-        self.picks = False
+        self.constants_read = ConstantsRead.NOTHING
+        self.selects_elements = False
         self._bound: dict[str, Any] | None = None
 
     @property

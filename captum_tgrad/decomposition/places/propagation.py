@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
 from captum_tgrad.decomposition.nested import PLAIN
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.gaps import gaps_filled
@@ -41,10 +41,10 @@ from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
 from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
 from captum_tgrad.decomposition.places.test_runs import FoundPlaces, places_from_test_runs
 
-_known: BoundedCache[tuple[list[FoundPlaces], bool | None, bool]] = BoundedCache(
+_known: BoundedCache[tuple[list[FoundPlaces], ConstantsRead, bool]] = BoundedCache(
     lambda known: sum(places.numbers for places, _ in known[0])
 )
-"""The places of outputs by call, with ``is_dense`` and ``picks`` of the call."""
+"""The places of outputs by call, with ``constants_read`` and ``selects_elements`` of the call."""
 _MOST_CONTENTS = 2**20
 """A digest of more values takes milliseconds."""
 _NOT_CACHED = {*BY_VALUE, like_first, unchanged}
@@ -80,13 +80,16 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         return _with_masks(call, outputs, [restored])
     key = None if call.record.places in _NOT_CACHED else _key(call)
     known = None if key is None else _known.get(key)
-    found, call.is_dense, call.picks = known or (None, None, False)
-    if found is None or (call.is_dense and any(map(has_zeros, _factors(call)))):
+    nothing = (None, ConstantsRead.NOTHING, False)
+    found, call.constants_read, call.selects_elements = known or nothing
+    expects_no_zeros = call.constants_read == ConstantsRead.NO_ZEROS
+    if found is None or (expects_no_zeros and any(map(has_zeros, _factors(call)))):
         with torch.no_grad():
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
-        if key is not None and call.is_dense is not False and (by_rule or not call.constant):
-            _known.put(key, (found, call.is_dense, call.picks))
+        reads_values = call.constants_read == ConstantsRead.VALUES
+        if key is not None and not reads_values and (by_rule or not call.constant):
+            _known.put(key, (found, call.constants_read, call.selects_elements))
     every = [
         places if complete else _lost(call, output, places, where)
         for (places, complete), output in zip(found, call.returned, strict=True)
@@ -103,7 +106,7 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
     Results that were only moved keep the gaps, because later operations may fill them.
     """
     rule = call.record.places
-    if call.picks:
+    if call.selects_elements:
         move_masks(call, _factors(call), always=True)
     elif rule in _MOVING:
         move_masks(call, always=rule in (moving.assigned, put))

@@ -45,7 +45,8 @@ class _Recorded(NamedTuple):
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
             of a recorded pass does not even show parameters.
         description: The description of the graph.
-        has_dense_weights: Whether places depend on that linear layers have no zeros.
+        needs_dense_weights: Whether the places are only right if the weights of linear layers have
+            no zeros.
         dtypes: The dtypes that operations computed in.
         terms: The terms with the numbers of their nodes, in forward order, without their biases.
     """
@@ -53,7 +54,7 @@ class _Recorded(NamedTuple):
     networks: list[ReferenceType[nn.Module]]
     adds_constants: bool
     description: list[object]
-    has_dense_weights: bool
+    needs_dense_weights: bool
     dtypes: set[torch.dtype]
     terms: list[tuple[int, PendingTerm]]
 
@@ -103,7 +104,7 @@ class Replay:
             self._recorded[of] = _Recorded(
                 [ref(network) for network in networks],
                 any(map(_adds_constant, graph.nodes)),
-                graph.description, recorder.has_dense_weights, recorder.dtypes, terms,
+                graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
             )  # fmt: skip
             if len(self._recorded) > _MOST_SHAPES:
                 del self._recorded[next(iter(self._recorded))]
@@ -251,7 +252,7 @@ def _with_biases(
         added: The biases of the sums whose constants the graph does not show; None if one is
             unknown.
     """
-    if added is None or (recorded.has_dense_weights and not has_dense_weights(graph)):
+    if added is None or (recorded.needs_dense_weights and not has_dense_weights(graph)):
         return None  # a matrix with zeros may only move elements
     nodes = [graph.nodes[number] for number, _ in recorded.terms]
     with torch.no_grad():

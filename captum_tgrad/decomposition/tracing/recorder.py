@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, in_pairs
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, ConstantsRead
 from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import tensors_in
@@ -49,7 +49,8 @@ class Recorder:
         is_overwritten: Whether the network has written to the result of a hidden operation, or to
             what it reads, without autograd, as through ``.data``.
         is_random: Whether the output depends on random numbers, as with dropout in training mode.
-        has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
+        needs_dense_weights: Whether the places are only right if the weights of linear layers have
+            no zeros.
         dtypes: The dtypes that operations computed in.
     """
 
@@ -61,7 +62,7 @@ class Recorder:
         self.is_shown_by_graph = True
         self.is_overwritten = False
         self.is_random = False
-        self.has_dense_weights = False
+        self.needs_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}
         self.modules = RunningModules()
         self.pending = PendingTerms()
@@ -126,11 +127,12 @@ class Recorder:
         found = output_places(call, outputs, partial(self._full_name, call.name))
         if self._axes_of_inputs:
             found = self._with_dependencies(call, found)
-        if call.is_dense is not None:
-            self.has_dense_weights = True
-            self.is_shown_by_graph &= call.is_dense and call.name == "linear"
+        if call.constants_read != ConstantsRead.NOTHING:
+            self.needs_dense_weights = True
+            reads_no_values = call.constants_read == ConstantsRead.NO_ZEROS
+            self.is_shown_by_graph &= reads_no_values and call.name == "linear"
         mixes = call.name in _MIXES_CHANNELS or call.record.is_recurrent
-        if mixes and not call.picks and self.channels_as_places is None:
+        if mixes and not call.selects_elements and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call, self._with_positions)
         return found
 

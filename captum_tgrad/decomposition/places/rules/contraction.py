@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, ConstantsRead
 from captum_tgrad.decomposition.places.cells import are_all_pixels
 from captum_tgrad.decomposition.places.coordinates import MOST_COORDINATES, Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
@@ -51,7 +51,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             if mask is None:
                 matrices.append((own, other))
             elif _selects(call, mask):
-                call.picks = True
+                call.selects_elements = True
                 places = kept_only(places, mask != 0, over)
         samples = _samples_by_letter(places, letters)
         distinct = "".join(dict.fromkeys(letters))
@@ -204,7 +204,7 @@ def _selected(
     shared = len(samples[letter].cells) if letter in samples else 1
     for row in reversed(range(used.dim())):
         if letters[row] not in varying and is_adjacency_matrix(used, row, dim, shared):
-            call.picks = True
+            call.selects_elements = True
             others = letters.replace(letters[row], "")
             found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in coordinates]
             return others.replace(letter, letters[row]), found
@@ -232,15 +232,16 @@ def _selected(
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:
         return None
-    call.picks = True
+    call.selects_elements = True
     return letters.replace(letter, ""), found
 
 
 def _selects(call: Call, constant: Tensor) -> bool:
-    """Whether a constant selects elements by its zeros; notes it on the call."""
-    is_dense = not has_zeros(constant)
-    call.is_dense = is_dense and call.is_dense is not False
-    return not is_dense
+    """Whether a constant selects elements by its zeros; notes on the call that this was read."""
+    selects = has_zeros(constant)
+    read = ConstantsRead.VALUES if selects else ConstantsRead.NO_ZEROS
+    call.constants_read = max(call.constants_read, read)
+    return selects
 
 
 def has_zeros(constant: Tensor) -> bool:

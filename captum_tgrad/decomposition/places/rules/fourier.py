@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import LOST, SAMPLES, Coordinates, compacted
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -130,7 +130,7 @@ def _restored(call: Call) -> Places | None:
     if not restored:
         return None
     node.metadata[_SPECTRA] = list(grids)
-    call.is_dense = False  # another filter may have another kernel
+    call.constants_read = ConstantsRead.VALUES  # another filter may have another kernel
     axes = {axis for axis, _ in restored}
     lost = {pair for pair in along if pair[0].input == LOST}
     kept = [pair for pair in before.pairs if pair[0] not in axes and pair not in lost]

@@ -65,7 +65,7 @@ def _added_at(
 
     Positions are flat indices.
     """
-    call.picks = True
+    call.selects_elements = True
     coordinates: list[Pair] = list(coordinates_of(tensor))
     places = places_of(source)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -216,12 +216,12 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     shows = mask if mask.dtype == torch.bool else mask.exp() != 0
     masks = []
     if _may_leave_out(mask, query, key, value):
-        call.is_dense = False  # a mask of other values may hide other keys
+        call.constants_read = ConstantsRead.VALUES  # another mask may hide other keys
         masks = [(shows.any(-2, keepdim=True) if mask.dim() > 1 else shows).double()]
     each = found(*masks)
     if each.knows_samples or not each.samples:
         return [each]
-    call.is_dense = False
+    call.constants_read = ConstantsRead.VALUES
     pairs = [(axis, coords) for axis, coords in each.pairs if axis.input != SAMPLES]
     return [make_places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
 
