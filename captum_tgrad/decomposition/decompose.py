@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.reduction import reduction
@@ -34,7 +35,6 @@ from captum_tgrad.decomposition.reliability import (
     warn_of_randomness,
 )
 from captum_tgrad.decomposition.replay.replay import Replay
-from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
@@ -145,7 +145,7 @@ def _decompose(
             with trace:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            if trace.recorder.hidden.freed and not keeps_results:
+            if trace.recorder.hidden.has_read_freed and not keeps_results:
                 random_state.restore()
                 raise FreedResultsError
             has_drawn = not random_state.is_current()

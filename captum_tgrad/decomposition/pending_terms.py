@@ -118,7 +118,7 @@ class PendingTerms:
     def __iter__(self) -> Iterator[PendingTerm]:
         return iter(self._pending)
 
-    def arm(self, summing: Summing | None) -> None:
+    def activate(self, summing: Summing | None) -> None:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
         self._summing = summing
 

@@ -32,7 +32,7 @@ def replaced(monkeypatch):
     monkeypatch.setattr(trace, "are_small", lambda leaves: False)
     functions = []
 
-    def in_its_own_form(call, old_values):
+    def in_its_own_form(call, readers):
         if call.record.form is not None:
             functions.append(call.func)
         return call()

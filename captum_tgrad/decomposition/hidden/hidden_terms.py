@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 from captum_tgrad.decomposition.maps.reduction import reduction
 from captum_tgrad.decomposition.maps.summing import Reduced, Summing, Sums, samples_lost
-from captum_tgrad.decomposition.old_values import Kept
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -40,12 +40,12 @@ class Source:
         places: The places of its elements.
     """
 
-    kept: Kept
+    kept: CopyOnWrite
     places: Places
 
 
 @dataclass(frozen=True, eq=False)
-class Root(Source):
+class HiddenResult(Source):
     """A tensor that a hidden operation returned. Other hidden operations may read it.
 
     Args:
@@ -66,13 +66,13 @@ class HiddenTerm:
     """The term of a group of hidden operations that share nodes of autograd's graph.
 
     Args:
-        roots: The tensors that they return.
+        results: The tensors that they return.
         samples: The batch size.
         sources: The tensors that they read.
         total: The sum so far: one value per element if ``is_elementwise``, else one per sample.
     """
 
-    roots: list[Root]
+    results: list[HiddenResult]
     samples: int
     sources: dict[HiddenOutput, Source] = field(default_factory=dict)
     total: Tensor | None = None
@@ -80,22 +80,22 @@ class HiddenTerm:
     @property
     def is_elementwise(self) -> bool:
         """Whether the elements of all outputs and sources correspond."""
-        return all(root.is_elementwise for root in self.roots)
+        return all(result.is_elementwise for result in self.results)
 
     @property
     def places(self) -> Places:
         """The places of its elements; lost if it is one number for each sample."""
-        root = self.roots[-1]
+        result = self.results[-1]
         if self.is_elementwise or not any(
             has_places(each.places) for each in self.sources.values()
         ):
-            return root.places
-        return lost_in_hidden(root.places.shape, samples_only(root.places), root.path)
+            return result.places
+        return lost_in_hidden(result.places.shape, samples_only(result.places), result.path)
 
     @property
     def inputs(self) -> frozenset[int]:
         """The numbers of the network's inputs on which the term depends."""
-        tensors = (*self.sources.values(), *self.roots)
+        tensors = (*self.sources.values(), *self.results)
         return frozenset().union(*(each.places.inputs for each in tensors))
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class HiddenTerm:
             to_cells = reduction(tensor.places, (), self.samples)
             product = product.sum_to_size(to_cells.summed_shape)
             if to_cells.has_unknown_samples and bool(product.any()):
-                raise samples_lost(self.roots[0].path, "hidden")
+                raise samples_lost(self.results[0].path, "hidden")
             product, _ = to_cells.into_cells(to_cells.collected(product)[None])
             product = product.reshape(-1)
         self.total = product if self.total is None else self.total + product
@@ -125,7 +125,7 @@ class HiddenTerm:
             return None
         if self.is_elementwise:
             unit_bias = Bias(partial(self.total.new_ones, ()))
-            return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
+            return summing.reduced(self.total, unit_bias, self.results[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         to_cells = reduction(input_places(total.shape, 0), (), summing.samples)
         sums = Sums(total, total.abs(), to_cells)
@@ -138,8 +138,10 @@ def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
 
 
 def terms_and_hooks(
-    edges: Mapping[Root, Iterable[Edge]], sources: Mapping[HiddenOutput, Source], samples: int
-) -> tuple[dict[Root, HiddenTerm], list[Callable[[], Any]]]:
+    edges: Mapping[HiddenResult, Iterable[Edge]],
+    sources: Mapping[HiddenOutput, Source],
+    samples: int,
+) -> tuple[dict[HiddenResult, HiddenTerm], list[Callable[[], Any]]]:
     """Makes one term for all roots that share nodes, and the hooks that collect its gradients.
 
     Args:
@@ -152,12 +154,12 @@ def terms_and_hooks(
     """
     by_node: dict[Any, HiddenTerm] = {}
     reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
-    for root, own in edges.items():
-        term = HiddenTerm([root], samples)
-        for node in {root.output[0], *(node for node, _, _ in own)}:
+    for result, own in edges.items():
+        term = HiddenTerm([result], samples)
+        for node in {result.output[0], *(node for node, _, _ in own)}:
             other = by_node.setdefault(node, term)
             if other is not term:
-                other.roots += term.roots
+                other.results += term.results
                 for key in [key for key, value in by_node.items() if value is term]:
                     by_node[key] = other
                 term = other
@@ -171,7 +173,7 @@ def terms_and_hooks(
         for node, arguments in reads.items()
     ]
     terms = dict.fromkeys(by_node.values())
-    return {root: term for term in terms for root in term.roots}, hooks
+    return {result: term for term in terms for result in term.results}, hooks
 
 
 def _subtract_sources(

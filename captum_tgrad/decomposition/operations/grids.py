@@ -10,7 +10,7 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias
-from captum_tgrad.decomposition.operations.moving import nothing
+from captum_tgrad.decomposition.operations.moving import no_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places.rules import boxes, grids, indexing
 
@@ -27,7 +27,7 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
 _convolution = partial(
     records, places=grids.convolved, bias=convolution, parts=with_bias, parts_of_one=False
 )
-_pooling = partial(records, places=grids.pooled, bias=nothing)
+_pooling = partial(records, places=grids.pooled, bias=no_bias)
 
 OPERATIONS: dict[str, Operation] = {
     **_convolution(
@@ -72,7 +72,7 @@ OPERATIONS: dict[str, Operation] = {
         "upsample_bicubic2d_aa",
         "input, size=None, scale_factor=None",
         grids.resized,
-        nothing,
+        no_bias,
     ),
     **records(
         "grid_sample",
@@ -101,6 +101,6 @@ OPERATIONS: dict[str, Operation] = {
         "fold",
         "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
         grids.folded,
-        nothing,
+        no_bias,
     ),
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.copy_on_write import Readers
 
 
 def records(
@@ -53,14 +53,14 @@ def require_plain(call: Call) -> None:
 _FULL_PRECISION = (torch.float32, torch.float64)
 
 
-def run_equal_form(call: Call, old_values: OldValues) -> Any:
+def run_equal_form(call: Call, readers: Readers) -> Any:
     """Runs a call in the equivalent form of its record, if there is one for it, else as it is.
 
-    ``old_values`` registers the tensors that the backward pass of this form reads.
+    ``readers`` registers the tensors that the backward pass of this form reads.
     """
     if call.record.form is not None:
         try:
-            return call.record.form(call, old_values)
+            return call.record.form(call, readers)
         except NoRuleError:
             pass
     return call()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
-from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, itself
+from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
@@ -255,7 +255,7 @@ def _of_concatenation(node: Node) -> Bias | None:
         size = parameter.shape[dim - rank]
         parts.append(parameter.expand(*result.shape[:dim], size, *result.shape[dim + 1 :]))
     value = torch.cat(parts, dim)
-    return Bias(itself, value) if list(value.shape) == result.shape else None
+    return Bias(identity, value) if list(value.shape) == result.shape else None
 
 
 class NodeWithBias(NamedTuple):
@@ -366,8 +366,8 @@ NODES_WITH_BIAS = {
     "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
-    "ReciprocalBackward0": _of_result("reciprocal", itself, 2),
-    "RsqrtBackward0": _of_result("rsqrt", itself, 1.5),
+    "ReciprocalBackward0": _of_result("reciprocal", identity, 2),
+    "RsqrtBackward0": _of_result("rsqrt", identity, 1.5),
     "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
@@ -376,7 +376,7 @@ NODES_WITH_BIAS = {
     "SinBackward0": _elementwise("sin", torch.sin),
     "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
     "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
-    "SqrtBackward0": _of_result("sqrt", itself, 0.5),
+    "SqrtBackward0": _of_result("sqrt", identity, 0.5),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "TanhBackward0": NodeWithBias(
         ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, itself
+from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.views import (
     laid_out_as,
@@ -23,7 +24,6 @@ from captum_tgrad.decomposition.places.views import (
     same_view_of,
 )
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 
@@ -37,7 +37,7 @@ def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[C
         run: Runs a call as it is, or in an equal form.
     """
     target = call.args[0]
-    recorder.old_values.freeze_readers(target)
+    recorder.readers.freeze(target)
     if call.name in _RESHAPES:
         old = _with_origin(target.detach(), origin_of(target))
         result = call()
@@ -46,7 +46,7 @@ def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[C
     if target.requires_grad and not target._is_view():
         if call.name in _SAVE_OLD_VALUES:
             origin = origin_of(target)
-            with kept_in_memory():
+            with without_checkpointing():
                 result = call()
             old = _with_origin(target.grad_fn._saved_self.detach(), origin)
             recorder.record(call.with_first(old), target)
@@ -82,10 +82,10 @@ def _run_in_a_copy(call: Call, attached: Any, recorder: Recorder) -> Any:
             origins.follow(target, part)
     fresh = target.clone(memory_format=torch.preserve_format)
     random_state = RandomState(target.device)
-    with kept_in_memory():
+    with without_checkpointing():
         result = call.with_first(fresh)()
     recorder.record(call, fresh, random_state)
-    recorder.old_values.freeze_readers(target)
+    recorder.readers.freeze(target)
     is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
     target = attached if is_other else target
     base = target._base
@@ -118,4 +118,4 @@ def _rest_of_base(base: Tensor, view: Tensor) -> Bias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = laid_out_as(base, base.detach())
     same_view_of(view, base, numbers_of(rest)).zero_()
-    return Bias(itself, rest)
+    return Bias(identity, rest)

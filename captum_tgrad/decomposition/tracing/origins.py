@@ -44,7 +44,7 @@ class Origins:
     def follow(self, tensor: Tensor, places: Places, copied: Any = None) -> None:
         """Remembers the places of a tensor's elements; ``copied`` as for :class:`Origin`."""
         set_origin(tensor, places, self._lifetime, copied)
-        self.run_or_defer(tensor, partial(self._hidden.see, tensor))
+        self.run_or_defer(tensor, partial(self._hidden.add_visible_result, tensor))
 
     def of(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
@@ -54,7 +54,7 @@ class Origins:
                 return None
             if self._is_view_of_overwritten(tensor):
                 self._refresh(tensor)
-            return origin_of(tensor) or self._hidden.origin_of_result(tensor)
+            return origin_of(tensor) or self._hidden.add_hidden_result(tensor)
         if origin.lifetime is not self._lifetime:
             return None  # it belongs to an enclosing trace
         if origin.version != tensor._version:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call, ConstantsRead
+from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
@@ -40,7 +40,7 @@ class Recorder:
         modules: The modules that are running.
         origins: The places of all tensors that depend on the inputs.
         hidden: The operations that the trace cannot see.
-        old_values: The biases and other readers of memory that the model may overwrite.
+        readers: The biases and other readers of memory that the model may overwrite.
         pending: The terms so far, in forward order; none if only places are recorded.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
@@ -57,7 +57,7 @@ class Recorder:
     def __init__(
         self, leaves: Sequence[Tensor], places: Sequence[Places], summing: Summing | None
     ) -> None:
-        self.old_values = OldValues()
+        self.readers = Readers()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.is_shown_by_graph = True
         self.is_overwritten = False
@@ -74,7 +74,7 @@ class Recorder:
         has_several = summing is not None and len(leaves) > 1
         self._axes_of_inputs = [each.coordinates.keys() for each in places] if has_several else []
         self.hidden = HiddenOperations(
-            self.old_values,
+            self.readers,
             self._lifetime,
             self.modules,
             self.pending,
@@ -82,7 +82,7 @@ class Recorder:
             self._everything if has_several else frozenset(),
         )
         self.origins = Origins(self._lifetime, self.hidden, self._axes_of_inputs)
-        self.modules.leaving = self.hidden.look_in
+        self.modules.after_module = self.hidden.search_output
 
     @property
     def precision(self) -> float:
@@ -157,7 +157,7 @@ class Recorder:
         """Treats an operation without a directional derivative as a hidden operation."""
         for output, places in zip(outputs, found, strict=True):
             try:
-                self.hidden.origin_of_result(output, places)
+                self.hidden.add_hidden_result(output, places)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all. If one is needed later, torch raises an error.
                 self.origins.follow(output, places)
@@ -168,7 +168,7 @@ class Recorder:
             return
         if output.is_complex():
             bias, places = in_pairs(bias, output), places_in_pairs(places)
-        self.old_values.are_read_by(bias)
+        self.readers.add(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, places, bias)
         wait = partial(self.pending.await_gradient, output, bias, pending)
@@ -197,7 +197,11 @@ class Recorder:
 
     def terms_by_node(self) -> dict[int, PendingTerm] | None:
         """The terms by the sequence number of their node; None if the graph does not show them."""
-        if self.hidden.found or self.channels_as_places is not None or not self.is_shown_by_graph:
+        if (
+            self.hidden.any_found
+            or self.channels_as_places is not None
+            or not self.is_shown_by_graph
+        ):
             return None
         return self.pending.by_node()
 
@@ -208,16 +212,16 @@ class Recorder:
         self.dtypes.update(dtypes)
         for node, pending in terms:
             self.pending.await_gradient_at(node, pending)
-        self.pending.arm(self._summing)
+        self.pending.activate(self._summing)
 
     def finish(self, output: Any) -> None:
         """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""
         self.origins.run_deferred()
-        self.hidden.look_in("", output)
-        self.old_values.forget()
-        self.hidden.arm()
+        self.hidden.search_output("", output)
+        self.readers.clear()
+        self.hidden.register_hooks()
         self.pending.drop(self.hidden.replaced)
-        self.pending.arm(self._summing)
+        self.pending.activate(self._summing)
 
     def terms(self) -> list[PendingTerm]:
         """The terms that contribute to the output, in forward order."""
@@ -225,18 +229,18 @@ class Recorder:
             return []
         hidden = []
         for found in self.hidden.terms:
-            root = found.roots[-1]
+            result = found.results[-1]
             reduced = found.reduced(self._summing, self.pending.scratch)
-            term = PendingTerm(root.path, "hidden", False, found.places, None, reduced)
-            hidden.append((root.order, term))
+            term = PendingTerm(result.path, "hidden", False, found.places, None, reduced)
+            hidden.append((result.order, term))
         return self.pending.arrived(hidden)
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the pending terms."""
         self.pending.release()
         self.hidden.release()
-        self.old_values.forget()
-        self.modules.leaving = None  # avoids a reference cycle
+        self.readers.clear()
+        self.modules.after_module = None  # avoids a reference cycle
         self._lifetime.is_over = True
 
 

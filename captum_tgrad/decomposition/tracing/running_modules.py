@@ -20,7 +20,7 @@ class RunningModules:
     ignores other threads. Paths are relative to the outermost module.
 
     Attributes:
-        leaving: Called with the path and the output of every module after it ran, if not None.
+        after_module: Called with the path and the output of every module after it ran, if not None.
         outermost: The modules that ran outside of other modules.
 
     Raises:
@@ -29,7 +29,7 @@ class RunningModules:
     """
 
     def __init__(self) -> None:
-        self.leaving: Callable[[str, Any], None] | None = None
+        self.after_module: Callable[[str, Any], None] | None = None
         self.outermost: list[nn.Module] = []
         self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
@@ -77,8 +77,8 @@ class RunningModules:
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
             path, _ = self._stack.pop()
-            if self.leaving is not None:
-                self.leaving(path, output)
+            if self.after_module is not None:
+                self.after_module(path, output)
 
 
 _MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)

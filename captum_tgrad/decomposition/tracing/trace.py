@@ -11,6 +11,7 @@ from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
+from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.normalizations import (
@@ -25,7 +26,6 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay.replay import are_small
-from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.torch_functions import (
     is_property,
     operation_name,
@@ -63,7 +63,7 @@ class Trace(TorchFunctionMode):
         self._origins = self.recorder.origins
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
-        self._old_values = self.recorder.old_values
+        self._readers = self.recorder.readers
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
@@ -114,11 +114,11 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # a lazy module creates its parameters
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
-        self._hidden.notice()
+        self._hidden.before_call()
         try:
             return self._handle(func, args, kwargs)
         finally:
-            self._hidden.hold()
+            self._hidden.after_call()
 
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -128,7 +128,7 @@ class Trace(TorchFunctionMode):
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):
-            self._hidden.free()
+            self._hidden.free_recent()
             return self._property(func, args)
         tensors: list[Tensor] = []
         dependent: list[Tensor] = []
@@ -143,7 +143,7 @@ class Trace(TorchFunctionMode):
             return tensor
 
         detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
-        self._hidden.free()
+        self._hidden.free_recent()
         if not dependent:
             return self._run_constant(func, args, kwargs)
         record = operation_of(func)
@@ -186,10 +186,10 @@ class Trace(TorchFunctionMode):
 
     def _overwrite(self, tensor: Tensor) -> None:
         """Freezes what reads a tensor that is overwritten without autograd."""
-        if readers := self._old_values.freeze_readers(tensor):
+        if readers := self._readers.freeze(tensor):
             self.recorder.is_shown_by_graph = False  # a replay reads it after the forward pass
             if not tensor.requires_grad:  # a custom Function may overwrite its argument
-                self.recorder.is_overwritten |= self._hidden.keeps(readers)
+                self.recorder.is_overwritten |= self._hidden.has_any_of(readers)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""
@@ -209,7 +209,7 @@ class Trace(TorchFunctionMode):
         is_layer = is_recurrent and not name.endswith("_cell")
         if has_no_form or is_layer or "dropout" in name or "attention" in name:
             random_state = RandomState(call.dependent[0].device)  # it may draw random numbers
-        with kept_in_memory():
+        with without_checkpointing():
             result = self._result(call)
         if result is call.dependent[0] and not call.in_place:
             return result  # such as a dropout in evaluation mode
@@ -227,7 +227,7 @@ class Trace(TorchFunctionMode):
         """Runs a call in the equivalent form of its record, if that is worth it."""
         if call.record.form_of_large and self._has_small_inputs:
             return call()
-        return run_equal_form(call, self._old_values)
+        return run_equal_form(call, self._readers)
 
 
 def _input_first(

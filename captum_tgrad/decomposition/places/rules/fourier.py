@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
+from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.places.coordinates import LOST, SAMPLES, Coordinates, compacted
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -26,7 +27,6 @@ from captum_tgrad.decomposition.places.rules.grids import on_new_grid
 from captum_tgrad.decomposition.places.rules.mixing import mixed_along
 from captum_tgrad.decomposition.places.rules.padding import padded_with_zeros
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
-from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
 _GRID, _SPECTRA = "captum_tgrad grid", "captum_tgrad spectra"
 """Keys in the metadata of a node of autograd's graph: the grid of which it returned the spectrum,
@@ -212,7 +212,7 @@ def _gradient(
     generator = torch.Generator().manual_seed(0)
     part.copy_(torch.rand(part.shape, generator=generator, device="cpu").add_(0.5))
     (gradient,) = torch.autograd.grad(output, [GradientEdge(node, 0)], probe, retain_graph=True)
-    with torch.enable_grad(), kept_in_memory():
+    with torch.enable_grad(), without_checkpointing():
         grid = transform.tensors[0].clone().requires_grad_()
         (found,) = torch.autograd.grad(transform.with_first(grid)(), grid, gradient)
     return found

@@ -1,4 +1,8 @@
-"""Values for the backward pass that the model may overwrite before."""
+"""Copies values that the backward pass reads, but only if the model overwrites them before.
+
+Autograd raises an error if a saved tensor is overwritten. Biases and hidden operations read tensors
+that autograd need not save, so they are registered here.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +23,22 @@ class Reader(Protocol):
         """Reads the values now, before they are overwritten."""
 
 
-class OldValues:
-    """Knows the readers of each tensor's memory, and freezes them before it is overwritten."""
+class Readers:
+    """The readers of each tensor's memory. They are frozen before it is overwritten."""
 
     def __init__(self) -> None:
         self._readers: dict[int, list[Reader]] = {}
 
-    def are_read_by(self, reader: Reader) -> None:
+    def add(self, reader: Reader) -> None:
         """Registers a reader of its ``storages``."""
         for storage in reader.storages:
             self._readers.setdefault(storage, []).append(reader)
 
-    def forget(self) -> None:
-        """Removes all readers, after the forward pass, when nothing is overwritten any more."""
+    def clear(self) -> None:
+        """Removes all readers after the forward pass, when nothing is overwritten any more."""
         self._readers.clear()
 
-    def freeze_readers(self, overwritten: Tensor) -> list[Reader]:
+    def freeze(self, overwritten: Tensor) -> list[Reader]:
         """Freezes and returns the readers of a tensor that is about to be overwritten."""
         if not self._readers or overwritten.is_nested:  # nobody reads nested tensors
             return []
@@ -44,8 +48,8 @@ class OldValues:
         return readers
 
 
-class Kept:
-    """Tensors that are copied only before a later operation of the model overwrites them.
+class CopyOnWrite:
+    """Tensors that are copied only if a later operation of the model overwrites them.
 
     They are detached, because a node that holds its own results is never freed.
 
@@ -54,10 +58,10 @@ class Kept:
     """
 
     def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        self.keep(tensors)
+        self.hold(tensors)
 
-    def keep(self, tensors: Iterable[Tensor]) -> None:
-        """Keeps these tensors instead of the ones before."""
+    def hold(self, tensors: Iterable[Tensor]) -> None:
+        """Holds these tensors instead of the previous ones."""
         self.tensors = [tensor.detach() for tensor in tensors]
         self._versions = [tensor._version for tensor in self.tensors]
 
@@ -68,7 +72,7 @@ class Kept:
 
     def freeze(self) -> None:
         """Copies the tensors before they are overwritten."""
-        self.keep([tensor.clone() for tensor in self.tensors])
+        self.hold([tensor.clone() for tensor in self.tensors])
 
     def read(self) -> list[Tensor]:
         """The tensors.
