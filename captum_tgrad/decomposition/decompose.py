@@ -11,10 +11,9 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
-from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.reduction import reduction
-from captum_tgrad.decomposition.maps.stacks import scores_of, stacked
+from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -22,6 +21,7 @@ from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.refusals import (
     refuse_known_errors,
     refuse_other_order,
@@ -57,7 +57,7 @@ def decompose(
     places: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
     replay: Replay | None = None,
-) -> Decomposed:
+) -> RawDecomposition:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
     Args:
@@ -128,7 +128,7 @@ def _decompose(
     summing: Summing,
     replay: Replay,
     keeps_results: bool,
-) -> tuple[Decomposed, Recorder]:
+) -> tuple[RawDecomposition, Recorder]:
     trace = Trace(leaves, places, summing)
     trace.recorder.hidden.keeps_results = keeps_results
     replayable = replay.pass_of(forward, leaves, places)
@@ -212,23 +212,23 @@ def _decomposed(
     gradients: Sequence[Tensor],
     terms: Sequence[PendingTerm],
     output: Tensor,
-) -> Decomposed:
+) -> RawDecomposition:
     output = in_full_precision(output)
-    contributions, reduced, scratch = [], [], Scratch(0)
+    contributions, sums, scratch = [], [], Scratch(0)
     for leaf, leaf_places, gradient in zip(leaves, places, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
         unit_bias = Bias(partial(contribution.new_ones, ()))
         without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
-        reduced.append(without_magnitudes.reduced(contribution, unit_bias, leaf_places, scratch))
+        sums.append(without_magnitudes.sums_of(contribution, unit_bias, leaf_places, scratch))
         contributions.append(contribution)
-    of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
-    biases = stacked([term.reduced for term in terms if term.reduced is not None])
+    of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
+    biases = stacked_maps([term.sums for term in terms if term.sums is not None])
     scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
         reduction(leaf_places, summing.axes[number], summing.samples)
         for number, leaf_places in enumerate(places)
     ]
-    return Decomposed(
+    return RawDecomposition(
         output=output,
         scores=scores,
         delta=output - torch.stack(scores).sum(0),

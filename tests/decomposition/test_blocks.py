@@ -57,7 +57,7 @@ def test_along_the_slowest_dimension(memory_format, monkeypatch):
     def cut_along(*uncut):
         bias = CutBias(torch.clone, torch.rand_like(gradient), uncut=uncut)
         bias.dims = []
-        all_sums.reduced(gradient, bias, places, Scratch(0))
+        all_sums.sums_of(gradient, bias, places, Scratch(0))
         return set(bias.dims)
 
     slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)

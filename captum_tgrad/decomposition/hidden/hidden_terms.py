@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 from captum_tgrad.decomposition.maps.reduction import reduction
-from captum_tgrad.decomposition.maps.summing import Reduced, Summing, Sums, samples_lost
+from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums, samples_lost
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -119,17 +119,17 @@ class HiddenTerm:
             product = product.reshape(-1)
         self.total = product if self.total is None else self.total + product
 
-    def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
+    def sums(self, summing: Summing, scratch: Scratch) -> TermSums | None:
         """The sums of the term; None if no gradient has arrived."""
         if self.total is None:
             return None
         if self.is_elementwise:
             unit_bias = Bias(partial(self.total.new_ones, ()))
-            return summing.reduced(self.total, unit_bias, self.results[0].places, scratch)
+            return summing.sums_of(self.total, unit_bias, self.results[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         to_cells = reduction(input_places(total.shape, 0), (), summing.samples)
-        sums = Sums(total, total.abs(), to_cells)
-        return Reduced(dict.fromkeys(self.inputs, sums), {})
+        sums = InputSums(total, total.abs(), to_cells)
+        return TermSums(dict.fromkeys(self.inputs, sums), {})
 
 
 def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:

@@ -11,12 +11,12 @@ from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.maps.levels import levels_map
 from captum_tgrad.decomposition.maps.reduction import Reduction
-from captum_tgrad.decomposition.maps.stacks import Stack, stacks_of
+from captum_tgrad.decomposition.maps.stacks import StackedMaps, stacks_of
 from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
+    scale_factor,
     scaled,
-    share,
     weighted_sum,
 )
 from captum_tgrad.decomposition.term import Term
@@ -33,8 +33,8 @@ def check_options(sign: object, aggregation: object) -> None:
 
 def combine(
     contribution: Tensor,
-    own: Stack,
-    biases: Sequence[Stack],
+    own: StackedMaps,
+    biases: Sequence[StackedMaps],
     to_cells: Reduction,
     sign: Sign = "positive",
     aggregation: Aggregation = "paper",
@@ -93,13 +93,15 @@ def t_grad_map(
     return mass * per_sample(weight, mass) + _bias_map(biases, own.grid, direction, mass)
 
 
-def _input_map(own: Stack, direction: int) -> tuple[Tensor, Tensor]:
+def _input_map(own: StackedMaps, direction: int) -> tuple[Tensor, Tensor]:
     """The map of the input's term, and for each sample the factor that scales it to its score."""
     mass = own.evidence(direction)[0]
-    return mass, share(mass.flatten(1).sum(1), own.score[0] * direction)
+    return mass, scale_factor(mass.flatten(1).sum(1), own.score[0] * direction)
 
 
-def _bias_map(biases: Sequence[Stack], cells: Grid | None, direction: int, like: Tensor) -> Tensor:
+def _bias_map(
+    biases: Sequence[StackedMaps], cells: Grid | None, direction: int, like: Tensor
+) -> Tensor:
     """``sum_i phi(S_i) * score_i`` over the biases, on ``cells``, with the shape of ``like``."""
     maps = [
         WeightedMaps(each.evidence(direction), scaled(each.score, direction), each.grid)

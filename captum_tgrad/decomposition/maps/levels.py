@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.maps.grid import Grid
-from captum_tgrad.decomposition.maps.stacks import Stack
+from captum_tgrad.decomposition.maps.stacks import StackedMaps
 from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
+    scale_factor,
     scaled,
-    share,
     weighted_sum,
 )
 
@@ -28,7 +28,7 @@ _LEAST_EVIDENCE = 1e-12
 _LEAST_WEIGHT = 2.0**-15
 
 
-def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
+def levels_map(own: StackedMaps, biases: Sequence[StackedMaps], direction: int) -> Tensor:
     """The map of one input that has places.
 
     With the elements ``a = gradient * b`` of term ``i``, its evidence in each cell is
@@ -51,7 +51,7 @@ def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
     for level, present in _levels(stacks, scores, direction):
         mapped = weighted_sum(level, own.grid, combined)
         mass = mapped.flatten(1).sum(1) * present
-        mapped *= per_sample(share(mass, torch.ones_like(mass)), mapped)
+        mapped *= per_sample(scale_factor(mass, torch.ones_like(mass)), mapped)
         combined += mapped
         coarsest += mapped * per_sample(count == 0, mapped)
         count += mass > 0
@@ -62,7 +62,7 @@ def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
 
 
 def _levels(
-    stacks: Sequence[Stack], scores: Sequence[Tensor], direction: int
+    stacks: Sequence[StackedMaps], scores: Sequence[Tensor], direction: int
 ) -> list[tuple[list[WeightedMaps], Tensor]]:
     """The levels, the coarsest first: their maps, and whether each sample has evidence there."""
     masses = [(each.positive + each.negative).flatten(2).sum(2) for each in stacks]

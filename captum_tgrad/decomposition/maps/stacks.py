@@ -11,12 +11,12 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.maps.reduction import Reduction
-from captum_tgrad.decomposition.maps.summing import Reduced, Sums
+from captum_tgrad.decomposition.maps.summing import InputSums, TermSums
 from captum_tgrad.decomposition.term import Term, TermMap
 
 
 @dataclass(frozen=True)
-class Stack:
+class StackedMaps:
     """The maps of several terms, or of an input's share of them, on the same cells of the input.
 
     Args:
@@ -48,9 +48,9 @@ class Stack:
         return [TermMap(*row, self.grid) for row in rows]
 
 
-def stacked(terms: Sequence[Reduced]) -> list[Stack]:
+def stacked_maps(terms: Sequence[TermSums]) -> list[StackedMaps]:
     """The maps of all terms, from their sums."""
-    groups: dict[object, list[Stack]] = {}
+    groups: dict[object, list[StackedMaps]] = {}
     for part in _parts(terms):
         on_cells = (part.number, part.score.dtype, None if part.grid is None else part.grid.key)
         groups.setdefault(on_cells, []).append(part)
@@ -59,17 +59,17 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
     for stack in stacks:
         for row, position in enumerate(stack.terms):
             # The cells of each input round the sum differently: use the score of the first input.
-            if terms[position].has_equal_shares and len(terms[position].sums) > 1:
+            if terms[position].has_equal_shares and len(terms[position].by_input) > 1:
                 score = scores.setdefault(position, stack.score[row].clone())
                 stack.score[row] = score
     return stacks
 
 
-def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
+def _parts(terms: Sequence[TermSums]) -> Iterator[StackedMaps]:
     """Stacks of the terms with one reduction, or with sums of one shape that already are cells."""
-    groups: dict[tuple[int, object, object], dict[Reduction, list[tuple[int, Sums]]]] = {}
+    groups: dict[tuple[int, object, object], dict[Reduction, list[tuple[int, InputSums]]]] = {}
     for position, term in enumerate(terms):
-        for number, sums in term.sums.items():
+        for number, sums in term.by_input.items():
             way = sums.to_cells if sums.to_cells.indices else sums.signed.shape
             how = (number, sums.signed.dtype, way)
             alike = groups.setdefault(how, {}).setdefault(sums.to_cells, [])
@@ -83,14 +83,14 @@ def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
         for (to_cells, alike), own in zip(by_cells.items(), rows, strict=True):
             positive, negative, score, placed = own
             positions = [position for position, _ in alike]
-            yield Stack(number, positions, positive, negative, score, placed, to_cells.grid)
+            yield StackedMaps(number, positions, positive, negative, score, placed, to_cells.grid)
 
 
-def _joined(stacks: Sequence[Stack]) -> Stack:
+def _joined(stacks: Sequence[StackedMaps]) -> StackedMaps:
     """One stack of the maps of several stacks on the same cells."""
     positions = [position for stack in stacks for position in stack.terms]
     first, maps = stacks[0], _maps(torch.cat, stacks)
-    return Stack(number=first.number, terms=positions, grid=first.grid, **maps)
+    return StackedMaps(number=first.number, terms=positions, grid=first.grid, **maps)
 
 
 def _maps(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> dict[str, Tensor]:
@@ -99,7 +99,7 @@ def _maps(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> dict[
     return {name: join([getattr(part, name) for part in parts]) for name in names}
 
 
-def _in_cells(sums: Sequence[Sums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``positive``, ``negative``, ``score`` and ``placed`` of a stack of terms."""
     to_cells = sums[0].to_cells
     collected = torch.stack([*(each.signed for each in sums), *(each.absolute for each in sums)])
@@ -125,7 +125,7 @@ def _in_cells(sums: Sequence[Sums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return positive.clamp_min_(0), negative, score, placed
 
 
-def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:
+def stacks_of(terms: Sequence[Term], number: int) -> list[StackedMaps]:
     """The maps on one input of all terms that depend on it."""
     groups: dict[object, list[int]] = {}
     for position, term in enumerate(terms):
@@ -137,11 +137,11 @@ def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:
     for positions in groups.values():
         maps = [terms[position].maps[number] for position in positions]
         own = _maps(torch.stack, maps)
-        stacks.append(Stack(number=number, terms=positions, grid=maps[0].grid, **own))
+        stacks.append(StackedMaps(number=number, terms=positions, grid=maps[0].grid, **own))
     return stacks
 
 
-def scores_of(stacks: Sequence[Stack]) -> list[Tensor]:
+def scores_of(stacks: Sequence[StackedMaps]) -> list[Tensor]:
     """The scores of all terms in order, each of shape ``(N,)``."""
     scores: dict[int, Tensor] = {}
     for stack in stacks:

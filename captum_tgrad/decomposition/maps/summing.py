@@ -1,4 +1,4 @@
-"""Reduces the product of a gradient and a bias to the small sums of a term."""
+"""Sums the product of a gradient and a bias, which is as large as an activation, by cell."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def samples_lost(module: str, operation: str) -> SamplesLostError:
     )
 
 
-class Sums(NamedTuple):
-    """Sums of the products ``a = gradient * b`` of a term, from which its maps are computed.
+class InputSums(NamedTuple):
+    """Sums of ``a = gradient * b`` for one input, from which the map of a term is computed.
 
     Args:
         signed: ``sum a``, as :meth:`Reduction.collected` returns it.
@@ -47,16 +47,16 @@ class Sums(NamedTuple):
     to_cells: Reduction
 
 
-class Reduced(NamedTuple):
+class TermSums(NamedTuple):
     """The sums of a term, before they become maps.
 
     Args:
-        sums: The sums of each input's share of the term, by the input's number.
+        by_input: The sums of each input's share of the term, by the input's number.
         magnitudes: The range of ``|a|`` on each input, if a method needs it.
-        has_equal_shares: Whether each element is divided equally among the inputs in ``sums``.
+        has_equal_shares: Whether each element is divided equally among the inputs in ``by_input``.
     """
 
-    sums: Mapping[int, Sums]
+    by_input: Mapping[int, InputSums]
     magnitudes: Mapping[int, Magnitudes]
     has_equal_shares: bool = True
 
@@ -77,7 +77,7 @@ class Summing:
     device: torch.device
     with_magnitudes: bool = False
 
-    def reduced(self, gradient: Tensor, bias: Bias, places: Places, scratch: Scratch) -> Reduced:
+    def sums_of(self, gradient: Tensor, bias: Bias, places: Places, scratch: Scratch) -> TermSums:
         """The sums of ``a = gradient * b``; ``places`` are those of the operation's output.
 
         Raises:
@@ -101,14 +101,14 @@ class Summing:
             own_signed, own_absolute = (each.collected(*values) for values in own)
             if own_signed.device != self.device:
                 own_signed, own_absolute = own_signed.to(self.device), own_absolute.to(self.device)
-            sums[number] = Sums(own_signed, own_absolute, each)
+            sums[number] = InputSums(own_signed, own_absolute, each)
         magnitudes = {}
         if self.with_magnitudes:
             elements = gradient.numel() / self.samples
             of_all = [values for (values,) in ranges]
             for number, each in reductions.items():
                 magnitudes[number] = self._magnitudes(of_all, each, elements, shares.get(number))
-        return Reduced(sums, magnitudes, not shared)
+        return TermSums(sums, magnitudes, not shared)
 
     def _magnitudes(
         self, ranges: Sequence[Tensor], to_cells: Reduction, elements: float, share: Tensor | None

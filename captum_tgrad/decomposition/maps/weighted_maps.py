@@ -52,11 +52,11 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
         grid, mass = each.grid, each.evidence
         if grid is None or cells is None:
             mass = mass.flatten(2).sum(2)
-            even = (share(mass, each.weight) * mass).sum(0) / like[0].numel()
+            even = (scale_factor(mass, each.weight) * mass).sum(0) / like[0].numel()
             total += per_sample(even, total)
             continue
         mass = mass * weights(grid, cells, mass)
-        weigh = share(mass.flatten(2).sum(2), each.weight)
+        weigh = scale_factor(mass.flatten(2).sum(2), each.weight)
         weighted = each.evidence * weigh.reshape(*weigh.shape, *[1] * (mass.dim() - 2))
         total += enlarged(weighted.sum(0), grid, cells)
     return total
@@ -74,10 +74,10 @@ def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
         ]
     )
     mass = evidence * units.sum(1, keepdim=True)
-    return (units.T @ (share(mass, weight) * evidence)).T.unsqueeze(1)
+    return (units.T @ (scale_factor(mass, weight) * evidence)).T.unsqueeze(1)
 
 
-def share(mass: Tensor, weight: Tensor) -> Tensor:
+def scale_factor(mass: Tensor, weight: Tensor) -> Tensor:
     """``ReLU(weight) / mass``, the factor that scales a map to its weight; 0 if the mass is 0."""
     return torch.where(mass > 0, weight.clamp_min(0) / mass, 0)
 

@@ -230,8 +230,8 @@ class Recorder:
         hidden = []
         for found in self.hidden.terms:
             result = found.results[-1]
-            reduced = found.reduced(self._summing, self.pending.scratch)
-            term = PendingTerm(result.path, "hidden", False, found.places, None, reduced)
+            sums = found.sums(self._summing, self.pending.scratch)
+            term = PendingTerm(result.path, "hidden", False, found.places, None, sums)
             hidden.append((result.order, term))
         return self.pending.arrived(hidden)
 

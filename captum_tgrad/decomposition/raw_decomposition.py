@@ -1,4 +1,4 @@
-"""The result of a decomposition, before its terms are named and listed."""
+"""The result of a decomposition before its terms are named and listed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, combine
 from captum_tgrad.decomposition.maps.reduction import Reduction
-from captum_tgrad.decomposition.maps.stacks import Stack
+from captum_tgrad.decomposition.maps.stacks import StackedMaps
 from captum_tgrad.decomposition.pending_terms import PendingTerm, names_of
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.term import Term, TermMap
-from captum_tgrad.decomposition.terms import Decomposition
 
 
 @dataclass(frozen=True)
-class Decomposed:
+class RawDecomposition:
     """A decomposition as stacked maps, and the unsummed elements of the input terms.
 
     Args:
@@ -38,8 +38,8 @@ class Decomposed:
     output: Tensor
     scores: Sequence[Tensor]
     delta: Tensor
-    own: tuple[Stack, ...]
-    biases: Sequence[Stack]
+    own: tuple[StackedMaps, ...]
+    biases: Sequence[StackedMaps]
     contributions: tuple[Tensor, ...]
     reductions: tuple[Reduction, ...]
     terms: Sequence[PendingTerm]
@@ -87,7 +87,7 @@ class Decomposed:
             )
 
 
-def _maps(stacks: Sequence[Stack], count: int) -> list[dict[int, TermMap]]:
+def _maps(stacks: Sequence[StackedMaps], count: int) -> list[dict[int, TermMap]]:
     """For each term, its map on each input on which it depends, by the input's number."""
     found: list[dict[int, TermMap]] = [{} for _ in range(count)]
     for stack in stacks:
