@@ -12,7 +12,7 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations import activations
-from captum_tgrad.decomposition.operations.operation import run_equal_form
+from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.tracing import trace as trace
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Readers
-from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain
+from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 from captum_tgrad.decomposition.precision import HALF
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.operations.helpers import records
 from captum_tgrad.decomposition.operations.moving import finite
-from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.places.rules import mixing
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.

@@ -10,8 +10,8 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.operations.moving import no_bias
-from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places.rules import boxes, grids, indexing
 
 

@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
-from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.places.rules import cumulative
 from captum_tgrad.decomposition.places.rules import mixing as mixing
 from captum_tgrad.decomposition.places.rules import moving as moving

@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.operations.composed import with_scale
-from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain
+from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
 

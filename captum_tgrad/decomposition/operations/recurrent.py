@@ -20,8 +20,8 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Readers
 from captum_tgrad.decomposition.nested import tensors_in
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.operations.moving import constants, no_bias
-from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
 from captum_tgrad.decomposition.operations.recurrent_steps import STEPS, Steps
 from captum_tgrad.decomposition.places.rules import recurrent as places

@@ -14,13 +14,13 @@ from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
+from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.normalizations import (
     BATCH_NORMS,
     INSTANCE_NORMS,
     is_misread,
     without_updates,
 )
-from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
