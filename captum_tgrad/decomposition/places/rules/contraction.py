@@ -23,6 +23,10 @@ from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_s
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 
 
+_Operand = tuple[str, Any]
+"""The letters of a tensor's dimensions, and the tensor."""
+
+
 def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
     """The places of ``torch.einsum(equation, *tensors)``; the equation has no ellipsis.
 
@@ -37,50 +41,79 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         for axis, coords in coordinates_of(tensor)
         if all(letters[dim] in right for dim in coords.dims)
     }
-    found: list[Pair] = []
-    for letters, tensor in operands:
-        over = [dim for dim, letter in enumerate(letters) if letter not in right]
-        unmasked, places = places_of(tensor), places_in_sums(tensor, over)
-        if unmasked is None or places is None:
-            continue
-        if places is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
-            places = unmasked
-        matrices = []
-        for own, other in operands:
-            mask = None if other is tensor else _as_mask(other, own, letters, right)
-            if mask is None:
-                matrices.append((own, other))
-            elif _selects(call, mask):
-                call.selects_elements = True
-                places = kept_only(places, mask != 0, over)
-        samples = _samples_by_letter(places, letters)
-        distinct = "".join(dict.fromkeys(letters))
-        summed = [dim for dim, letter in enumerate(distinct) if letter not in right]
-        mixed: list[tuple[Axis, Coordinates]] = []
-        parts: list[tuple[str, Axis, Coordinates]] = []
-        alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
-        for axis, coords in with_copies_refined(places).pairs:
-            whole = coords.moved(_diagonal(coords.index, letters))
-            if whole is not None:
-                alike.setdefault((axis, whole.dims), []).append(whole)
-        for (axis, dims), coordinates in alike.items():
-            picked = None
-            if sum(dim in summed for dim in dims) == 1:
-                is_only = places.has_one_axis
-                picked = _selected(
-                    call, coordinates, distinct, matrices, right, axis, samples, is_only
-                )
-            if picked is None:
-                mixed += [(axis, coords) for coords in coordinates]
-            else:
-                parts += [(picked[0], axis, part) for part in picked[1]]
-        parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
-        for own, axis, part in parts:
-            found.append((axis, part.moved(_arranged(part.index, own, right))))
+    found = [
+        pair for operand in operands for pair in _of_operand(call, operand, operands, right, placed)
+    ]
     return [make_places(output.shape, found)]
 
 
-def _are_of_one(operands: Sequence[tuple[str, Any]], summed: set[str]) -> bool:
+def _of_operand(
+    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str, placed: set[Axis]
+) -> list[Pair]:
+    """The coordinates that the results have from one operand.
+
+    Args:
+        call: The call.
+        operand: The operand.
+        operands: All operands.
+        kept: The letters of the result.
+        placed: The axes on which results have coordinates along dimensions that are not summed.
+    """
+    letters, _ = operand
+    places, matrices = _without_masked(call, operand, operands, kept)
+    if places is None:
+        return []
+    samples = _samples_by_letter(places, letters)
+    distinct = "".join(dict.fromkeys(letters))
+    summed = [dim for dim, letter in enumerate(distinct) if letter not in kept]
+    mixed: list[tuple[Axis, Coordinates]] = []
+    parts: list[tuple[str, Axis, Coordinates]] = []
+    alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
+    for axis, coords in with_copies_refined(places).pairs:
+        whole = coords.moved(_diagonal(coords.index, letters))
+        if whole is not None:
+            alike.setdefault((axis, whole.dims), []).append(whole)
+    for (axis, dims), coordinates in alike.items():
+        selected = None
+        if sum(dim in summed for dim in dims) == 1:
+            is_only = places.has_one_axis
+            selected = _selected(
+                call, coordinates, distinct, matrices, kept, axis, samples, is_only
+            )
+        if selected is None:
+            mixed += [(axis, coords) for coords in coordinates]
+        else:
+            parts += [(selected[0], axis, part) for part in selected[1]]
+    parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
+    return [(axis, part.moved(_arranged(part.index, own, kept))) for own, axis, part in parts]
+
+
+def _without_masked(
+    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str
+) -> tuple[Places | None, list[_Operand]]:
+    """The places of an operand without masked elements, and the operands that are no masks of it.
+
+    The places are None for a constant.
+    """
+    letters, tensor = operand
+    over = [dim for dim, letter in enumerate(letters) if letter not in kept]
+    unmasked, places = places_of(tensor), places_in_sums(tensor, over)
+    if unmasked is None or places is None:
+        return None, []
+    if places is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
+        places = unmasked
+    matrices = []
+    for own, other in operands:
+        mask = None if other is tensor else _as_mask(other, own, letters, kept)
+        if mask is None:
+            matrices.append((own, other))
+        elif _selects(call, mask):
+            call.selects_elements = True
+            places = kept_only(places, mask != 0, over)
+    return places, matrices
+
+
+def _are_of_one(operands: Sequence[_Operand], summed: set[str]) -> bool:
     """Whether each sum has at most one summand, because of the zeros of a constant matrix.
 
     A permutation matrix moves masked elements as an index does.
@@ -156,7 +189,7 @@ def _selected(
     call: Call,
     coordinates: Sequence[Coordinates],
     own: str,
-    operands: Sequence[tuple[str, Any]],
+    operands: Sequence[_Operand],
     kept: str,
     axis: Axis,
     samples: Mapping[str, Coordinates],
