@@ -37,11 +37,12 @@ class Operation:
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         is_recurrent: Whether it is a recurrent layer or cell.
-        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
-        form_of_large: Whether ``form`` is only faster if the inputs are large.
+        form: Runs the call in an equivalent form, which is faster or saves values for ``bias``.
+        form_of_large: Whether ``form`` is faster only if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
-        fill: The positions of arguments whose numbers fill elements. These have no place.
+        fill: The positions of arguments that are numbers to fill elements with, which then have no
+            place.
     """
 
     places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
@@ -87,7 +88,7 @@ class Call:
         tensors: All tensor arguments, in order.
         dependent: The tensor arguments that depended on the network's input before the call ran.
         constant: The other tensor arguments.
-        shared: Values that several rules need. The first rule that needs one stores it.
+        shared: Values that several rules need. The first one that needs a value stores it.
         returned: The tensors that the call returned, once it has run.
         constants_read: What the places of its results depend on in its constants.
         selects_elements: Whether indices, or a constant matrix by its zeros, select the elements

@@ -78,7 +78,11 @@ def _keeps_samples(
 
 
 def _keeps_places(tensor: Tensor, sources: list[Tensor], places: Places) -> bool:
-    """Whether every other half, and every other quarter, of a dimension depends on itself."""
+    """Whether elements depend on the elements at the same position, as far as gradients show.
+
+    Along each dimension, at least two thirds of the gradient of every other half, and of every
+    other quarter, have to be in the same part of the sources.
+    """
     dims = {dim for axis, coords in places.pairs if axis.input != SAMPLES for dim in coords.dims}
     for dim in dims:
         size = tensor.shape[dim]
@@ -108,7 +112,7 @@ def _samples_along(dim: int, tensor: Tensor, places: Places) -> Places:
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a masked output at its sources, 0 for NaN; None if all are None."""
+    """The gradients of a part of an output at its sources, 0 for NaN; None if all are None."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)

@@ -70,10 +70,10 @@ def cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tenso
     return cells, [c.of_elements(own, -1) for c, own in zip(coordinates, by_coords, strict=True)]
 
 
-def on_whole_axis_without_cells(
+def whole_axis_for_empty_samples(
     cells: Tensor, numbers: list[Tensor], sample: Tensor, samples: int, axis: Axis
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gives the elements of samples without any cell on an axis one cell, the whole axis.
+    """Gives the elements of a sample that has no cells on an axis the whole axis as their cell.
 
     The arguments are what :func:`cells_on_axis` returned, and the sample of each element.
     """

@@ -17,8 +17,8 @@ from captum_tgrad.decomposition.maps.map_cells import (
     cells_of_map,
     cells_on_axis,
     coordinates_by_axis,
-    on_whole_axis_without_cells,
     shares_of_samples,
+    whole_axis_for_empty_samples,
 )
 from captum_tgrad.decomposition.maps.redistribution import redistributed
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
@@ -81,7 +81,7 @@ class Reduction:
 
     @cached_property
     def kept_by_sum(self) -> tuple[frozenset[int], ...]:
-        """The dimensions that each sum keeps from which :meth:`collected` can be computed.
+        """For each of the sums that :meth:`collected` needs, the dimensions that it keeps.
 
         An attention score has the places of its query and its key. Each depends on one dimension
         only, so two small sums replace a tensor of all pairs.
@@ -120,7 +120,7 @@ class Reduction:
         )
 
     def collected(self, *sums: Tensor) -> Tensor:
-        """Sums a tensor as far as is necessary to keep it: by element, or by cell if these are few.
+        """Sums a tensor before it is kept: over the dimensions without places, or also by cell.
 
         Args:
             sums: The tensor, or its sum over all dimensions but :attr:`kept`; or one sum for each
@@ -256,7 +256,7 @@ def _reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     has = None
     if any(coords.by_sample for coordinates in by_axis for coords in coordinates):
         cells = [
-            on_whole_axis_without_cells(*own, sample, samples, axis)
+            whole_axis_for_empty_samples(*own, sample, samples, axis)
             for own, axis in zip(cells, axes, strict=True)
         ]
         has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]

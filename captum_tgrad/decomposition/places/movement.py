@@ -48,6 +48,9 @@ def places_after(
 ) -> list[Places]:
     """The places of the results of ``run``.
 
+    It runs on up to four variants of the coordinates: gaps as they are and filled, copies whole and
+    refined. :func:`gaps_kept` and :func:`copies_kept` choose the ones that later operations need.
+
     Args:
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
         tensors: The original arguments. ``run`` gets cell numbers instead of their values, except
@@ -66,7 +69,7 @@ def places_after(
 def _with_copies(
     run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
 ) -> list[Places]:
-    """As :func:`places_after`, for elements with or without gaps."""
+    """As :func:`places_after`, without filling gaps."""
     refined = [each and with_copies_refined(each) for each in places]
     found = _places_after(run, tensors, refined)
     if refined == list(places):

@@ -83,7 +83,7 @@ class Places:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the coordinates hold."""
+        """The size of the coordinates in memory, as a number of elements."""
         return sum(coords.index.numel() for _, coords in self.pairs)
 
     @property
@@ -218,7 +218,7 @@ def depending_on(
     *,
     is_part: bool = False,
 ) -> Places:
-    """Marks all elements as depending on ``inputs``, except for inputs that have marks already.
+    """Marks all elements as depending on ``inputs``, except on inputs for which marks exist.
 
     Args:
         places: The places. Marks on input axes say which elements depend on an input.

@@ -36,7 +36,7 @@ class ScatteredError(RuntimeError):
 
 
 def mixed(coords: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
-    """Applies :func:`mixed_on_axes` to coordinates on one axis."""
+    """As :func:`mixed_on_axes`, for coordinates on one axis."""
     return [part for _, part in mixed_on_axes([(axis, coords)], dims)]
 
 
@@ -142,7 +142,7 @@ def _place_ids(coordinates: Sequence[Coordinates]) -> Tensor:
 
 
 def _whole(coords: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
-    """Adapts the cells of elements that are mixed along ``dims``, as for a whole grid."""
+    """Widens the cells of a subsampled grid that is mixed along ``dims``, unless it is small."""
     is_mixed = any(dim in coords.dims for dim in dims)
     return widened(coords, axis) if is_mixed and len(coords.cells) > MOST_COORDINATES else coords
 

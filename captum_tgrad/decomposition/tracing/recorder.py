@@ -43,11 +43,11 @@ class Recorder:
         readers: The biases and other readers of memory that the model may overwrite.
         pending: The terms so far, in forward order; none if only places are recorded.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
-            it uses as channels instead, if any; None as long as no operation does so.
+            it uses as channels, if any; None if no operation has done so.
         is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
             such as the values of a mask, or the values of a bias before it was overwritten.
-        is_overwritten: Whether the network has written to the result of a hidden operation, or to
-            what it reads, without autograd, as through ``.data``.
+        is_overwritten: Whether the network has overwritten a source or a result of a hidden
+            operation without autograd, as through ``.data``.
         is_random: Whether the output depends on random numbers, as with dropout in training mode.
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
             no zeros.
