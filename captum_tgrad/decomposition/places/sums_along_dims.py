@@ -61,12 +61,12 @@ def mixed_on_axes(
         ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
     coordinates, dims = list(coordinates), list(dims)
-    several = _several(coordinates, dims, placed)
+    several = _on_only_axis(coordinates, dims, placed)
     if len(several) < 2:
         return _mixed_apart(coordinates, dims, placed)
     # An additional dimension holds the coordinates of each element, which are mixed together.
     only = several[0][0]
-    together = joined([_whole(coords, dims, only) for _, coords in several])
+    together = joined([_widened_unless_few(coords, dims, only) for _, coords in several])
     others = [
         (axis, Coordinates(coords.index.unsqueeze(-1), coords.cells, coords.by_sample))
         for axis, coords in coordinates
@@ -79,7 +79,7 @@ def mixed_on_axes(
     ]
 
 
-def _several(
+def _on_only_axis(
     coordinates: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
 ) -> list[tuple[Axis, Coordinates]]:
     """The coordinates on the only axis of positions, if they change along the same mixed dims."""
@@ -93,20 +93,18 @@ def _mixed_apart(
     coordinates: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int], placed: Container[Axis]
 ) -> list[tuple[Axis, Coordinates]]:
     """As :func:`mixed_on_axes`, with all coordinates mixed on their own."""
-    whole = [(axis, _whole(coords, dims, axis)) for axis, coords in coordinates]
+    whole = [(axis, _widened_unless_few(coords, dims, axis)) for axis, coords in coordinates]
     of_samples = [coords for axis, coords in whole if axis.input == SAMPLES]
     samples = of_samples[0] if len(of_samples) == 1 else None
-    changing = [(axis, coords) for axis, coords in whole if set(dims) & set(coords.dims)]
-    scattered = [(axis, coords) for axis, coords in changing if axis.is_spatial]
-    if not any(_is_scattered(coords, dims) for _, coords in scattered):
-        scattered = []
+    scattered = _scattered(whole, dims)
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
     place_ids = _place_ids([coords for _, coords in scattered]) if on_several else None
     of_scattered = {
-        (axis, coords): _each(coords, dims, axis, place_ids, samples) for axis, coords in scattered
+        (axis, coords): _windows_or_few_cells(coords, dims, axis, place_ids, samples)
+        for axis, coords in scattered
     }
     if scattered and all(parts is None for parts in of_scattered.values()):
-        own = _own(scattered, dims)
+        own = _nodes(scattered, dims)
         of_scattered = {
             pair: None if each is None else [each]
             for pair, each in zip(scattered, own, strict=True)
@@ -117,7 +115,7 @@ def _mixed_apart(
         parts = of_scattered.get((axis, coords))
         if parts is None:
             try:
-                parts = _together(coords, dims, axis, samples)
+                parts = _hulls(coords, dims, axis, samples)
             except ScatteredError:
                 if axis not in placed:
                     raise
@@ -133,6 +131,18 @@ def _mixed_apart(
     return [(axis, part) for axis, parts in found for part in parts]
 
 
+def _scattered(
+    coordinates: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int]
+) -> list[tuple[Axis, Coordinates]]:
+    """The coordinates of positions that change along ``dims``, if mixed elements have gaps."""
+    changing = [
+        (axis, coords)
+        for axis, coords in coordinates
+        if axis.is_spatial and set(dims) & set(coords.dims)
+    ]
+    return changing if any(_is_scattered(coords, dims) for _, coords in changing) else []
+
+
 def _place_ids(coordinates: Sequence[Coordinates]) -> Tensor:
     """A number for each element that is equal for elements with the same cells on all axes."""
     numbers = torch.zeros((), dtype=torch.long, device="cpu")
@@ -141,7 +151,7 @@ def _place_ids(coordinates: Sequence[Coordinates]) -> Tensor:
     return numbers
 
 
-def _whole(coords: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
+def _widened_unless_few(coords: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
     """Widens the cells of a subsampled grid that is mixed along ``dims``, unless it is small."""
     is_mixed = any(dim in coords.dims for dim in dims)
     return widened(coords, axis) if is_mixed and len(coords.cells) > MOST_COORDINATES else coords
@@ -149,12 +159,12 @@ def _whole(coords: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
 
 def _is_scattered(coords: Coordinates, dims: Sequence[int]) -> bool:
     """Whether there are gaps between mixed elements, as wide as the smallest cell."""
-    low, high, _ = _in_sums(coords, dims)
+    low, high, _ = _sorted_borders(coords, dims)
     width = float(coords.cells[:, 1].min())
     return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
 
 
-def _in_sums(coords: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+def _sorted_borders(coords: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
     """The sorted borders of the cells that are mixed, and the shape of the sums."""
     low, high = sorted_cells(*(_along_last(border, coords, dims) for border in coords.borders()))
     return low, high, [1 if dim in dims else size for dim, size in enumerate(coords.index.shape)]
@@ -166,7 +176,7 @@ def _along_last(values: Tensor, coords: Coordinates, dims: Sequence[int]) -> Ten
     return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
 
-def _together(
+def _hulls(
     coords: Coordinates, dims: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> list[Coordinates]:
     """The smallest cells that hold all elements that were mixed, one or two for each sum."""
@@ -175,7 +185,7 @@ def _together(
     is_one = set(coords.dims) <= set(dims) and axis.input != SAMPLES
     if is_one and are_all_pixels(coords.cells, axis.extent):
         return []
-    low, high, shape = _in_sums(coords, dims)
+    low, high, shape = _sorted_borders(coords, dims)
     width = float(coords.cells[:, 1].min())
     sample = None
     if samples is not None and samples.dims and set(samples.dims) <= set(coords.dims) - set(dims):
@@ -186,12 +196,12 @@ def _together(
             from_borders(start.reshape(shape), stop.reshape(shape), axis, by_sample),
             axis,
         )
-        for start, stop in _two_parts(low, high, width, axis, sample)
+        for start, stop in _one_or_two_cells(low, high, width, axis, sample)
     ]
     return list(dict.fromkeys(each for each in cells if each is not None))
 
 
-def _each(
+def _windows_or_few_cells(
     coords: Coordinates,
     dims: Sequence[int],
     axis: Axis,
@@ -213,10 +223,10 @@ def _each(
     """
     if place_ids is not None:
         coords = Coordinates(coords.index.expand(place_ids.shape), coords.cells, coords.by_sample)
-    low, high, shape = _in_sums(coords, dims)
+    low, high, shape = _sorted_borders(coords, dims)
     numbers = _along_last(coords.index, coords, dims)
     places_in_sums = numbers if place_ids is None else _along_last(place_ids, coords, dims)
-    few = _of_slices(coords, numbers, places_in_sums, shape)
+    few = _distinct_slices(coords, numbers, places_in_sums, shape)
     if few is None:
         summands = _summands(coords, numbers, shape)
         few = few_cells(summands, place_ids=places_in_sums.flatten())
@@ -230,7 +240,7 @@ def _each(
     return None if few is None else list(merged(few, axis, samples))
 
 
-def _own(
+def _nodes(
     pairs: Sequence[tuple[Axis, Coordinates]], dims: Sequence[int]
 ) -> list[Coordinates | None]:
     """The coordinates of sums of neighbors, as in a graph; see :func:`cells_of_nodes`."""
@@ -250,7 +260,7 @@ def _summands(coords: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Sum
     return Summands(Coordinates(numbers.flatten(), coords.cells, coords.by_sample), sums, shape)
 
 
-def _of_slices(
+def _distinct_slices(
     coords: Coordinates, numbers: Tensor, place_ids: Tensor, shape: Sequence[int]
 ) -> list[Coordinates] | None:
     """The coordinates of each distinct slice along the last dimension, which is summed over.
@@ -276,7 +286,7 @@ def _of_slices(
     return [each for each in found if each is not None]
 
 
-def _two_parts(
+def _one_or_two_cells(
     low: Tensor, high: Tensor, width: float, axis: Axis, sample: Tensor | None
 ) -> list[tuple[Tensor, Tensor]]:
     """The borders of two cells that hold all cells along the last dimension; equal for no gap.
