@@ -1,1 +1,1 @@
-"""From a gradient and a bias to sums of a term, the cells of its maps, and the T-Grad map."""
+"""Makes maps: sums ``gradient * bias`` by cell, and combines the maps of all terms into one."""

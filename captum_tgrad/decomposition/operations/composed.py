@@ -1,4 +1,4 @@
-"""Operations that are short for several others, each of which then has its own term."""
+"""Operations that consist of several others, each of which has its own term."""
 
 from __future__ import annotations
 

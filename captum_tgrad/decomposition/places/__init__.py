@@ -12,7 +12,7 @@ Where to start reading:
   ``rules``: ``elementwise`` combines coordinates; ``moving``, ``padding`` and ``indexing`` run the
   operation on cell numbers (``movement``); ``mixing`` finds the cells of sums, most of which it
   writes as an einsum equation (``contraction``); ``grids`` computes a new grid (``regridding``).
-  ``test_runs`` handles operations without a rule.
+  ``trial_runs`` handles operations without a rule.
 
 The position of an element is often ambiguous. These distinctions are made late, by the operation
 that needs them, and have a module each:

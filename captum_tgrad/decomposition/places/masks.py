@@ -116,7 +116,7 @@ _Source = tuple[Any, int]
 def _kept_by(node: Any) -> tuple[Tensor | None, _Source]:
     """Where the results of a node depend on its argument, and the source of this argument.
 
-    No source if the masked elements of the argument may depend on the input.
+    There is no source if masked elements of the argument do not stay masked.
     """
     kind, parents = type(node).__name__, node.next_functions
     dependent = [source for source in parents if source[0] is not None]

@@ -39,7 +39,7 @@ from captum_tgrad.decomposition.places.rules.fourier import (
 from captum_tgrad.decomposition.places.rules.grids import pooled
 from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
 from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
-from captum_tgrad.decomposition.places.test_runs import FoundPlaces, places_from_test_runs
+from captum_tgrad.decomposition.places.trial_runs import FoundPlaces, places_from_trial_runs
 
 _known: BoundedCache[tuple[list[FoundPlaces], ConstantsRead, bool]] = BoundedCache(
     lambda known: sum(places.numbers for places, _ in known[0])
@@ -194,7 +194,7 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
             found = []
         if [places.shape for places in found] == [tuple(output.shape) for output in outputs]:
             return [(places, True) for places in found], True
-    return places_from_test_runs(call, outputs), False
+    return places_from_trial_runs(call, outputs), False
 
 
 def _varies_along(output: Tensor, places: Places) -> int:

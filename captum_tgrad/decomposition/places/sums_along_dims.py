@@ -1,4 +1,4 @@
-"""The coordinates of elements that are sums or other mixtures of all elements along dimensions."""
+"""Coordinates after elements were mixed along dimensions, as by a sum or a matrix product."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.subsampling import widened
-from captum_tgrad.decomposition.places.sums_by_index import Summands, few_cells, joined
+from captum_tgrad.decomposition.places.sums_by_index import Summands, few_cells, stacked_coordinates
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -66,7 +66,9 @@ def mixed_on_axes(
         return _mixed_apart(coordinates, dims, placed)
     # An additional dimension holds the coordinates of each element, which are mixed together.
     only = several[0][0]
-    together = joined([_widened_unless_few(coords, dims, only) for _, coords in several])
+    together = stacked_coordinates(
+        [_widened_unless_few(coords, dims, only) for _, coords in several]
+    )
     others = [
         (axis, Coordinates(coords.index.unsqueeze(-1), coords.cells, coords.by_sample))
         for axis, coords in coordinates

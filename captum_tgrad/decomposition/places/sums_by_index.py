@@ -1,4 +1,4 @@
-"""The coordinates of sums whose summands are given one by one, as by indices or sparse matrices."""
+"""Coordinates of sums whose summands are listed one by one, as by indices or a sparse matrix."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Summands(NamedTuple):
     shape: Sequence[int]
 
 
-def joined(coordinates: Sequence[Coordinates]) -> Coordinates:
-    """Several coordinates as one, with an additional last dimension, along which they lie."""
+def stacked_coordinates(coordinates: Sequence[Coordinates]) -> Coordinates:
+    """Stacks coordinates along an additional last dimension."""
     cells, indices = on_common_cells(coordinates)
     index = torch.stack(torch.broadcast_tensors(*indices), -1)  # type: ignore[no-untyped-call]
     by_sample = any(coords.by_sample for coords in coordinates)
@@ -49,10 +49,13 @@ def joined(coordinates: Sequence[Coordinates]) -> Coordinates:
 def cells_of_sums(
     summands: Sequence[Summands], axis: Axis, samples: Coordinates | None, is_only: bool
 ) -> list[Coordinates]:
-    """As :func:`_cells_of_sums`. Elements with several of them on the only axis count with all."""
+    """As :func:`_cells_of_sums`; an element with several coordinates is several summands.
+
+    This holds if no other axis has places. Otherwise, each of the coordinates is summed alone.
+    """
     if len(summands) > 1 and is_only and axis.is_spatial:
         _, sums, shape = summands[0]
-        own = joined([each.coords for each in summands])
+        own = stacked_coordinates([each.coords for each in summands])
         samples = samples and Coordinates(samples.index.unsqueeze(-1), samples.cells)
         summands = [Summands(own, sums.unsqueeze(-1), shape)]
     return [part for each in summands for part in _cells_of_sums(each, axis, samples, is_only)]

@@ -1,4 +1,4 @@
-"""The cells of overlapping windows, as of a convolution."""
+"""Overlapping windows, as of a convolution: replaces them by adjacent cells."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Runs operations in place, so that their terms and the old values they need are not lost.
+"""Runs in-place operations, whose biases and backward passes may read the overwritten values.
 
-They run on a copy of their argument, and the result is copied back, unless it is safe to run them
-in place.
+If they do, the operation runs on a copy of its argument, and the result is copied back.
 """
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``torch.nn.functional.fold``: the mean of the cells of the summands.
 
-    If all elements of a block have one cell, they are those after a transposed convolution.
+    If all elements of a block have the same cell, the places are those after a transposed
+    convolution.
     """
     bound, (output,) = call.bound, outputs
     tensor = bound["input"]

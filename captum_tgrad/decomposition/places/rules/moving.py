@@ -37,7 +37,10 @@ def joined(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a reshape; coordinates expand only along dimensions reshaped with theirs."""
+    """Places after a reshape.
+
+    The index is expanded only along dimensions that are reshaped together with its own.
+    """
     tensor, (output,) = call.tensors[0], outputs
     if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
         raise NoRuleError

@@ -1,6 +1,6 @@
 """Finds the places of the outputs of an operation without a rule, by running it on test values.
 
-If it rejects random ones, the test values are those of its arguments.
+The test values are random numbers or, if it rejects these, the values of its arguments.
 
 An operation that commutes with every permutation of a dimension keeps the places along it. An
 operation that maps the numbers of its elements to numbers of its elements moves them.
@@ -28,7 +28,7 @@ FoundPlaces = tuple[Places, bool]
 _MOST_ELEMENTS = 2**22  # of the tensors of a call
 
 
-def places_from_test_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
+def places_from_trial_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
     sources = [places for places in map(places_of, call.dependent) if places is not None]
     nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
