@@ -1,4 +1,4 @@
-"""Constant matrices that pick what they mix: permutations, crops, pruned and sparse ones."""
+"""Constant matrices that select what they mix: permutations, crops, pruned and sparse ones."""
 
 import itertools
 import warnings
