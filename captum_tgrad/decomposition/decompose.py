@@ -138,7 +138,7 @@ def _decompose(
     def traced(*arguments: Any) -> Any:
         nonlocal selected
         has_drawn = False
-        output = replay.output(replayable, arguments, trace.recorder)
+        output = replay.run(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
             random_state = RandomState(leaves[0].device)

@@ -89,7 +89,7 @@ class Replay:
             self._forward = forward
         return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, places[0])
 
-    def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
+    def keep(self, forward_pass: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
         networks = list(dict.fromkeys(recorder.modules.outermost))
         modules = _modules_in_evaluation(networks)
@@ -101,7 +101,7 @@ class Replay:
             return
         terms = _terms(graph, recorder)
         if terms is not None:
-            self._recorded[of] = _Recorded(
+            self._recorded[forward_pass] = _Recorded(
                 [ref(network) for network in networks],
                 any(map(_adds_constant, graph.nodes)),
                 graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
@@ -110,33 +110,33 @@ class Replay:
                 del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
 
-    def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
-        """Runs the network, and makes the terms of the recorded forward pass wait for gradients.
+    def run(self, forward_pass: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
+        """Runs the network, and adds the terms of the recorded forward pass to the recorder.
 
         Args:
-            of: The forward pass; None if it cannot be replayed.
+            forward_pass: The forward pass; None if it cannot be replayed.
             arguments: The input, and further arguments of the network.
             recorder: Gets the terms.
 
         Returns:
             The output; None if the operations have to be recorded.
         """
-        if of is None or of not in self._recorded or self._forward is None:
+        if forward_pass is None or forward_pass not in self._recorded or self._forward is None:
             return None
-        recorded = self._recorded[of]
+        recorded = self._recorded[forward_pass]
         networks = [network for each in recorded.networks if (network := each()) is not None]
         modules = _modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
             return None
         self._is_worth_trying = False  # unless all goes well
-        random_state = RandomState(of.device)
+        random_state = RandomState(forward_pass.device)
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(self._forward, modules, arguments)
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
-            self._recorded[of] = recorded._replace(adds_constants=bool(sums))
+            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(sums))
             terms = _with_biases(recorded, graph, constants.biases_of(sums))
         if terms is None:
             self._recorded.clear()

@@ -26,12 +26,12 @@ from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 
-def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:
+def run_in_place(call: Call, original: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:
     """Runs and records a call that overwrites its first argument.
 
     Args:
         call: The call. Its first argument is detached if it was computed from parameters only.
-        attached: The first argument as the model passed it; None if it was passed by keyword.
+        original: The first argument as the model passed it; None if it was passed by keyword.
         recorder: Records the call.
         run: Runs a call as it is, or in an equal form.
     """
@@ -56,7 +56,7 @@ def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[C
             result = run(call)
             recorder.record(call, target, biases=biases)
             return result
-    return _run_in_a_copy(call, attached, recorder)
+    return _run_in_a_copy(call, original, recorder)
 
 
 _RESHAPES = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
@@ -72,7 +72,7 @@ def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     return tensor
 
 
-def _run_in_a_copy(call: Call, attached: Any, recorder: Recorder) -> Any:
+def _run_in_a_copy(call: Call, original: Any, recorder: Recorder) -> Any:
     """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
     origins, target = recorder.origins, call.args[0]
     if target._base is not None:
@@ -85,8 +85,8 @@ def _run_in_a_copy(call: Call, attached: Any, recorder: Recorder) -> Any:
         result = call.with_first(fresh)()
     recorder.record(call, fresh, random_state)
     recorder.readers.freeze(target)
-    is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
-    target = attached if is_other else target
+    is_other = isinstance(original, Tensor) and original is not target and not original.is_leaf
+    target = original if is_other else target
     base = target._base
     was_constant = is_other or (base is not None and not base.requires_grad)
     target.copy_(fresh)

@@ -83,8 +83,8 @@ class Trace(TorchFunctionMode):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]
         self._modules.__exit__(*exception)
 
-    def _inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls a function with the trace enabled, so that it sees the operations inside."""
+    def _call_traced(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a function with the trace enabled, so that the operations inside are recorded."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
             return func(*args, **kwargs)
@@ -148,27 +148,32 @@ class Trace(TorchFunctionMode):
             return self._run_constant(func, args, kwargs)
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            return self._inside(inner, *args, **kwargs)
+            return self._call_traced(inner, *args, **kwargs)
         arguments = _input_first(func, detached_args, detached_kwargs)
         call = Call(func, *arguments, record, tensors, dependent)
-        return self._run_dependent(call, args[0] if args else None)
+        return self._run_recorded(call, args[0] if args else None)
 
-    def _run_dependent(self, call: Call, attached: Any) -> Any:
-        """Runs a call that depends on the inputs; ``attached`` as for :func:`run_in_place`."""
+    def _run_recorded(self, call: Call, original: Any) -> Any:
+        """Runs and records a call on tensors that depend on the inputs.
+
+        ``original`` is its first argument as the model passed it, or None.
+        """
         record = call.record
         if record.parts is not None and (record.parts_of_one or len(call.dependent) > 1):
             # An in-place part has to overwrite the model's own tensor, not a detached one.
-            is_other = call.in_place and attached is not None
+            is_other = call.in_place and original is not None
             try:
-                return self._inside(record.parts, call.with_first(attached) if is_other else call)
+                return self._call_traced(
+                    record.parts, call.with_first(original) if is_other else call
+                )
             except NoRuleError:
                 pass
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
-                return run_in_place(call, attached, self.recorder, self._result)
-            self._overwrite(call.args[0])
+                return run_in_place(call, original, self.recorder, self._result)
+            self._freeze_readers_of(call.args[0])
         elif not torch.is_grad_enabled():  # a constant, although a view of x requires a gradient
             return self._run_constant(call.func, call.args, call.kwargs)
         return self._run(call)
@@ -181,11 +186,11 @@ class Trace(TorchFunctionMode):
         if overwrites(func, args, kwargs):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
-            self._overwrite(tensor)
+            self._freeze_readers_of(tensor)
         return func(*args, **kwargs)
 
-    def _overwrite(self, tensor: Tensor) -> None:
-        """Freezes what reads a tensor that is overwritten without autograd."""
+    def _freeze_readers_of(self, tensor: Tensor) -> None:
+        """Freezes the readers of a tensor before it is overwritten without autograd."""
         if readers := self._readers.freeze(tensor):
             self.recorder.is_shown_by_graph = False  # a replay reads it after the forward pass
             if not tensor.requires_grad:  # a custom Function may overwrite its argument
@@ -202,7 +207,7 @@ class Trace(TorchFunctionMode):
 
     def _run(self, call: Call) -> Any:
         if call.name in BATCH_NORMS and is_misread(z := call.args[0]):
-            copied = self._inside(torch.clone, z, memory_format=torch.contiguous_format)
+            copied = self._call_traced(torch.clone, z, memory_format=torch.contiguous_format)
             call = call.with_first(copied)
         random_state, name = None, call.name
         has_no_form, is_recurrent = call.record.bias is None, call.record.is_recurrent
