@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.cli.resolve import choose_device
-from captum_tgrad.decomposition.levels import _octave
+from captum_tgrad.decomposition.maps.levels import _octave
+from captum_tgrad.decomposition.maps.weighted_maps import WeightedMaps, weighted_sum
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMaps, weighted_sum
 from captum_tgrad.evaluation import Method, evaluate, get_method, images_in
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.methods.method import Compute

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.levels_choices import level_maps, purity
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.combine import t_grad_map
-from captum_tgrad.decomposition.levels import _octave
+from captum_tgrad.decomposition.maps.combine import t_grad_map
+from captum_tgrad.decomposition.maps.levels import _octave
 from captum_tgrad.zoo import load_classifier, sample_image
 
 COLORS = "inferno"

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from captum_tgrad.attribution.full_grad import FullGradAttribution as FullGradAttribution
     from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution as LayerTGradAttribution
     from captum_tgrad.attribution.t_grad import TGradAttribution as TGradAttribution
+    from captum_tgrad.decomposition.decomposition import Decomposition as Decomposition
     from captum_tgrad.decomposition.term import Term as Term
-    from captum_tgrad.decomposition.terms import Decomposition as Decomposition
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CamAttribution": "attribution",
-    "Decomposition": "decomposition.terms",
+    "Decomposition": "decomposition.decomposition",
     "FullGradAttribution": "attribution",
     "LayerTGradAttribution": "attribution",
     "TGradAttribution": "attribution",

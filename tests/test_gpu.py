@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.tracing.trace import Trace
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import load_classifier

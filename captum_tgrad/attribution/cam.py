@@ -38,9 +38,12 @@ from captum_tgrad.attribution.cam_library import (
 )
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.probe import Probe
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.nested import map_tensors, usable_in_backward
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
 
 
 class CamAttribution(Attribution):  # type: ignore[misc]

@@ -29,11 +29,11 @@ from captum_tgrad._support.output_checks import (
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
-from captum_tgrad.decomposition.decomposed import Decomposed
+from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
-from captum_tgrad.decomposition.replay import Replay
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
+from captum_tgrad.decomposition.replay.replay import Replay
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -139,7 +139,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         additional_forward_args: object | None,
         channel_dim: ChannelDim,
         with_magnitudes: bool = False,
-    ) -> Decomposed:
+    ) -> RawDecomposition:
         tensors = self._checked(inputs, target)
         channel_dims = input_checks.channel_dims(channel_dim, tensors)
         with explaining_errors(self.forward_func, tensors):
@@ -148,7 +148,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
                 tensors,
                 target,
                 format_additional_forward_args(additional_forward_args),
-                given=[
+                places=[
                     input_places(tensor.shape, number, dim)
                     for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
                 ],
@@ -176,13 +176,13 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType,
         further: tuple[Any, ...] | None,
         *,
-        given: Sequence[Places],
+        places: Sequence[Places],
         with_magnitudes: bool = False,
         replay: Replay | None = None,
-    ) -> Decomposed:
+    ) -> RawDecomposition:
         """Decomposes the output that ``target`` selects, with Captum's ``gradient_func``."""
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
-        samples = samples_of(given[0])
+        samples = samples_of(places[0])
 
         def select(output: Any) -> Tensor:
             output = with_gradient(output, samples)
@@ -195,7 +195,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             tensors,
             lambda forward, leaves: self.gradient_func(forward, leaves, None, further),
             select,
-            given=given,
+            places=places,
             with_magnitudes=with_magnitudes,
             replay=replay,
         )

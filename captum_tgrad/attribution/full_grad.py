@@ -16,12 +16,12 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.enlarging import enlarged
-from captum_tgrad.decomposition.places.reduction import Reduction
+from captum_tgrad.decomposition.maps.enlarging import enlarged
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.term import Magnitudes, Term
-from captum_tgrad.decomposition.weighted_maps import per_sample
 
 
 class FullGradAttribution(CompleteAttribution):

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.layer_places import layer_places, without_channels
 from captum_tgrad.attribution.nesting import replacing
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_known_errors
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
+from captum_tgrad.decomposition.tracing.running_modules import RunningModules
+from captum_tgrad.decomposition.tracing.trace import Trace
 
 HOW_TO_EXPLAIN_ONE = (
     "In the model, wrap it in a module that returns the one tensor to explain, and pass that"
@@ -32,12 +35,12 @@ HOW_TO_EXPLAIN_ONE = (
 class LayerActivation:
     """The output of a layer, or its input, in the layer's last call.
 
-    The places of the elements of each tensor are ``given``; calls are numbered from 1. If the
+    ``places`` has the places of the elements of each tensor; calls are numbered from 1. If the
     network uses the channels of an input as positions, ``channels_as_places`` has the two axes.
     """
 
     tensors: tuple[Tensor, ...]
-    given: tuple[Places, ...]
+    places: tuple[Places, ...]
     call: int
     channels_as_places: tuple[Axis, Axis | None] | None
 
@@ -87,14 +90,14 @@ def activation_of(
         samples = inputs[0].shape[0]
         of_integers = [dim for number, dim in enumerate(channel_dims) if number not in followed]
         channel_dim = next(iter(of_integers), channel_dims[0])
-        given = tuple(layer_places(t, samples, layer, channel_dim) for t in tensors)
+        places = tuple(layer_places(t, samples, layer, channel_dim) for t in tensors)
     finally:
         if trace:
             trace.release()
     mistaken = trace.recorder.channels_as_places if trace else None
     if mistaken:
-        given = tuple(without_channels(each) for each in given)  # one warning is enough
-    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls, mistaken)
+        places = tuple(without_channels(each) for each in places)  # one warning is enough
+    return LayerActivation(tuple(tensor.detach() for tensor in tensors), places, calls, mistaken)
 
 
 def network_from(

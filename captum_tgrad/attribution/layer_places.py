@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.input_checks import check_channel_dim
+from captum_tgrad.decomposition.maps.reduction import reduction, sample_numbers
 from captum_tgrad.decomposition.places.cells import even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,
@@ -16,8 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     whole_axis,
 )
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, input_places, places
-from captum_tgrad.decomposition.places.reduction import reduction, sample_numbers
+from captum_tgrad.decomposition.places.places import Places, input_places, make_places
 
 
 def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
@@ -35,7 +35,7 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
         if not by.has_unknown_samples and by.all_placed and not is_lost:
             return known
         own = known.coordinates.get(batch, (whole_axis([1] * tensor.dim(), 0),))
-        return places(
+        return make_places(
             tensor.shape, [*((batch, coords) for coords in own), *_own_positions(known, samples)]
         )
     if known is None and tensor.dim() and len(tensor) == samples:
@@ -55,10 +55,10 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
     )
 
 
-def without_channels(given: Places) -> Places:
+def without_channels(places: Places) -> Places:
     """The places without the channels of the inputs."""
-    pairs = [(axis, coords) for axis, coords in given.pairs if axis.is_place or axis.input < 0]
-    return places(given.shape, pairs)
+    pairs = [(axis, coords) for axis, coords in places.pairs if axis.is_place or axis.input < 0]
+    return make_places(places.shape, pairs)
 
 
 def _own_positions(known: Places, samples: int) -> list[tuple[Axis, Coordinates | None]]:

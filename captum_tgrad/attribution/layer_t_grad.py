@@ -24,12 +24,12 @@ from captum_tgrad.attribution.layer_activation import (
     activation_of,
     network_from,
 )
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
-from captum_tgrad.decomposition.decomposed import Decomposed
+from captum_tgrad.decomposition.decomposition import Decomposition
+from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.nested import usable_in_backward
+from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.refusals import UnusedInputError
 from captum_tgrad.decomposition.reliability import warn_of_channels
-from captum_tgrad.decomposition.terms import Decomposition
 
 
 class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ignore[misc]
@@ -188,7 +188,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         additional_forward_args: object | None,
         at_input: bool,
         channel_dim: ChannelDim,
-    ) -> Decomposed:
+    ) -> RawDecomposition:
         tensors = self._checked(inputs, target, differentiable=False)
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
@@ -205,7 +205,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 activation.tensors,
                 target,
                 further,
-                given=activation.given,
+                places=activation.places,
             )
         except UnusedInputError as error:
             count, name = len(activation.tensors), f"layer ({type(self.layer).__name__})"

@@ -14,7 +14,7 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
+from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options
 
 
 class TGradAttribution(CompleteAttribution):

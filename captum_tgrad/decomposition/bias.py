@@ -150,14 +150,14 @@ class SaturationBias(Bias):
 _threshold_backward = torch.ops.aten.threshold_backward
 
 
-def itself(constant: Tensor) -> Tensor:
+def identity(constant: Tensor) -> Tensor:
     """Returns the constant, for a bias that needs no computation."""
     return constant
 
 
 def channel_bias(values: Tensor, after: int) -> Bias:
     """The bias of one number per channel, with ``after`` dimensions after that of the channels."""
-    return Bias(itself, values.reshape(-1, *[1] * after))
+    return Bias(identity, values.reshape(-1, *[1] * after))
 
 
 def in_pairs(bias: Bias, output: Tensor) -> Bias:
@@ -167,7 +167,7 @@ def in_pairs(bias: Bias, output: Tensor) -> Bias:
     respect to the real and the imaginary part.
     """
     pairs = torch.view_as_real(bias.value().to(output.dtype).expand_as(output).resolve_conj())
-    return Bias(itself, pairs)
+    return Bias(identity, pairs)
 
 
 @lru_cache

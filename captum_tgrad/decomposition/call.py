@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 from torch import Tensor
@@ -36,11 +37,12 @@ class Operation:
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         is_recurrent: Whether it is a recurrent layer or cell.
-        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
-        form_of_large: Whether ``form`` is only faster if the inputs are large.
+        form: Runs the call in an equivalent form, which is faster or saves values for ``bias``.
+        form_of_large: Whether ``form`` is faster only if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
-        fill: The positions of arguments whose numbers fill elements. These have no place.
+        fill: The positions of arguments that are numbers to fill elements with, which then have no
+            place.
     """
 
     places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
@@ -66,6 +68,15 @@ _ALIASES = {
 """Names that some torch functions give to parameters, and the names in the records."""
 
 
+class ConstantsRead(IntEnum):
+    """What the places of a call's results depend on in its constants."""
+
+    NOTHING = 0
+    NO_ZEROS = 1
+    """That they have no zeros. If they had, they would select elements, as a permutation does."""
+    VALUES = 2
+
+
 class Call:
     """``func(*args, **kwargs)``, with all constants detached.
 
@@ -77,11 +88,11 @@ class Call:
         tensors: All tensor arguments, in order.
         dependent: The tensor arguments that depended on the network's input before the call ran.
         constant: The other tensor arguments.
-        shared: Values that several rules need. The first rule that needs one stores it.
+        shared: Values that several rules need. The first one that needs a value stores it.
         returned: The tensors that the call returned, once it has run.
-        is_dense: Whether the constant matrices that its places depend on have no zeros; None
-            without such matrices.
-        picks: Whether such a matrix selects elements by its zeros, as a permutation does.
+        constants_read: What the places of its results depend on in its constants.
+        selects_elements: Whether indices, or a constant matrix by its zeros, select the elements
+            that it adds up, as a permutation matrix does.
     """
 
     def __init__(
@@ -104,8 +115,8 @@ class Call:
         self.dependent = dependent
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
-        self.is_dense: bool | None = None
-        self.picks = False
+        self.constants_read = ConstantsRead.NOTHING
+        self.selects_elements = False
         self._bound: dict[str, Any] | None = None
 
     @property

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.decomposed import Decomposed
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.hidden import FreedResultsError
-from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
+from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
+from captum_tgrad.decomposition.maps.reduction import reduction
+from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
+from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
-from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
+from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.refusals import (
     refuse_known_errors,
     refuse_other_order,
@@ -34,11 +34,14 @@ from captum_tgrad.decomposition.reliability import (
     warn_of_overwritten,
     warn_of_randomness,
 )
-from captum_tgrad.decomposition.replay import Replay
-from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
+from captum_tgrad.decomposition.replay.replay import Replay
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.stacks import scores_of, stacked
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
+from captum_tgrad.decomposition.tracing.recorder import Recorder
+from captum_tgrad.decomposition.tracing.trace import Trace
 
 Forward = Callable[..., Any]
 Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]
@@ -51,10 +54,10 @@ def decompose(
     gradients: Gradients,
     select: Select,
     *,
-    given: Sequence[Places] | None = None,
+    places: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
     replay: Replay | None = None,
-) -> Decomposed:
+) -> RawDecomposition:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
     Args:
@@ -63,7 +66,7 @@ def decompose(
         gradients: Takes a function that returns the selected output, and leaf tensors. Runs the
             function and returns the gradients of its output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
-        given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
+        places: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
         replay: Keeps a recorded forward pass for the next call.
@@ -83,13 +86,13 @@ def decompose(
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    given = given or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
+    places = places or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
     if len(leaves) > 1:
-        given = [depending_on(each, [number]) for number, each in enumerate(given)]
-    axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
-    summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
+        places = [depending_on(each, [number]) for number, each in enumerate(places)]
+    axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
+    summing = Summing(axes, samples_of(places[0]), leaves[0].device, with_magnitudes)
     replay = replay or Replay(is_used_again=False)
-    run = partial(_decompose, forward, leaves, given, gradients, select, summing, replay)
+    run = partial(_decompose, forward, leaves, places, gradients, select, summing, replay)
     keeps_results = False
     while True:
         try:
@@ -119,30 +122,30 @@ def decompose(
 def _decompose(
     forward: Forward,
     leaves: tuple[Tensor, ...],
-    given: Sequence[Places],
+    places: Sequence[Places],
     gradients: Gradients,
     select: Select,
     summing: Summing,
     replay: Replay,
     keeps_results: bool,
-) -> tuple[Decomposed, Recorder]:
-    trace = Trace(leaves, given, summing)
+) -> tuple[RawDecomposition, Recorder]:
+    trace = Trace(leaves, places, summing)
     trace.recorder.hidden.keeps_results = keeps_results
-    replayable = replay.pass_of(forward, leaves, given)
+    replayable = replay.pass_of(forward, leaves, places)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
 
     def traced(*arguments: Any) -> Any:
         nonlocal selected
         has_drawn = False
-        output = replay.output(replayable, arguments, trace.recorder)
+        output = replay.run(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
             random_state = RandomState(leaves[0].device)
             with trace:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            if trace.recorder.hidden.freed and not keeps_results:
+            if trace.recorder.hidden.has_read_freed and not keeps_results:
                 random_state.restore()
                 raise FreedResultsError
             has_drawn = not random_state.is_current()
@@ -176,7 +179,7 @@ def _decompose(
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
-        decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
+        decomposed = _decomposed(leaves, places, summing, input_gradients, terms, outputs[-1])
     return decomposed, trace.recorder
 
 
@@ -188,9 +191,9 @@ def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torc
     return is_other
 
 
-def _spatial_axes(given: Places) -> list[Axis]:
+def _spatial_axes(places: Places) -> list[Axis]:
     """The spatial axes of an input; if a layer has places on several inputs, of the first one."""
-    axes = [axis for axis in given.coordinates if axis.is_spatial]
+    axes = [axis for axis in places.coordinates if axis.is_spatial]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
@@ -204,28 +207,28 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _decomposed(
     leaves: tuple[Tensor, ...],
-    given: Sequence[Places],
+    places: Sequence[Places],
     summing: Summing,
     gradients: Sequence[Tensor],
     terms: Sequence[PendingTerm],
     output: Tensor,
-) -> Decomposed:
+) -> RawDecomposition:
     output = in_full_precision(output)
-    contributions, reduced, scratch = [], [], Scratch(0)
-    for leaf, leaf_places, gradient in zip(leaves, given, gradients, strict=True):
+    contributions, sums, scratch = [], [], Scratch(0)
+    for leaf, leaf_places, gradient in zip(leaves, places, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
         unit_bias = Bias(partial(contribution.new_ones, ()))
         without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
-        reduced.append(without_magnitudes.reduced(contribution, unit_bias, leaf_places, scratch))
+        sums.append(without_magnitudes.sums_of(contribution, unit_bias, leaf_places, scratch))
         contributions.append(contribution)
-    of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
-    biases = stacked([term.reduced for term in terms if term.reduced is not None])
+    of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
+    biases = stacked_maps([term.sums for term in terms if term.sums is not None])
     scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
         reduction(leaf_places, summing.axes[number], summing.samples)
-        for number, leaf_places in enumerate(given)
+        for number, leaf_places in enumerate(places)
     ]
-    return Decomposed(
+    return RawDecomposition(
         output=output,
         scores=scores,
         delta=output - torch.stack(scores).sum(0),

@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, compute_together
-from captum_tgrad.decomposition.maps import (
+from captum_tgrad.decomposition.maps.reduction import SamplesLostError
+from captum_tgrad.decomposition.maps.summing import (
     ELEMENTS_OF_A_BLOCK,
-    Reduced,
     Summing,
+    TermSums,
     samples_lost,
 )
 from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes
@@ -56,7 +56,7 @@ class PendingTerm:
         in_leaf: Whether that module has no submodules.
         places: The places of the elements of its output.
         bias: The operation's ``b``; None after the gradient has arrived.
-        reduced: The sums; None before the gradient has arrived.
+        sums: Its sums; None before the gradient has arrived.
     """
 
     module: str
@@ -64,12 +64,12 @@ class PendingTerm:
     in_leaf: bool
     places: Places
     bias: Bias | None
-    reduced: Reduced | None = None
+    sums: TermSums | None = None
 
     @property
     def magnitudes(self) -> Mapping[int, Magnitudes]:
         """The range of its elements on each input, if a method needs it."""
-        return {} if self.reduced is None else self.reduced.magnitudes
+        return {} if self.sums is None else self.sums.magnitudes
 
     def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
         """The operation that lost the places of the term on the axes; empty if none did."""
@@ -118,7 +118,7 @@ class PendingTerms:
     def __iter__(self) -> Iterator[PendingTerm]:
         return iter(self._pending)
 
-    def arm(self, summing: Summing | None) -> None:
+    def activate(self, summing: Summing | None) -> None:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
         self._summing = summing
 
@@ -184,7 +184,7 @@ class PendingTerms:
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
         if hidden:
             ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
-        return [each for _, each in ordered if each.reduced is not None]
+        return [each for _, each in ordered if each.sums is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         """A hook: sums the product of gradient and bias, and frees the bias.
@@ -215,6 +215,6 @@ class PendingTerms:
         for pending, bias, gradient in terms:
             try:
                 with without_autocast(gradient):
-                    pending.reduced = summing.reduced(gradient, bias, pending.places, self.scratch)
+                    pending.sums = summing.sums_of(gradient, bias, pending.places, self.scratch)
             except SamplesLostError:
                 raise samples_lost(pending.module, pending.operation) from None

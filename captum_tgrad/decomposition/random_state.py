@@ -8,11 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from captum_tgrad._support.accelerator import (
-    forked_random_state,
-    random_state,
-    set_random_state,
-)
+from captum_tgrad._support.accelerator import forked_random_state, random_state, set_random_state
 
 lock = threading.RLock()
 """Held while an operation runs again, because generators and forward mode are global state."""

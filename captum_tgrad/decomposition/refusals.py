@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps import samples_lost
+from captum_tgrad.decomposition.maps.reduction import sample_numbers
+from captum_tgrad.decomposition.maps.summing import samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.reduction import sample_numbers
+from captum_tgrad.decomposition.tracing.origins import Origins
 
 
 def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[PendingTerm]) -> None:
@@ -21,10 +21,10 @@ def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[Pen
 
     ``rank`` is that of the first input. ``terms`` are those of the operations that have run.
     """
-    given = places_of(output) if isinstance(output, Tensor) else None
-    if given is None or samples == 1 or given.shape[:1] != (samples,):
+    places = places_of(output) if isinstance(output, Tensor) else None
+    if places is None or samples == 1 or places.shape[:1] != (samples,):
         return
-    if sample_numbers(given, samples).flatten().tolist() != list(range(samples)):
+    if sample_numbers(places, samples).flatten().tolist() != list(range(samples)):
         for term in terms if rank > 1 else ():
             if bool((sample_numbers(term.places, samples) < 0).all()):
                 raise samples_lost(term.module, term.operation)

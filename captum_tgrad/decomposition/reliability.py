@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.term import TermMap
 
 WARNED_SHARE = 0.01
 """The share of the sum of |score| that may lose its positions without a warning."""
 
 
-def is_complete_to_rounding(decomposed: Decomposed, precision: float) -> bool:
+def is_complete_to_rounding(decomposed: RawDecomposition, precision: float) -> bool:
     """Whether the terms add up to the output; ``precision`` as for :func:`warn_if_unreliable`."""
     scale = torch.stack(list(decomposed.scores)).abs().sum(0)
     return _is_within(decomposed.delta, _allowed(scale, decomposed.output, precision))
@@ -26,7 +26,7 @@ def _allowed(scale: Tensor, output: Tensor, precision: float) -> Tensor:
     return allowed
 
 
-def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
+def warn_if_unreliable(decomposed: RawDecomposition, precision: float) -> None:
     """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
 
     The precision is the largest machine epsilon of the dtypes that the network computed in.
@@ -57,7 +57,7 @@ def _is_within(delta: Tensor, allowed: Tensor) -> bool:
     return bool((delta.abs() <= allowed).all())  # false for NaN too
 
 
-def _rounding_errors(decomposed: Decomposed, precision: float) -> Tensor:
+def _rounding_errors(decomposed: RawDecomposition, precision: float) -> Tensor:
     """The rounding error of each term, which is large if large elements cancel: ``(terms, N)``."""
     terms = decomposed.decomposition.terms
     evidence = [torch.stack([*map(_evidence, term.maps.values())]).sum(0) for term in terms]
@@ -69,7 +69,7 @@ def _evidence(term_map: TermMap) -> Tensor:
 
 
 def _warn_of_rounding(
-    decomposed: Decomposed, sizes: Tensor, rounding: Tensor, allowed: Tensor
+    decomposed: RawDecomposition, sizes: Tensor, rounding: Tensor, allowed: Tensor
 ) -> None:
     """Warns of a term whose score is only rounding error, if the scores of others are not."""
     is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * sizes.sum(0))
@@ -83,7 +83,7 @@ def _warn_of_rounding(
         )
 
 
-def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
+def _warn_of_residual(decomposed: RawDecomposition, allowed: Tensor) -> None:
     delta, output = decomposed.delta, decomposed.output
     worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
     if not bool(output.isfinite().all()):
@@ -114,7 +114,7 @@ def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
     )
 
 
-def _ends_in_log_softmax(decomposed: Decomposed) -> bool:
+def _ends_in_log_softmax(decomposed: RawDecomposition) -> bool:
     return bool(decomposed.terms) and decomposed.terms[-1].operation == "log_softmax"
 
 
@@ -146,7 +146,7 @@ def warn_of_overwritten() -> None:
     )
 
 
-def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
+def _warn_of_lost(decomposed: RawDecomposition, sizes: Tensor, scale: Tensor) -> None:
     """Warns of operations that lost the positions of terms with a large share of the scores."""
     lost: dict[str, Tensor] = {}
     for each, size in zip(decomposed.terms, sizes, strict=True):

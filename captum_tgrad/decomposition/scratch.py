@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Scratch:
-    """Lends the same memory to one block after another.
+    """Memory that is reused for one block after another.
 
     On a CPU, new memory for a product costs more than the product: the system clears it, and it is
     not in the cache. The allocators of other devices reuse memory themselves.

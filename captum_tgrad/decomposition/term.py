@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.show import numbers
-from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.enlarging import on_whole_input
+from captum_tgrad.decomposition.maps.enlarging import on_whole_input
+from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.precision import without_autocast
 
 

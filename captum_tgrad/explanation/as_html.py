@@ -6,7 +6,7 @@ from html import escape
 
 from PIL.Image import Image
 
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
 from captum_tgrad.visualization.walkthrough.numbers import View

@@ -10,8 +10,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from captum_tgrad.attribution.t_grad import TGradAttribution
-from captum_tgrad.decomposition.combine import Aggregation, check_options
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.decomposition import Decomposition
+from captum_tgrad.decomposition.maps.combine import Aggregation, check_options
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
 from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified

@@ -8,8 +8,8 @@ from functools import cached_property
 from PIL.Image import Image
 from torch import Tensor
 
-from captum_tgrad.decomposition.combine import Aggregation
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.decomposition import Decomposition
+from captum_tgrad.decomposition.maps.combine import Aggregation
 from captum_tgrad.zoo.classifier import Box
 
 # The prediction is unsure below this multiple of a uniform probability.

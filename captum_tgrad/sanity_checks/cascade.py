@@ -14,8 +14,11 @@ from captum_tgrad._support.arguments import check_choice, check_count
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.nested import usable_in_backward
+from captum_tgrad.decomposition.tracing.compiled_models import (
+    compiled_models_run_eagerly,
+    uncompiled,
+)
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
 from captum_tgrad.sanity_checks.map_maker import MapMaker
 from captum_tgrad.sanity_checks.randomize import randomize

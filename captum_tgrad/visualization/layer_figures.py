@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_tgrad.decomposition.combine import Sign
+from captum_tgrad.decomposition.decomposition import Decomposition
+from captum_tgrad.decomposition.maps.combine import Sign
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, limit_of, note_on
 from captum_tgrad.visualization.panels import (

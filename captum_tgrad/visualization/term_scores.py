@@ -12,8 +12,8 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.decomposition.combine import Sign
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.decomposition import Decomposition
+from captum_tgrad.decomposition.maps.combine import Sign
 from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import AGAINST, FOR, NORMAL, SMALL, WIDTH, write_title
 

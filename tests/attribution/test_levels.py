@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
-from captum_tgrad.decomposition.combine import t_grad_map
+from captum_tgrad.decomposition.maps.combine import t_grad_map
 from tests import levels_reference, reference
 from tests.networks import TINY_NETWORKS, each_network
 

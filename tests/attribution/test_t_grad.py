@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import Decomposition, TGradAttribution
-from captum_tgrad.decomposition import trace
+from captum_tgrad.decomposition.tracing import trace as trace
 from tests import reference
 from tests.networks import TINY_NETWORKS, TinyNetwork, each_network
 
@@ -32,7 +32,7 @@ def replaced(monkeypatch):
     monkeypatch.setattr(trace, "are_small", lambda leaves: False)
     functions = []
 
-    def in_its_own_form(call, old_values):
+    def in_its_own_form(call, readers):
         if call.record.form is not None:
             functions.append(call.func)
         return call()

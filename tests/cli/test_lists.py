@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from captum_tgrad.cli import list_commands
 from captum_tgrad.cli.main import main
 from captum_tgrad.cli.parser import command_line
-from captum_tgrad.decomposition.combine import Aggregation
+from captum_tgrad.decomposition.maps.combine import Aggregation
 from captum_tgrad.evaluation import METHODS
 from captum_tgrad.zoo import classifier_names, load_classifier, sample_image
 from captum_tgrad.zoo.load import listed_models

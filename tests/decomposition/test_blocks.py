@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
-from captum_tgrad.decomposition import maps
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.maps import summing
 from captum_tgrad.decomposition.places.places import input_places
 from captum_tgrad.decomposition.scratch import Scratch
 from tests import reference
@@ -38,7 +38,7 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
         inputs = tuple(x.contiguous(memory_format=memory_format) for x in inputs)
     given = inputs if len(inputs) > 1 else inputs[0]
     whole = TGradAttribution(network).decompose(given, tiny.target)
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 5)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 5)
     cut = TGradAttribution(network).decompose(given, tiny.target)
     for expected, actual in zip(whole.terms, cut.terms, strict=True):
         torch.testing.assert_close(actual.score, expected.score, **EXACT)
@@ -48,16 +48,16 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
 
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
 def test_along_the_slowest_dimension(memory_format, monkeypatch):
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 20)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 20)
     gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
-    given = input_places(gradient.shape, 0)
-    axes = [axis for axis in given.coordinates if axis.is_place and axis.input == 0]
-    summing = maps.Summing({0: axes}, 1, gradient.device)
+    places = input_places(gradient.shape, 0)
+    axes = [axis for axis in places.coordinates if axis.is_place and axis.input == 0]
+    all_sums = summing.Summing({0: axes}, 1, gradient.device)
 
     def cut_along(*uncut):
         bias = CutBias(torch.clone, torch.rand_like(gradient), uncut=uncut)
         bias.dims = []
-        summing.reduced(gradient, bias, given, Scratch(0))
+        all_sums.sums_of(gradient, bias, places, Scratch(0))
         return set(bias.dims)
 
     slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)
@@ -78,15 +78,15 @@ def test_maps_are_the_same_on_torchvision(name, memory_format, monkeypatch):
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
     images = images.contiguous(memory_format=memory_format)
     methods = [TGradAttribution(model), FullGradAttribution(model)]
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 2**40)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 2**40)
     whole = [method.attribute(images, 3) for method in methods]
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 5000)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 5000)
     for method, expected in zip(methods, whole, strict=True):
         torch.testing.assert_close(method.attribute(images, 3), expected, **EXACT)
 
 
 def test_a_signal_is_cut_along_its_only_axis(monkeypatch):
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 3)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 3)
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv1d(1, 1, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(5, 1)

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition import trace
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations import activations
-from captum_tgrad.decomposition.operations.operation import run_equal_form
+from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
+from captum_tgrad.decomposition.tracing import trace as trace
 
 GENERATOR = torch.Generator().manual_seed(3)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -27,7 +27,7 @@ def _no_tensor_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(call: Call) -> torch.Tensor:
     call = Call(call.func, call.args, call.kwargs, operation_of(call.func))
-    return run_equal_form(call, OldValues())
+    return run_equal_form(call, Readers())
 
 
 def _norm(kind: type, **arguments: object) -> nn.Module:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
-from captum_tgrad.decomposition import maps
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.maps import summing
 from captum_tgrad.decomposition.operations import attention
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from tests.decomposition.test_hidden import Square
@@ -224,7 +224,7 @@ def test_detached_in_place():
 
 @pytest.mark.parametrize("elements", [40, 200, 2**20])
 def test_grouped_queries_in_blocks(monkeypatch, elements):
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", elements)
     q, k = (torch.randn(6, d, generator=GENERATOR, dtype=torch.float64) for d in (4, 4))
 
     def forward(grouped):

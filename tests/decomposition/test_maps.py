@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
-from captum_tgrad.decomposition import maps
-from captum_tgrad.decomposition.places import cells, enlarging, reduction
+from captum_tgrad.decomposition.maps import enlarging, redistribution, reduction, summing
 
 
 @pytest.mark.parametrize("elements", [1, 200, 700])
@@ -21,7 +20,7 @@ def test_any_number_of_samples_at_a_time_gives_the_same(monkeypatch, elements):
         ).eval().double()  # fmt: skip
         inputs = 5 * torch.randn(5, 3, 8, 8, dtype=torch.float64)
     whole = TGradAttribution(model).decompose(inputs, target=1)
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", elements)
     parts = TGradAttribution(model).decompose(inputs, target=1)
     for one, other in zip(whole.terms, parts.terms, strict=True):
         assert one.name == other.name
@@ -32,7 +31,7 @@ def test_any_number_of_samples_at_a_time_gives_the_same(monkeypatch, elements):
 @pytest.mark.parametrize("least", [0, 2**40])
 def test_masked_elements_without_a_gradient_count_as_zero(monkeypatch, least):
     """The softmax of a row of -inf is NaN, and so is its gradient."""
-    monkeypatch.setattr(maps, "_WORTH_A_CHECK", least)
+    monkeypatch.setattr(summing, "_WORTH_A_CHECK", least)
     x, weights = torch.rand(2, 3, 4).double(), torch.rand(4).double()
     mask = torch.tensor([True, True, False])[:, None]
 
@@ -62,7 +61,7 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
         x = torch.softmax(x @ x.mT, -1) @ x
         return x.view(4, -1, 16, 3).sum((0, 2))
 
-    monkeypatch.setattr(maps, "reduction", reduced)
+    monkeypatch.setattr(summing, "reduction", reduced)
     TGradAttribution(network).attribute(torch.rand(2, 3, 8, 8).double(), target=0)
     shapes = [index.shape for each in found for index in each.indices if index.dim() == 3]
     assert (8, 16, 1) in shapes
@@ -73,7 +72,7 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
 
 @pytest.mark.parametrize("elements", [1, 30, 100, 2**20])
 def test_half_of_a_score_belongs_to_its_query_and_half_to_its_key(monkeypatch, elements):
-    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
+    monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", elements)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 7, 6, generator=generator).double()
     weights = torch.randn(2, 3, 7, 7, generator=generator).double()
@@ -138,7 +137,7 @@ def test_large_maps_are_enlarged_as_small_ones(monkeypatch, network, aggregation
         return [*found, layer.attribute(inputs, aggregation=aggregation)]
 
     dense = explained()
-    monkeypatch.setattr(cells, "_MOST_IN_DENSE", 0)
+    monkeypatch.setattr(redistribution, "_MOST_IN_DENSE", 0)
     for one, other in zip(dense, explained(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 

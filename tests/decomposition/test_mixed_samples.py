@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places.rules import elementwise
 
 N, C = 4, 5
 

@@ -17,8 +17,8 @@ from torchvision.transforms import Normalize
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.places.places import input_places
-from captum_tgrad.decomposition.replay import Replay, are_small
-from captum_tgrad.decomposition.trace import Trace
+from captum_tgrad.decomposition.replay.replay import Replay, are_small
+from captum_tgrad.decomposition.tracing.trace import Trace
 
 
 class Residual(nn.Module):

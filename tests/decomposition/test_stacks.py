@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.maps import Reduced, Sums
-from captum_tgrad.decomposition.places.reduction import Reduction
-from captum_tgrad.decomposition.stacks import scores_of, stacked
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
+from captum_tgrad.decomposition.maps.summing import InputSums, TermSums
 
 ALONE = {"rtol": 0, "atol": 0}
 
@@ -18,7 +18,7 @@ def _random(*shape, seed):
 def test_a_term_has_the_maps_that_it_would_have_alone():
     in_order, beside = _reductions()
     terms = [
-        Reduced({0: Sums(values, values.abs(), to_cells)}, {})
+        TermSums({0: InputSums(values, values.abs(), to_cells)}, {})
         for values, to_cells in [
             (_random(2, 1, 4, seed=0), in_order),
             (_random(2, 1, 5, seed=1), beside),
@@ -26,9 +26,9 @@ def test_a_term_has_the_maps_that_it_would_have_alone():
             (_random(2, 1, 5, seed=3), beside),
         ]
     ]
-    (together,) = stacked(terms)
+    (together,) = stacked_maps(terms)
     for row, position in enumerate(together.terms):
-        (alone,) = stacked([terms[position]])
+        (alone,) = stacked_maps([terms[position]])
         for name in ("positive", "negative", "score", "placed"):
             found = getattr(together, name)[row]
             torch.testing.assert_close(found, getattr(alone, name)[0], **ALONE)
@@ -81,15 +81,15 @@ def test_scores_are_in_the_order_of_the_terms():
     to_cells = Reduction(1, (1, 1), grid=None, indices=(), spread=(), sizes=())
     numbers = [torch.full((1, 1), float(number)) for number in range(4)]
     terms = [
-        Reduced({position % 2: Sums(number, number, to_cells)}, {})
+        TermSums({position % 2: InputSums(number, number, to_cells)}, {})
         for position, number in enumerate(numbers)
     ]
-    assert [float(score) for score in scores_of(stacked(terms))] == [0.0, 1.0, 2.0, 3.0]
+    assert [float(score) for score in scores_of(stacked_maps(terms))] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_sample_without_evidence_is_placed_beside_one_that_is_partly_outside():
     _, beside = _reductions()
     signed = torch.tensor([[[1.0, 1, 1, 1, 4]], [[0.0, 0, 0, 0, 0]]])
-    (found,) = stacked([Reduced({0: Sums(signed, signed, beside)}, {})])
+    (found,) = stacked_maps([TermSums({0: InputSums(signed, signed, beside)}, {})])
     torch.testing.assert_close(found.placed, torch.tensor([[0.5, 1.0]]))
     torch.testing.assert_close(found.positive[0], signed[..., :4] * 2)

@@ -13,13 +13,9 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import Kept, OldValues
-from captum_tgrad.decomposition.operations.operation import (
-    records,
-    require_constant,
-    require_plain,
-)
-from captum_tgrad.decomposition.places import cumulative, elementwise
+from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Readers
+from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
+from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 from captum_tgrad.decomposition.precision import HALF
 
 
@@ -228,7 +224,7 @@ class _ClampInPlace(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: Kept) -> Tensor:
+    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: CopyOnWrite) -> Tensor:
         ctx.limits, ctx.kept = (low, high), kept
         ctx.mark_dirty(z)
         return z.clamp_(low, high)
@@ -241,17 +237,17 @@ class _ClampInPlace(torch.autograd.Function):
         return _hardtanh_backward(gradient, result, *ctx.limits), None, None, None
 
 
-def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
+def clamp_in_place(call: Call, readers: Readers) -> Tensor:
     """Runs an in-place clamp without a copy of its argument."""
     require_plain(call)
     z: Tensor = call.args[0]
     is_small = z.numel() < _WORTH_SAVING
     if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
-    kept = Kept()
+    kept = CopyOnWrite()
     _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], kept)
-    kept.keep([z])  # only now, because autograd raises the version of z
-    old_values.are_read_by(kept)
+    kept.hold([z])  # only now, because autograd raises the version of z
+    readers.add(kept)
     return z
 
 

@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, itself
+from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.operations.helpers import records
 from captum_tgrad.decomposition.operations.moving import finite
-from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import cumulative, elementwise
+from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
@@ -30,7 +30,7 @@ def of_degree(degree: float, output: Tensor) -> Bias | None:
     """The bias ``(1 - d) y`` of an operation homogeneous of degree d: ``D op(z)[z] = d y``."""
     if degree == 1:
         return None
-    return Bias(itself, output, scale=1 - degree)
+    return Bias(identity, output, scale=1 - degree)
 
 
 def quotient(call: Call, output: Tensor) -> Bias | None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import mixing_places
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.rules import mixing
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
 _times_exp = torch.ops.aten.elu_backward.grad_input
@@ -144,6 +144,6 @@ OPERATIONS: dict[str, Operation] = records(
     "scaled_dot_product_attention",
     "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
     "enable_gqa=False",
-    mixing_places.attention,
+    mixing.attention,
     attention,
 )

@@ -1,4 +1,4 @@
-"""Operations that are short for several others, each of which then has its own term."""
+"""Operations that consist of several others, each of which has its own term."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
-from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import elementwise
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places.grid_operations import rank_of
+from captum_tgrad.decomposition.operations.helpers import records
+from captum_tgrad.decomposition.places.rules import elementwise
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules.grids import rank_of
 
 
 def added_product(call: Call, output: Tensor) -> Bias | None:

@@ -10,9 +10,9 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias
-from captum_tgrad.decomposition.operations.moving import nothing
-from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import box_pooling, grid_operations, picking
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.operations.moving import no_bias
+from captum_tgrad.decomposition.places.rules import boxes, grids, indexing
 
 
 def convolution(call: Call, output: Tensor) -> Bias | None:
@@ -21,13 +21,13 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
         return None
     bias = call.bound["bias"]
     require_constant(*(call.bound.get(name) for name in ("weight", "offset", "mask")), bias)
-    return None if bias is None else channel_bias(bias, grid_operations.rank_of(call.name))
+    return None if bias is None else channel_bias(bias, grids.rank_of(call.name))
 
 
 _convolution = partial(
-    records, places=grid_operations.convolved, bias=convolution, parts=with_bias, parts_of_one=False
+    records, places=grids.convolved, bias=convolution, parts=with_bias, parts_of_one=False
 )
-_pooling = partial(records, places=grid_operations.pooled, bias=nothing)
+_pooling = partial(records, places=grids.pooled, bias=no_bias)
 
 OPERATIONS: dict[str, Operation] = {
     **_convolution(
@@ -71,25 +71,25 @@ OPERATIONS: dict[str, Operation] = {
         "upsample_nearest_exact2d upsample_nearest_exact3d upsample_bilinear2d_aa "
         "upsample_bicubic2d_aa",
         "input, size=None, scale_factor=None",
-        grid_operations.resized,
-        nothing,
+        grids.resized,
+        no_bias,
     ),
     **records(
         "grid_sample",
         "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None",
-        picking.sampled,
+        indexing.sampled,
         homogeneous_in_first,
     ),
     **records(
         "roi_align",
         "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
-        box_pooling.pooled_in_boxes,
+        boxes.pooled_in_boxes,
         homogeneous_in_first,
     ),
     **records(
         "roi_pool",
         "input, rois, spatial_scale, pooled_height, pooled_width",
-        box_pooling.pooled_in_boxes,
+        boxes.pooled_in_boxes,
         homogeneous_in_first,
     ),
     **_convolution(
@@ -100,7 +100,7 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "fold",
         "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
-        grid_operations.folded,
-        nothing,
+        grids.folded,
+        no_bias,
     ),
 }

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
-from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import cumulative
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places import moving_places as moving
-from captum_tgrad.decomposition.places.fourier import transformed
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.rules import cumulative
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules.fourier import transformed
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
@@ -28,7 +28,7 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     return None if bias is None else channel_bias(bias, 0)
 
 
-def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
+def linear_in_one(call: Call, readers: Readers) -> Tensor:
     """A linear layer as one product of two matrices; see :func:`_in_one`."""
     bias, weight = call.bound["bias"], call.bound["weight"]
     if type(weight) is not Tensor:
@@ -37,7 +37,7 @@ def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
     return result if bias is None else result.add_(bias.to(result.dtype))  # as with autocast
 
 
-def matmul_in_one(call: Call, old_values: OldValues) -> Tensor:
+def matmul_in_one(call: Call, readers: Readers) -> Tensor:
     """A product with a matrix on the right as one product of two matrices; see :func:`_in_one`."""
     if call.name == "rmatmul":
         raise NoRuleError

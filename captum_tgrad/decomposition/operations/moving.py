@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, itself
+from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call, Operation
-from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import elementwise, padding, picking
-from captum_tgrad.decomposition.places import mixing_places as mixing
-from captum_tgrad.decomposition.places import moving_places as moving
+from captum_tgrad.decomposition.operations.helpers import records
+from captum_tgrad.decomposition.places.rules import elementwise, indexing, padding
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
 
 
-def nothing(call: Call, output: Tensor) -> Bias | None:
+def no_bias(call: Call, output: Tensor) -> Bias | None:
     """No bias, because the operation is homogeneous of degree one."""
     return None
 
@@ -25,7 +25,7 @@ def constants(call: Call, output: Tensor) -> Bias | None:
     if _fills_in_nothing(call):
         return None
     result, *_ = call.run_on(lambda t: torch.zeros_like(t) if t.requires_grad else t)
-    return Bias(itself, finite(result))
+    return Bias(identity, finite(result))
 
 
 def _fills_in_nothing(call: Call) -> bool:
@@ -82,14 +82,14 @@ OPERATIONS: dict[str, Operation] = {
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
         "broadcast_tensors meshgrid unsafe_chunk unsafe_split combinations getitem",
         places=moving.moved,
-        bias=nothing,
+        bias=no_bias,
     ),
     **records(
         "view reshape flatten unflatten ravel reshape_as view_as",
         places=moving.reshaped,
-        bias=nothing,
+        bias=no_bias,
     ),
-    **records("as_strided", "input, size, stride, storage_offset=None", picking.strided, nothing),
+    **records("as_strided", "input, size, stride, storage_offset=None", indexing.strided, no_bias),
     **records("cat concat concatenate", "tensors, dim=0", moving.concatenated, joined),
     **records("stack", "tensors, dim=0", moving.joined, joined),
     **records(
@@ -107,8 +107,8 @@ OPERATIONS: dict[str, Operation] = {
         fill=(2,),
     ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
-    **records("index_put", "input, indices, values, accumulate=False", picking.put, constants),
-    **records("sparse_coo_tensor", "indices, values, size=None", picking.sparse, nothing),
+    **records("index_put", "input, indices, values, accumulate=False", indexing.put, constants),
+    **records("sparse_coo_tensor", "indices, values, size=None", indexing.sparse, no_bias),
     **records(
         "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
@@ -116,32 +116,35 @@ OPERATIONS: dict[str, Operation] = {
         fill=(3,),
     ),
     **records("copy", places=moving.assigned, bias=constants, fill=(1,)),
-    **records("index_add scatter_add", "input, dim, index, src", picking.added, added),
+    **records("index_add scatter_add", "input, dim, index, src", indexing.added, added),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
-        places=picking.added,
+        places=indexing.added,
     ),
     **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2,)),
     **records("fill", places=elementwise.elementwise, bias=constants, fill=(1,)),
-    **records("zero", places=elementwise.elementwise, bias=nothing),
-    **records("view_as_real", places=mixing.paired, bias=nothing),
-    **records("view_as_complex", places=mixing.unpaired, bias=nothing),
+    **records("zero", places=elementwise.elementwise, bias=no_bias),
+    **records("view_as_real", places=mixing.paired, bias=no_bias),
+    **records("view_as_complex", places=mixing.unpaired, bias=no_bias),
     **records("where", "condition, input, other", elementwise.chosen, chosen, fill=(1, 2)),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble coalesce to_dense",
         places=elementwise.unchanged,
-        bias=nothing,
+        bias=no_bias,
     ),
     **records("complex", places=elementwise.elementwise, bias=joined),
     **records(
-        "sort argsort cummax cummin", "input, dim=-1, descending=False", picking.by_indices, nothing
+        "sort argsort cummax cummin",
+        "input, dim=-1, descending=False",
+        indexing.by_indices,
+        no_bias,
     ),
-    **records("topk", "input, k, dim=-1, largest=True, sorted=True", picking.by_indices, nothing),
+    **records("topk", "input, k, dim=-1, largest=True, sorted=True", indexing.by_indices, no_bias),
 }
 
 PATCHES = records(
-    "unfold", "input, kernel_size, dilation=1, padding=0, stride=1", padding.unfolded, nothing
+    "unfold", "input, kernel_size, dilation=1, padding=0, stride=1", padding.unfolded, no_bias
 )["unfold"]
 """``torch.nn.functional.unfold``, which shares its name with ``Tensor.unfold``."""

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.nested import map_tensors
-from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.composed import with_scale
-from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain
-from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
+from captum_tgrad.decomposition.places.rules import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
 
 
@@ -57,7 +57,7 @@ def shifts(
     return torch._foreach_addcmul(biases, means, scales, value=-1)
 
 
-def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
+def _scaled_and_shifted(call: Call, readers: Readers) -> Tensor:
     """Batch norm as ``z * scale + shift``, whose backward pass is one product without ``z``."""
     require_plain(call)
     z: Tensor = call.args[0]

@@ -18,13 +18,13 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Readers
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.old_values import Kept, OldValues
-from captum_tgrad.decomposition.operations.moving import constants, nothing
-from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.operations.moving import constants, no_bias
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
 from captum_tgrad.decomposition.operations.recurrent_steps import STEPS, Steps
-from captum_tgrad.decomposition.places import recurrent_places as places
+from captum_tgrad.decomposition.places.rules import recurrent as places
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 
 
@@ -51,7 +51,7 @@ class _Layer:
         self._hooks: OrderedDict[int, Callable[[Tensor], None]] = OrderedDict()
         self._kind = STEPS[call.name]
         self._depends = [tensor.requires_grad for tensor in inputs]
-        self.kept = Kept(inputs), Kept(weights), Kept(outputs[:1])
+        self.kept = CopyOnWrite(inputs), CopyOnWrite(weights), CopyOnWrite(outputs[:1])
         self._steps: Steps | None = None
 
     def register_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
@@ -99,12 +99,12 @@ class _OneLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: Call, weights: Sequence[Tensor], old_values: OldValues, *inputs: Tensor
+        ctx: Any, call: Call, weights: Sequence[Tensor], readers: Readers, *inputs: Tensor
     ) -> Any:
         outputs = tensors_in(call())
         ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
         for kept in ctx.layer.kept:
-            old_values.are_read_by(kept)
+            readers.add(kept)
         # For models that compute gradients of gradients. torch raises an error if these tensors
         # are read after they were overwritten.
         ctx.save_for_backward(*inputs, *weights)
@@ -134,7 +134,7 @@ def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor |
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
-def _run_as_one_layer(call: Call, old_values: OldValues) -> Any:
+def _run_as_one_layer(call: Call, readers: Readers) -> Any:
     """Runs one layer in one direction so that the gradients between steps are known.
 
     Raises:
@@ -147,7 +147,7 @@ def _run_as_one_layer(call: Call, old_values: OldValues) -> Any:
     if not uses_all or x.dim() != 3 or layers != 1 or both or batch_first:
         raise NoRuleError
     require_constant(*weights)
-    return _OneLayer.apply(call, weights, old_values, x, *tensors_in(states))
+    return _OneLayer.apply(call, weights, readers, x, *tensors_in(states))
 
 
 def layer_bias(call: Call, output: Tensor) -> Bias | None:
@@ -226,6 +226,6 @@ OPERATIONS: dict[str, Operation] = {
         bias=cell_bias,
         is_recurrent=True,
     ),
-    **records("pack_padded_sequence", places=places.packed, bias=nothing),
+    **records("pack_padded_sequence", places=places.packed, bias=no_bias),
     **records("pad_packed_sequence", places=places.packed, bias=padding),
 }

@@ -110,20 +110,20 @@ class _Lstm(Steps):
         hidden_paths[:, :, 4] = self._of_o
         found = torch.empty_like(paths)
         d_gates = found.flatten(2)[:, :, size:]
-        given, of_cell, of_hidden, each, each_gates, d_cells = (
+        d_outputs, of_cell, of_hidden, each, each_gates, d_cells = (
             values.unbind()
             for values in (gradient, paths, hidden_paths, found, d_gates, found[:, :, :1])
         )
-        d_hidden, d_cell = given[-1], last[0].unsqueeze(1)
+        d_hidden, d_cell = d_outputs[-1], last[0].unsqueeze(1)
         hiddens = [d_hidden]
-        for step in reversed(range(len(given))):
+        for step in reversed(range(len(d_outputs))):
             if self._projection is not None:
                 d_hidden = d_hidden @ self._projection
             torch.mul(d_hidden.unsqueeze(1), of_hidden[step], out=each[step])
             each[step].addcmul_(d_cell, of_cell[step])
             d_cell = d_cells[step]
             if step:
-                d_hidden = torch.addmm(given[step - 1], each_gates[step], self._weights[1])
+                d_hidden = torch.addmm(d_outputs[step - 1], each_gates[step], self._weights[1])
                 hiddens.append(d_hidden)
         d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 0], last[0][None]])]
         d_x = d_gates @ self._weights[0]
@@ -172,12 +172,16 @@ class _Gru(Steps):
     def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         recurrent = self._weights[1]
         factors = self._of_state.view(*gradient.shape[:2], 3, -1)
-        given, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
-        d_hidden = given[-1]
+        d_outputs, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
+        d_hidden = d_outputs[-1]
         hiddens = [d_hidden]
-        for step in reversed(range(len(given))):
+        for step in reversed(range(len(d_outputs))):
             d_state = (d_hidden.unsqueeze(1) * of_state[step]).flatten(1)
-            kept = torch.addcmul(given[step - 1], z[step], d_hidden) if step else z[step] * d_hidden
+            kept = (
+                torch.addcmul(d_outputs[step - 1], z[step], d_hidden)
+                if step
+                else z[step] * d_hidden
+            )
             d_hidden = torch.addmm(kept, d_state, recurrent)
             hiddens.append(d_hidden)
         d_after = torch.stack(hiddens[-2::-1])
@@ -205,11 +209,11 @@ class _TanhRnn(Steps):
 
     def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         recurrent = self._weights[1]
-        given, slopes = gradient.unbind(), self._slopes.unbind()
-        d_hidden = given[-1]
+        d_outputs, slopes = gradient.unbind(), self._slopes.unbind()
+        d_hidden = d_outputs[-1]
         hiddens = [d_hidden]
-        for step in reversed(range(1, len(given))):
-            d_hidden = torch.addmm(given[step - 1], d_hidden * slopes[step], recurrent)
+        for step in reversed(range(1, len(d_outputs))):
+            d_hidden = torch.addmm(d_outputs[step - 1], d_hidden * slopes[step], recurrent)
             hiddens.append(d_hidden)
         d_after = torch.stack(hiddens[::-1])
         d_gates = d_after * self._slopes

@@ -26,6 +26,9 @@ INPUTS = -3
 ONE_CELL = even_cells(1, 1)
 """The only cell of an axis of ``INPUTS``."""
 
+MOST_COORDINATES = 4
+"""An element with more coordinates on one axis has no place on it."""
+
 
 class Axis(NamedTuple):
     """The axis that coordinates are on.
@@ -183,11 +186,11 @@ def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def without_gaps(coords: Coordinates, dims: Iterable[int]) -> Coordinates:
+def extended_along(coords: Coordinates, dims: Iterable[int]) -> Coordinates:
     """Gives elements without a cell the cell of the others along ``dims``, if all have the same.
 
-    ``[0, 3, 3, 0]`` becomes ``[3]``. If an image is copied into a canvas, the rows beside the image
-    thus have the row coordinates of the image.
+    The index ``[0, 3, 3, 0]`` becomes ``[3]``. If an image is copied into a larger tensor of zeros,
+    the zeros beside the image get its row coordinates, and those above it its column coordinates.
     """
     index = coords.index
     for dim in dims:

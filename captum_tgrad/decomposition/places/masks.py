@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.merging import dims_within_sample
-from captum_tgrad.decomposition.places.moving_places import as_numbers, without_fill
+from captum_tgrad.decomposition.places.movement import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
-from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
 
 def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
@@ -31,8 +31,8 @@ def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
 
     None for a constant.
     """
-    given, kept = places_of(tensor), mask_in_sums(tensor)
-    return given if given is None or kept is None else kept_only(given, kept, dims)
+    places, kept = places_of(tensor), mask_in_sums(tensor)
+    return places if places is None or kept is None else kept_only(places, kept, dims)
 
 
 def mask_in_sums(tensor: Tensor) -> Tensor | None:
@@ -40,37 +40,37 @@ def mask_in_sums(tensor: Tensor) -> Tensor | None:
 
     Attention scores, which have the positions of queries and of keys, count as not masked.
     """
-    given = places_of(tensor)
-    if given is None or any(len(own) > 1 for own in given.coordinates.values()):
+    places = places_of(tensor)
+    if places is None or any(len(own) > 1 for own in places.coordinates.values()):
         return None
     return kept_by_mask(tensor)
 
 
-def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
+def kept_only(places: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     """The places of which only some positions along ``dims`` are kept.
 
     A position is kept if one of its elements is; ``kept`` broadcasts to the shape of the tensor.
     Sums over windows ignore masks, as a pooling and a convolution do.
     """
-    rank, dims = len(given.shape), frozenset(dims)
-    samples = given.samples[0] if len(given.samples) == 1 else None
-    for axis, coords in given.pairs:
+    rank, dims = len(places.shape), frozenset(dims)
+    samples = places.samples[0] if len(places.samples) == 1 else None
+    for axis, coords in places.pairs:
         own = dims_within_sample(coords, samples) if axis.is_spatial else frozenset()
         if own & dims and own - dims:
-            return given
-    positions = {dim for axis, coords in given.pairs if axis.is_place for dim in coords.dims}
+            return places
+    positions = {dim for axis, coords in places.pairs if axis.is_place for dim in coords.dims}
     kept = kept.reshape([1] * (rank - kept.dim()) + list(kept.shape))
     if all(kept.shape[dim] == 1 for dim in positions.intersection(dims)):
-        return given  # a mask of channels
+        return places  # a mask of channels
     others = [dim for dim in range(rank) if dim not in positions]
     kept = (kept.any(others, keepdim=True) if others else kept).cpu()
     if bool(kept.all()):
-        return given
+        return places
     coordinates = [
         (axis, coords.moved(coords.index.where(kept, 0)) if axis.is_spatial else coords)
-        for axis, coords in given.pairs
+        for axis, coords in places.pairs
     ]
-    return places(given.shape, coordinates)
+    return make_places(places.shape, coordinates)
 
 
 def kept_by_mask(tensor: Tensor) -> Tensor | None:
@@ -116,7 +116,7 @@ _Source = tuple[Any, int]
 def _kept_by(node: Any) -> tuple[Tensor | None, _Source]:
     """Where the results of a node depend on its argument, and the source of this argument.
 
-    No source if the masked elements of the argument may depend on the input.
+    There is no source if masked elements of the argument do not stay masked.
     """
     kind, parents = type(node).__name__, node.next_functions
     dependent = [source for source in parents if source[0] is not None]
@@ -203,29 +203,29 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
 
     If the call has already overwritten the tensor, it is that of its old values.
     """
-    origin, given = origin_of(tensor), places_of(tensor)
+    origin, places = origin_of(tensor), places_of(tensor)
     if origin is not None and origin.version != tensor._version and tensor.grad_fn is not None:
         mask = _kept_after(*tensor.grad_fn.next_functions[0])
     else:
         mask = kept_by_mask(tensor)
-    if mask is None and given is not None and constants_filled_in(given) is not given:
-        mask = _has_cells(given)
+    if mask is None and places is not None and gaps_filled(places) is not places:
+        mask = _has_cells(places)
     return mask
 
 
-def _has_cells(given: Places) -> Tensor:
+def _has_cells(places: Places) -> Tensor:
     """Whether each element has a cell on all axes on which elements have cells."""
-    has = (coords.index > 0 for axis, coords in given.pairs if axis.is_spatial)
-    everywhere = torch.ones([1] * len(given.shape), dtype=torch.bool, device="cpu")
+    has = (coords.index > 0 for axis, coords in places.pairs if axis.is_spatial)
+    everywhere = torch.ones([1] * len(places.shape), dtype=torch.bool, device="cpu")
     return reduce(torch.logical_and, has, everywhere)
 
 
-def add_mask(output: Tensor, given: Places) -> None:
+def add_mask(output: Tensor, places: Places) -> None:
     """Masks the elements of a result that have no cell of their own."""
-    mask, known = _has_cells(given), kept_by_mask(output)
+    mask, known = _has_cells(places), kept_by_mask(output)
     if known is not None:
         mask = mask & known.cpu()
-    _store(output, mask.expand(given.shape))
+    _store(output, mask.expand(places.shape))
 
 
 def _store(output: Tensor, mask: Tensor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_wide
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     ONE_CELL,
@@ -19,6 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     of_each_sample,
 )
+from captum_tgrad.decomposition.places.subsampling import evenly_wide
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -62,7 +63,7 @@ def _merged_pair(
 ) -> list[Coordinates] | None:
     """Merges two coordinates into a list of one; None if they contradict each other.
 
-    The list is empty if both together cover the whole axis, which is no place.
+    The list is empty if together they cover the whole axis, which is no place.
     """
     if axis.input == SAMPLES:
         return _merged_samples(one, other, axis)
@@ -97,7 +98,7 @@ def _merged_pair(
         finer = _finer(one, other, axis, are_grids=bool(dims))
         if finer is not None:
             return [finer]
-    # So does a token that is added to a sum of all tokens up to it.
+    # A token that is added to a sum of all tokens up to it keeps its own cell.
     for small, large in ((one, other), (other, one)) if dims and len(gap) else ():
         (start, stop), (large_start, large_stop) = small.borders(), large.borders()
         is_inside = (start >= large_start - SLACK) & (stop <= large_stop + SLACK)
@@ -124,9 +125,10 @@ def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Co
 
 
 def _without_wide(coords: Coordinates, other: Coordinates) -> Coordinates:
-    """Coordinates without the few cells that hold a cell of others and are much wider than most.
+    """Leaves out the few cells that are much wider than most and hold the cell of ``other``.
 
-    A token that is replaced by a mean of tokens, and added to itself, is at its own position.
+    If some tokens are replaced by a mean of tokens, and added to the old ones, they keep their own
+    cells.
     """
     (low, high), (other_low, other_high) = coords.borders(), other.borders()
     width, other_width = high - low, other_high - other_low
@@ -155,9 +157,9 @@ def dims_within_sample(coords: Coordinates, samples: Coordinates | None) -> froz
 def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) -> Coordinates | None:
     """The coordinates with the smaller cells, filled up with the other cells; None if neither.
 
-    If each element has its own cell on both, the cells of the finer one have less than half the
-    size: a state of a recurrent network, which is added to what was computed from it and the next
-    step, is at all steps up to this one, also if several networks run in one.
+    The states of a recurrent network that is written as a loop cover all steps up to their own. A
+    state is not the finer one beside the next state. If both have a cell for each element, the
+    cells of the finer one are therefore less than half as wide.
     """
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
         return None  # cells of equal size: the steps between them make neither grid the finer one
@@ -171,7 +173,7 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) ->
 
 
 def _are_nested(coords: Coordinates) -> bool:
-    """Whether all cells start or stop at the same position, as those of a cumulative sum."""
+    """Whether all cells start, or all stop, at the same position, as those of a cumulative sum."""
     ends = torch.stack(borders_of(coords.cells))
     return len(coords.cells) > 1 and bool((ends.amax(1) - ends.amin(1) < SLACK).any())
 

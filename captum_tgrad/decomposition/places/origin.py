@@ -42,9 +42,9 @@ def origin_of(tensor: Any) -> Origin | None:
     return None if known is None or known.lifetime.is_over else known
 
 
-def set_origin(tensor: Tensor, given: Places, lifetime: Lifetime, copied: Any = None) -> Origin:
+def set_origin(tensor: Tensor, places: Places, lifetime: Lifetime, copied: Any = None) -> Origin:
     """Stores a tensor's origin on the tensor, so that both are freed together, and returns it."""
-    origin = Origin(given, lifetime, tensor._version, copied)
+    origin = Origin(places, lifetime, tensor._version, copied)
     setattr(tensor, _ORIGIN, origin)
     return origin
 
@@ -57,5 +57,5 @@ def places_of(tensor: Tensor) -> Places | None:
 
 def coordinates_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
     """The coordinates of a tensor, with their axes."""
-    given = places_of(tensor) if isinstance(tensor, Tensor) else None
-    return () if given is None else given.pairs
+    places = places_of(tensor) if isinstance(tensor, Tensor) else None
+    return () if places is None else places.pairs

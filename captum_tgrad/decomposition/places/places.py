@@ -12,26 +12,25 @@ from captum_tgrad.decomposition.places.cells import SLACK, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
+    MOST_COORDINATES,
     ONE_CELL,
     SAMPLES,
     Axis,
     Coordinates,
     compacted,
+    extended_along,
     hold_one_sample,
     input_axis,
     interned,
     of_each_sample,
     whole_axis,
-    without_gaps,
 )
+from captum_tgrad.decomposition.places.graph_nodes import without_messages
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
-from captum_tgrad.decomposition.places.own_positions import at_own_positions
 
 Pair = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
 
-MOST_COORDINATES = 4
-"""An element with more coordinates on one axis has no place on it."""
 
 _ONLY_INPUT = frozenset([0])
 
@@ -84,7 +83,7 @@ class Places:
 
     @property
     def numbers(self) -> int:
-        """How many numbers the coordinates hold."""
+        """The size of the coordinates in memory, as a number of elements."""
         return sum(coords.index.numel() for _, coords in self.pairs)
 
     @property
@@ -106,29 +105,29 @@ class Places:
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
+def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
     """Makes the places of a tensor, merges coordinates that agree, and reuses an equal object."""
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
-        given = by_axis.setdefault(axis, [])
+        own = by_axis.setdefault(axis, [])
         if coords is not None:
-            given.append(coords)
+            own.append(coords)
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
-    filled: dict[Axis, list[Coordinates]] = {}
+    extended: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        given = by_axis[axis]
+        own = by_axis[axis]
         if axis.input == SAMPLES:  # some may have the samples that others lack
-            given = list(merged(given, axis))
-        filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in given]
-        if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
+            own = list(merged(own, axis))
+        extended[axis] = [_extended(each, shape, axis, samples) for each in own]
+        if axis.input == SAMPLES and len(left := merged(extended[axis], axis)) == 1:
             (samples,) = left
-    filled |= at_own_positions(filled, samples)
-    for axis, own in filled.items():
+    extended |= without_messages(extended, samples)
+    for axis, own in extended.items():
         of = None if axis.input == SAMPLES else samples
-        if left := merged(own, axis, of, _dims_on_axes(filled, axis, of)):
+        if left := merged(own, axis, of, _dims_on_axes(extended, axis, of)):
             kept[axis] = left
-    kept |= _pairs_kept(kept, filled)
+    kept |= _pairs_kept(kept, extended)
     key = (tuple(shape), tuple(kept.items()))
     known = _interned.get(key)
     if known is None:
@@ -137,14 +136,14 @@ def places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
 
 
 def _dims_on_axes(
-    given: Mapping[Axis, list[Coordinates]], axis: Axis, samples: Coordinates | None
+    by_axis: Mapping[Axis, list[Coordinates]], axis: Axis, samples: Coordinates | None
 ) -> dict[Coordinates, frozenset[int]]:
     """For each of several coordinates, the dimensions of those that belong to them on all axes."""
-    own = given[axis]
+    own = by_axis[axis]
     if not axis.is_spatial or len(own) < 2:
         return {}
     found = dict.fromkeys(own, frozenset[int]())
-    for other, coordinates in given.items():
+    for other, coordinates in by_axis.items():
         if other.is_spatial and other.input == axis.input and len(coordinates) == len(own):
             for coords, each in zip(own, coordinates, strict=True):
                 found[coords] |= dims_within_sample(each, samples)
@@ -152,29 +151,27 @@ def _dims_on_axes(
 
 
 def _pairs_kept(
-    kept: Mapping[Axis, tuple[Coordinates, ...]], given: Mapping[Axis, list[Coordinates]]
+    kept: Mapping[Axis, tuple[Coordinates, ...]], by_axis: Mapping[Axis, list[Coordinates]]
 ) -> dict[Axis, tuple[Coordinates, ...]]:
     """The coordinates that belong together on several axes, with repetitions, if these are needed.
 
     A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
     Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
     """
-    several = [
-        axis for axis, coordinates in given.items() if axis.is_spatial and len(set(coordinates)) > 1
-    ]
+    several = [axis for axis, own in by_axis.items() if axis.is_spatial and len(set(own)) > 1]
     counts = [len(kept.get(axis, ())) for axis in several]
-    if len(several) < 2 or max(counts) < 2 or len({len(given[axis]) for axis in several}) > 1:
+    if len(several) < 2 or max(counts) < 2 or len({len(by_axis[axis]) for axis in several}) > 1:
         return {}
-    pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
+    pairs = list(dict.fromkeys(zip(*(by_axis[axis] for axis in several), strict=True)))
     if not min(counts) < len(pairs) <= MOST_COORDINATES:
         return {}
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
 
-def _gaps_filled(
+def _extended(
     coords: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
-    """Applies ``without_gaps``, but across samples only if all of them have the same cells.
+    """Applies :func:`extended_along`, but across samples only if all have the same cells.
 
     Padding of one sample does not get the cells of other samples.
     """
@@ -184,15 +181,15 @@ def _gaps_filled(
         fit = {dim for dim in coords.dims if shape[dim] == axis.extent > 1}
         if axis.extent > 1 and 0 in coords.dims and shape[0] % axis.extent == 0:
             fit.add(0)  # tokens of all samples, of which an expert may see those of one sample only
-        dense = without_gaps(coords, set(coords.dims) - fit)
+        dense = extended_along(coords, set(coords.dims) - fit)
         for dim in sorted(fit, reverse=True):
             # If only one sample has elements, other samples fill up the rest of this dimension.
             if fit & set(dense.dims) - {dim}:
-                dense = without_gaps(dense, [dim])
+                dense = extended_along(dense, [dim])
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
     others = {dim for dim in coords.dims if not is_at_own_position(coords, dim, axis)}
-    dense = without_gaps(coords, others - of_samples)
+    dense = extended_along(coords, others - of_samples)
     if samples is None or axis.input < 0:
         return dense
     if not of_samples & set(dense.dims):
@@ -200,7 +197,7 @@ def _gaps_filled(
     found = of_each_sample(dense, samples)
     if found.by_sample or not samples.has_everywhere:
         return found
-    return without_gaps(found, of_samples & set(found.dims))
+    return extended_along(found, of_samples & set(found.dims))
 
 
 def is_at_own_position(coords: Coordinates, dim: int, axis: Axis) -> bool:
@@ -215,16 +212,16 @@ def is_at_own_position(coords: Coordinates, dim: int, axis: Axis) -> bool:
 
 
 def depending_on(
-    given: Places,
+    places: Places,
     inputs: Iterable[int],
     axes_of_inputs: Sequence[Collection[Axis]] = (),
     *,
     is_part: bool = False,
 ) -> Places:
-    """Marks all elements as depending on ``inputs``, except for inputs that have marks already.
+    """Marks all elements as depending on ``inputs``, except on inputs for which marks exist.
 
     Args:
-        given: The places. Marks on input axes say which elements depend on an input.
+        places: The places. Marks on input axes say which elements depend on an input.
         inputs: The numbers of the inputs on which the tensor depends.
         axes_of_inputs: The axes of each input. Coordinates on the axes of other inputs are left
             out: a part of joined inputs has those of all of them.
@@ -232,17 +229,18 @@ def depending_on(
             one belong to elements that were left out.
     """
     axes = [input_axis(number) for number in inputs]
-    absent = [axis for axis in axes if axis not in given.coordinates]
+    absent = [axis for axis in axes if axis not in places.coordinates]
     if absent and not (is_part and len(absent) < len(axes)):
-        everywhere = compacted(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
-        given = places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
+        everywhere = compacted(torch.ones([1] * len(places.shape), device="cpu"), ONE_CELL)
+        pairs = [*places.pairs, *((axis, everywhere) for axis in absent)]
+        places = make_places(places.shape, pairs)
     if not axes_of_inputs:
-        return given
-    own = {axis for number in given.inputs for axis in axes_of_inputs[number]}
+        return places
+    own = {axis for number in places.inputs for axis in axes_of_inputs[number]}
     others = {axis for axes in axes_of_inputs for axis in axes} - own
-    if others.isdisjoint(given.coordinates):
-        return given
-    return places(given.shape, [pair for pair in given.pairs if pair[0] not in others])
+    if others.isdisjoint(places.coordinates):
+        return places
+    return make_places(places.shape, [pair for pair in places.pairs if pair[0] not in others])
 
 
 @lru_cache(maxsize=64)
@@ -258,13 +256,13 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
     channel = None if channel_dim is None or rank < 2 else channel_dim % rank
     axes = [Axis(number, dim, shape[dim], is_place=dim != channel) for dim in range(rank)]
     axes[0] = Axis(SAMPLES, 0, shape[0])
-    return places(shape, [(axis, whole_axis(shape, axis.dim)) for axis in axes])
+    return make_places(shape, [(axis, whole_axis(shape, axis.dim)) for axis in axes])
 
 
-def samples_only(given: Places) -> Places:
+def samples_only(places: Places) -> Places:
     """The places of which only the samples are known."""
-    pairs = [(axis, coords) for axis, coords in given.pairs if axis.input == SAMPLES]
-    return places(given.shape, pairs)
+    pairs = [(axis, coords) for axis, coords in places.pairs if axis.input == SAMPLES]
+    return make_places(places.shape, pairs)
 
 
 def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
@@ -272,12 +270,12 @@ def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
     axes = {axis for each in sources for axis in each.coordinates if axis.input == SAMPLES}
     index = torch.ones([1] * len(shape), dtype=torch.long, device="cpu")
     mixed = ((axis, compacted(index, even_cells(axis.extent, 1))) for axis in axes)
-    return places(shape, mixed)
+    return make_places(shape, mixed)
 
 
-def samples_of(given: Places) -> int:
+def samples_of(places: Places) -> int:
     """The batch size."""
-    return next(axis.extent for axis in given.coordinates if axis.input == SAMPLES)
+    return next(axis.extent for axis in places.coordinates if axis.input == SAMPLES)
 
 
 def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
@@ -292,9 +290,9 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
         for dim, size in enumerate(shape)
         if size > 1 and dim not in known
     ]
-    return places(shape, [*kept.pairs, *lost])
+    return make_places(shape, [*kept.pairs, *lost])
 
 
-def has_places(given: Places) -> bool:
+def has_places(places: Places) -> bool:
     """Whether elements have a coordinate on a spatial axis."""
-    return any(axis.input != SAMPLES and axis.is_place for axis in given.coordinates)
+    return any(axis.input != SAMPLES and axis.is_place for axis in places.coordinates)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import Movement, places_after
+from captum_tgrad.decomposition.places.movement import Movement, places_after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, make_places
 
 
 def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
@@ -43,18 +43,18 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     return _places_after(run, base, view, places_of(base), written)
 
 
-_cache: BoundedCache[Places] = BoundedCache(lambda given: given.numbers)
+_cache: BoundedCache[Places] = BoundedCache(lambda places: places.numbers)
 
 
-def _places_after(run: Movement, base: Tensor, view: Tensor, *given: Places | None) -> Places:
-    """The places of the only result of ``run``, which takes the base, and the view if it is given.
+def _places_after(run: Movement, base: Tensor, view: Tensor, *places: Places | None) -> Places:
+    """The places of the only result of ``run``, which takes the base, or the base and the view.
 
     They are cached by all that says which elements of the base the view has.
     """
     offset = numbers_of(view).storage_offset() - numbers_of(base).storage_offset()
     layouts = [(each.dtype, each.shape, each.stride()) for each in (base, view)]
-    tensors = [base, view][: len(given)]
-    return _cache.get_or((offset, *layouts, given), lambda: places_after(run, tensors, given)[0])
+    tensors = [base, view][: len(places)]
+    return _cache.get_or((offset, *layouts, places), lambda: places_after(run, tensors, places)[0])
 
 
 def places_as_part(base: Tensor, view: Tensor) -> Places | None:
@@ -63,23 +63,23 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
     ``x[::2]`` then keeps cells of one pixel. Alone, it would count as a subsampled grid, whose
     cells are two pixels wide.
     """
-    given, whole = places_of(view), places_of(base)
-    if given is None or whole is None:
+    places, whole = places_of(view), places_of(base)
+    if places is None or whole is None:
         return None
     coordinates = [
-        (a, on_cells_of(coords, whole.coordinates.get(a, ()))) for a, coords in given.pairs
+        (a, on_cells_of(coords, whole.coordinates.get(a, ()))) for a, coords in places.pairs
     ]
-    return places(given.shape, coordinates)
+    return make_places(places.shape, coordinates)
 
 
-def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
+def places_of_view(base: Tensor, view: Tensor, places: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
         whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
         return [_of_numbers(view, same_view_of(view, base, whole))]
 
-    return _places_after(run, base, view, given)
+    return _places_after(run, base, view, places)
 
 
 def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:

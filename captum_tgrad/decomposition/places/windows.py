@@ -1,4 +1,4 @@
-"""The cells of overlapping windows, as of a convolution."""
+"""Overlapping windows, as of a convolution: replaces them by adjacent cells."""
 
 from __future__ import annotations
 
@@ -88,38 +88,3 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
             middle[end] = mirrored
     whole = torch.stack([middle, width.expand_as(middle)], 1)
     return torch.round(whole, decimals=10)
-
-
-def across_ends(low: Tensor, high: Tensor, axis: Axis) -> tuple[Tensor, Tensor]:
-    """The borders of the smallest cells, where a cell at both ends of the axis crosses the end.
-
-    Columns 14, 15 and 0 of 16 reach from 13.5 to 16.5, as a window after circular padding does.
-    The arguments are those that :func:`in_order` returns.
-    """
-    start, stop = low[..., 0], high[..., -1]
-    end, begin = around_largest_gap(low, high)
-    begin = begin - axis.extent
-    begin, end = (torch.where(begin + end < -1, each + axis.extent, each) for each in (begin, end))
-    crosses = (stop - start >= axis.extent - SLACK) & (end - begin < axis.extent / 2)
-    return torch.where(crosses, begin, start), torch.where(crosses, end, stop)
-
-
-def in_order(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorts cells along the last dimension.
-
-    Returns:
-        The lower borders, sorted, and the running maximum of the upper borders.
-    """
-    low, order = low.sort(-1)
-    return low, high.gather(-1, order).cummax(-1).values
-
-
-def gaps_between(low: Tensor, high: Tensor) -> Tensor:
-    """The gaps between neighboring cells along the last dimension, sorted by :func:`in_order`."""
-    return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
-
-
-def around_largest_gap(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the largest gap starts and stops; the arguments are those of :func:`gaps_between`."""
-    place = gaps_between(low, high).argmax(-1, keepdim=True)
-    return high.gather(-1, place).squeeze(-1), low.gather(-1, place + 1).squeeze(-1)

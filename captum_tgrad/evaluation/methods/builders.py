@@ -18,7 +18,7 @@ from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.attribution.full_grad import FullGradAttribution
 from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.attribution.t_grad import TGradAttribution
-from captum_tgrad.decomposition.combine import Aggregation
+from captum_tgrad.decomposition.maps.combine import Aggregation
 from captum_tgrad.evaluation.methods.method import Black, Compute
 
 ComputeOne = Callable[[Tensor, Tensor, int, int], Tensor]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_sample
 from captum_tgrad._support.printable import printable
+from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.terms import Decomposition
 
 LEVELS = 255
 """The largest value of a cell; the smallest is 0."""

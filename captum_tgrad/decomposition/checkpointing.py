@@ -1,0 +1,44 @@
+"""Keeps the activations of checkpointed blocks, so that these do not run without the trace."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import set_checkpoint_early_stop
+
+from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
+
+
+def without_checkpointing() -> AbstractContextManager[object]:
+    """A context in which autograd saves tensors as usual, even inside of a checkpointed block.
+
+    Otherwise the block would run again in the backward pass, without the trace, and its operations
+    would save other tensors than in the first run.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
+        return _nothing
+    return torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked)
+
+
+def checkpoints_run_fully() -> AbstractContextManager[object]:
+    """A context in which a checkpointed block that runs again does so to its end.
+
+    A block with a hidden operation still runs again, and saves other tensors than in the first run.
+    At the end of the block, torch raises an error. By default, torch stops before.
+    """
+    return set_checkpoint_early_stop(False)
+
+
+_nothing = nullcontext()
+
+
+def _packed(tensor: Tensor) -> CopyOnWrite:
+    return CopyOnWrite([tensor])
+
+
+def _unpacked(kept: CopyOnWrite) -> Tensor:
+    (tensor,) = kept.read()
+    return tensor

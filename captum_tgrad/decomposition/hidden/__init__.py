@@ -1,0 +1,1 @@
+"""Operations that the trace cannot see, and their terms."""

@@ -1,0 +1,220 @@
+"""The cells of a tensor's elements, and the cells of its map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.maps.enlarging import enlarging
+from captum_tgrad.decomposition.maps.redistribution import (
+    matrix_of,
+    overlaps,
+    redistributed,
+    shares_in_even_cells,
+)
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, distinct_cells, even_cells
+from captum_tgrad.decomposition.places.coordinates import (
+    MOST_COORDINATES,
+    Axis,
+    Coordinates,
+    cells_of_samples,
+)
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
+from captum_tgrad.decomposition.places.windows import narrowed
+
+_MOST_SHARES = 2**24  # samples * cells * pixels; with more, cells are not interpolated
+
+OnMap = tuple[Tensor, Tensor | None]
+"""The map's cells on an axis, and the share of each element cell they get; None if equal."""
+
+
+def coordinates_by_axis(
+    places: Places, axes: Sequence[Axis]
+) -> tuple[list[tuple[Coordinates, ...]], int]:
+    """The coordinates on each axis, and how many cells an element has.
+
+    Those on several axes belong together one by one, such as a row and a column. Axes with
+    another number of coordinates than the others are left out.
+    """
+    coordinates_on = on_whole_grid(places).coordinates
+    by_axis = [coordinates_on.get(axis, ()) for axis in axes]
+    count = max(map(len, by_axis), default=0)
+    if count > MOST_COORDINATES:
+        count = 1
+    return [coordinates if len(coordinates) in (1, count) else () for coordinates in by_axis], count
+
+
+def cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+    """The distinct cells on an axis, and for each of the coordinates the elements' cell numbers.
+
+    The number is -1 for an element whose cell is outside of the input.
+    """
+    if not coordinates:
+        return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
+    coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
+    every = torch.cat([coords.cells for coords in coordinates])
+    inside = axis.holds(every[:, 0])
+    if not bool(inside.any()):
+        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(coordinates)
+    cells, place = distinct_cells(every[inside])
+    if all(coords.may_be_subsampled for coords in coordinates):
+        cells = evenly_wide(cells, axis.extent)
+    number = torch.full((len(every),), -1, device="cpu")
+    number[inside] = place
+    by_coords = torch.split(number, [len(coords.cells) for coords in coordinates])
+    return cells, [c.of_elements(own, -1) for c, own in zip(coordinates, by_coords, strict=True)]
+
+
+def whole_axis_for_empty_samples(
+    cells: Tensor, numbers: list[Tensor], sample: Tensor, samples: int, axis: Axis
+) -> tuple[Tensor, list[Tensor]]:
+    """Gives the elements of a sample that has no cells on an axis the whole axis as their cell.
+
+    The arguments are what :func:`cells_on_axis` returned, and the sample of each element.
+    """
+    without = ~cells_of_samples(numbers, sample, (samples, len(cells))).any(1)
+    if not bool(without.any()):
+        return cells, numbers
+    every, order = distinct_cells(torch.cat([cells, even_cells(axis.extent, 1)]))
+    is_without = without[sample] & (sample >= 0)
+    in_order = (torch.where(number >= 0, order[number], -1) for number in numbers)
+    return every, [torch.where(is_without, order[-1], number) for number in in_order]
+
+
+def cell_numbers(
+    by_coords: Sequence[Sequence[Tensor]], sizes: list[int]
+) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
+    """For each of the coordinates, the elements' flat cell numbers, and their shares there.
+
+    An element is divided equally among its distinct cells. The shares are None if all are equal.
+
+    Args:
+        by_coords: The number of each element's cell on each axis, by coordinates; -1 for none.
+        sizes: The number of cells along each axis.
+    """
+    cells = [_on_grid(numbers, sizes) for numbers in by_coords]
+    # An element that has fewer cells than others repeats its first one.
+    first = reduce(_known_or, cells, torch.full((), -1, device="cpu"))
+    cells = [_known_or(cell, first) for cell in cells]
+    if len(cells) < 3:
+        return cells, None  # if two coordinates have the same cell, it gets both halves
+    is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
+    for slot, cell in enumerate(cells):
+        for other in cells[:slot]:
+            is_new[slot] = is_new[slot] & (cell != other)
+    if all(bool(each.all()) for each in is_new):
+        return cells, None
+    count = sum(each.double() for each in is_new)
+    return cells, tuple([each / count for each in is_new])
+
+
+def _known_or(number: Tensor, other: Tensor) -> Tensor:
+    known = number >= 0
+    return number if bool(known.all()) else torch.where(known, number, other)
+
+
+def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
+    """The flat number of each element's cell; -1 if it has no place on one of the axes."""
+    cell = torch.zeros((), dtype=torch.long, device="cpu")
+    placed = torch.ones((), dtype=torch.bool, device="cpu")
+    for number, size in zip(numbers, sizes, strict=True):
+        cell = cell * size + number.clamp_min(0)
+        placed = placed & (number >= 0)
+    return torch.where(placed, cell, -1)
+
+
+def cells_of_map(
+    cells: Sequence[Tensor], axes: Sequence[Axis], has: Sequence[Tensor] | None
+) -> tuple[list[OnMap], tuple[float, ...] | None]:
+    """The cells of a map along each axis.
+
+    Args:
+        cells: The cells of the elements along each axis.
+        axes: The axes.
+        has: For each axis, whether each sample has elements in each cell, ``(samples, cells)``;
+            None if all samples have the same cells.
+
+    Returns:
+        The cells, and the ``sides`` of the :class:`Grid`.
+    """
+    if has is None or all(bool(each.all()) for each in has):
+        return [_without_overlap(each) for each in cells], None
+    on_map = [_pixels(*each) for each in zip(cells, has, axes, strict=True)]
+    counts = torch.stack([own.sum(1) for own in has]).prod(0)
+    if bool((counts <= 1).all()):
+        return on_map, tuple([axis.extent for axis in axes])
+    return on_map, tuple([float(each[:, 1].min()) for each in cells])
+
+
+def _without_overlap(cells: Tensor) -> OnMap:
+    """Cells without overlap, and the share of each given cell that they get; None if equal."""
+    low, high = borders_of(cells)
+    if len(cells) < 2 or bool((high[:-1] <= low[1:] + SLACK * cells[1:, 1]).all()):
+        return cells, None
+    width = cells[:, 1]
+    finest = width.min()
+    if bool((width < finest * (1 + SLACK)).all()):
+        between = (cells[1:, 0] + cells[:-1, 0]) / 2
+        low = torch.cat([low[:1], torch.maximum(low[1:], between)])
+        high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
+        return torch.stack([(low + high) / 2, high - low], 1), None
+    # A fine and a coarse grid: a coarse cell that fine cells cover is divided among them.
+    fine = width < finest * (1 + SLACK)
+    rows, others, length = overlaps(cells, cells[fine])
+    total = rows.bincount(length, len(cells))
+    covered = (total > 0.99 * width) & ~fine
+    kept = ~covered
+    column = kept.cumsum(0) - 1
+    is_part, same = covered[rows], kept.nonzero().flatten()
+    rows, others, length = rows[is_part], others[is_part], length[is_part]
+    matrix = matrix_of(
+        torch.cat([same, rows]),
+        column[torch.cat([same, fine.nonzero().flatten()[others]])],
+        torch.cat([torch.ones_like(width[same]), length / total[rows]]),
+        (len(cells), len(same)),
+    )
+    return cells[kept], matrix
+
+
+def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
+    """The pixels of an axis, and the share of each cell in them, as if each sample were alone.
+
+    ``has[sample, cell]`` is whether the sample has elements in the cell.
+    """
+    pixels = even_cells(axis.extent, axis.extent)
+    are_pixels = len(distinct_cells(torch.cat([pixels, cells]))[0]) == len(pixels)
+    if are_pixels or has.numel() * axis.extent > _MOST_SHARES:
+        return pixels, shares_in_even_cells(cells, axis.extent, axis.extent)
+    shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
+    for own, share in zip(has, shares, strict=True):
+        if bool(own.any()):
+            finest, matrix = _without_overlap(cells[own])
+            enlarged = enlarging(finest, pixels).to_dense()
+            share[own] = enlarged if matrix is None else matrix @ enlarged
+    return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
+    """Whether each cell of the grid, in flat order, covers the whole input and is no place."""
+    along = [own[:, 1] >= axis.extent * (1 - SLACK) for own, axis in zip(cells, axes, strict=True)]
+    return torch.stack(torch.meshgrid(*along, indexing="ij")).all(0).flatten()
+
+
+def shares_of_samples(has: Sequence[Tensor], spread: Sequence[Tensor | None]) -> Tensor:
+    """Divides 1 equally among the cells of each sample, or all cells if the sample has none.
+
+    As in the map of a sample alone, these are all cells in the rows and columns of its elements.
+    The arguments are ``has`` of :func:`cells_of_map` and ``spread`` of :class:`Reduction`.
+    """
+    rank = len(has) + 2
+    shares = torch.ones([1] * rank, dtype=torch.float64, device="cpu")
+    for dim, own in enumerate(has, 2):
+        shares = shares * own.reshape([len(own), *(-1 if d == dim else 1 for d in range(1, rank))])
+    shares = redistributed(shares, spread)
+    total = shares.flatten(1).sum(1).reshape(-1, *[1] * (rank - 1))
+    return torch.where(total > 0, shares / total, 1 / shares[0].numel())

@@ -1,0 +1,219 @@
+"""Sums the product of a gradient and a bias, which is as large as an activation, by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.maps.input_shares import input_shares
+from captum_tgrad.decomposition.maps.reduction import Reduction, SamplesLostError, reduction
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.precision import in_full_precision, without_nan
+from captum_tgrad.decomposition.scratch import Scratch
+from captum_tgrad.decomposition.term import Magnitudes
+
+# Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
+# other with smaller blocks, and larger blocks do not fit in the cache.
+ELEMENTS_OF_A_BLOCK = 2**20
+_WORTH_A_CHECK = 2**16  # elements
+
+
+def samples_lost(module: str, operation: str) -> SamplesLostError:
+    """The error for an operation whose samples cannot be told apart."""
+    return SamplesLostError(
+        f"The samples of the batch cannot be told apart at the operation {operation!r}"
+        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
+        " change their order. Explain them one at a time, in batches of 1."
+    )
+
+
+class InputSums(NamedTuple):
+    """Sums of ``a = gradient * b`` for one input, from which the map of a term is computed.
+
+    Args:
+        signed: ``sum a``, as :meth:`Reduction.collected` returns it.
+        absolute: ``sum |a|``; the same shape.
+        to_cells: Adds them up by cell.
+    """
+
+    signed: Tensor
+    absolute: Tensor
+    to_cells: Reduction
+
+
+class TermSums(NamedTuple):
+    """The sums of a term, before they become maps.
+
+    Args:
+        by_input: The sums of each input's share of the term, by the input's number.
+        magnitudes: The range of ``|a|`` on each input, if a method needs it.
+        has_equal_shares: Whether each element is divided equally among the inputs in ``by_input``.
+    """
+
+    by_input: Mapping[int, InputSums]
+    magnitudes: Mapping[int, Magnitudes]
+    has_equal_shares: bool = True
+
+
+@dataclass(frozen=True)
+class Summing:
+    """Sums each term into the cells of the inputs.
+
+    Args:
+        axes: The spatial axes of each input, by its number.
+        samples: The batch size.
+        device: The device of the results; a model may use several devices.
+        with_magnitudes: Whether to compute the range of each term's elements as well.
+    """
+
+    axes: Mapping[int, Sequence[Axis]]
+    samples: int
+    device: torch.device
+    with_magnitudes: bool = False
+
+    def sums_of(self, gradient: Tensor, bias: Bias, places: Places, scratch: Scratch) -> TermSums:
+        """The sums of ``a = gradient * b``; ``places`` are those of the operation's output.
+
+        Raises:
+            SamplesLostError: The sample of an element is unknown.
+        """
+        reductions = {
+            number: reduction(places, self.axes[number], self.samples) for number in places.inputs
+        }
+        shares = input_shares(places) if len(reductions) > 1 else {}
+        shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
+        kept = next(iter(reductions.values())).kept_by_sum
+        if shares or self.with_magnitudes:
+            kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
+        signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
+        sums = {}
+        for number, each in reductions.items():
+            own = [signed, absolute]
+            if shares:
+                share = shares[number].to(signed[0].dtype).to(signed[0].device)
+                own = [[values * share for values in both] for both in own]
+            own_signed, own_absolute = (each.collected(*values) for values in own)
+            if own_signed.device != self.device:
+                own_signed, own_absolute = own_signed.to(self.device), own_absolute.to(self.device)
+            sums[number] = InputSums(own_signed, own_absolute, each)
+        magnitudes = {}
+        if self.with_magnitudes:
+            elements = gradient.numel() / self.samples
+            of_all = [values for (values,) in ranges]
+            for number, each in reductions.items():
+                magnitudes[number] = self._magnitudes(of_all, each, elements, shares.get(number))
+        return TermSums(sums, magnitudes, not shared)
+
+    def _magnitudes(
+        self, ranges: Sequence[Tensor], to_cells: Reduction, elements: float, share: Tensor | None
+    ) -> Magnitudes:
+        """The range of ``|a|`` in each sample, over the elements in which an input has a share."""
+        smallest, largest = (each.to(self.device) for each in ranges)
+        if share is not None:
+            elements *= float(share.mean())
+            has_none = share.to(self.device) == 0
+            smallest = smallest.masked_fill(has_none, torch.inf)
+            largest = largest.masked_fill(has_none, -torch.inf)
+        sample = to_cells.sample_of(smallest)
+        if sample is None:
+            sample = smallest.new_zeros((), dtype=torch.long)
+        sample = sample.expand_as(smallest).reshape(-1)
+        smallest, largest = smallest.reshape(-1), largest.reshape(-1)
+        # The last number collects the elements of unknown samples, which are zero.
+        start = smallest.new_zeros(self.samples + 1)
+        smallest, largest = (
+            start.scatter_reduce(0, sample, values, how, include_self=False)[:-1]
+            for values, how in ((smallest, "amin"), (largest, "amax"))
+        )
+        # The range is infinite if the input has no share in any element of a sample.
+        return Magnitudes(smallest.nan_to_num(posinf=0), largest.nan_to_num(neginf=0), elements)
+
+
+def _summed(
+    gradient: Tensor,
+    bias: Bias,
+    kept: Sequence[frozenset[int]],
+    ranges: bool,
+    scratch: Scratch,
+) -> list[list[Tensor]]:
+    """``sum a`` and ``sum |a|`` over all dimensions but each of ``kept``, for ``a = gradient * b``.
+
+    With ``ranges``, also the smallest and the largest ``|a|``. On a CPU, allocating, writing and
+    reading a product as large as an activation takes longer than computing it. Blocks of the
+    product fit in the cache and reuse the same memory.
+    """
+    over = [[dim for dim in range(gradient.dim()) if dim not in own] for own in kept]
+    dim, length = _block_size(gradient, bias.uncut)
+    if dim is None:
+        found = _summed_block(gradient, bias, over, ranges, scratch)
+    else:
+        parts = []
+        for start in range(0, gradient.shape[dim], length):
+            size = min(length, gradient.shape[dim] - start)
+            part = bias.part(dim, start, size, gradient.shape)
+            block = gradient.narrow(dim, start, size)
+            parts.append(_summed_block(block, part, over, ranges, scratch))
+        found = [
+            [
+                torch.cat(each, dim) if dim in own else getattr(torch, how)(torch.stack(each), 0)
+                for each, own in zip(zip(*blocks, strict=True), kept, strict=True)
+            ]
+            for blocks, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
+        ]
+    if bias.scale != 1:
+        scales = [bias.scale, *[abs(bias.scale)] * (len(found) - 1)]
+        pairs = zip(found, scales, strict=True)
+        found = [[values * scale for values in each] for each, scale in pairs]
+    return found
+
+
+def _summed_block(
+    gradient: Tensor, bias: Bias, over: Sequence[list[int]], ranges: bool, scratch: Scratch
+) -> list[list[Tensor]]:
+    # A masked element may have a gradient of NaN, as after a softmax of a row of -inf. It counts as
+    # zero. If that is wrong, the residual shows it.
+    product = bias.times(in_full_precision(gradient), scratch)
+    if over == [[]]:  # without a sum: copy, because the next block overwrites the scratch memory
+        product = without_nan(product)
+        absolute = product.abs()
+        return [[product], [absolute], *[[absolute]] * (2 * ranges)]
+    found = _sums(product, over)
+    if ranges:
+        absolute = without_nan(product)
+        found += [[how(absolute, dims, True) for dims in over] for how in (torch.amin, torch.amax)]
+    return found
+
+
+def _sums(product: Tensor, over: Sequence[list[int]]) -> list[list[Tensor]]:
+    """The sums of a product without NaN, and of its absolute value, which overwrites it."""
+    # On a CPU, nansum takes up to twice as long as a sum.
+    if product.is_cpu and product.numel() >= _WORTH_A_CHECK:
+        signed = [product.sum(dims, keepdim=True) for dims in over]
+        if not bool(signed[0].isnan().any()):
+            product.abs_()
+            return [signed, [product.sum(dims, keepdim=True) for dims in over]]
+    signed = [product.nansum(dims, keepdim=True) for dims in over]
+    product.abs_()
+    return [signed, [product.nansum(dims, keepdim=True) for dims in over]]
+
+
+_REDUCTIONS = ("sum", "sum", "amin", "amax")
+
+
+def _block_size(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
+    """The dimension to cut a tensor along and the length of a block; ``(None, 0)`` for no cut."""
+    if not tensor.is_cpu or tensor.numel() <= ELEMENTS_OF_A_BLOCK:
+        return None, 0
+    # Blocks along the dimension of the largest stride are contiguous in memory.
+    for dim in sorted(range(tensor.dim()), key=tensor.stride, reverse=True):
+        size = tensor.shape[dim]
+        length = max(1, ELEMENTS_OF_A_BLOCK * size // tensor.numel())
+        if size != 1 and length < size and dim not in uncut:
+            return dim, length
+    return None, 0

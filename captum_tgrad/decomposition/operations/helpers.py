@@ -1,0 +1,66 @@
+"""Helpers to write records of operations and to check calls."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
+from captum_tgrad.decomposition.copy_on_write import Readers
+
+
+def records(
+    names: str, parameters: str = "", places: Any = None, bias: Any = None, **known: Any
+) -> dict[str, Operation]:
+    """Makes one record and returns it under the names of several operations.
+
+    Args:
+        names: The operations' plain names, separated by spaces.
+        parameters: The parameters as in a signature, such as ``"input, dim=None"``.
+        places: As for :class:`Operation`.
+        bias: As for :class:`Operation`.
+        known: Its other arguments.
+    """
+    operation = Operation(places, bias, _parsed(parameters), **known)
+    return dict.fromkeys(names.split(), operation)
+
+
+def _parsed(parameters: str) -> dict[str, Any]:
+    parsed = {}
+    for parameter in filter(None, parameters.split(", ")):
+        name, equals, default = parameter.partition("=")
+        parsed[name] = ast.literal_eval(default) if equals else REQUIRED
+    return parsed
+
+
+def require_constant(*parameters: Any) -> None:
+    """Raises NoRuleError if one of the parameters depends on the input."""
+    for tensor in parameters:
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            raise NoRuleError
+
+
+def require_plain(call: Call) -> None:
+    """Raises NoRuleError unless an equivalent form may be faster: on a CPU, in full precision."""
+    first = call.args[0] if call.args else None
+    if type(first) is not Tensor or not first.is_cpu or first.dtype not in _FULL_PRECISION:
+        raise NoRuleError
+
+
+_FULL_PRECISION = (torch.float32, torch.float64)
+
+
+def run_equal_form(call: Call, readers: Readers) -> Any:
+    """Runs a call in the equivalent form of its record, if there is one for it, else as it is.
+
+    ``readers`` registers the tensors that the backward pass of this form reads.
+    """
+    if call.record.form is not None:
+        try:
+            return call.record.form(call, readers)
+        except NoRuleError:
+            pass
+    return call()

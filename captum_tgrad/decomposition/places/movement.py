@@ -1,0 +1,120 @@
+"""Runs operations that move elements on the coordinates of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.coordinates import Coordinates, compacted, on_common_cells
+from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
+from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
+
+Movement = Callable[[list[Tensor]], Sequence[Tensor]]
+"""Moves the elements of tensors, and returns the results."""
+
+
+def without_fill(call: Call) -> Call:
+    """The call with the numbers that it fills in replaced by 0, the index of no cell."""
+    if not call.record.fill and "value" not in call.kwargs:
+        return call
+    args = tuple(
+        _emptied(arg) if position in call.record.fill else arg
+        for position, arg in enumerate(call.args)
+    )
+    kwargs = {**call.kwargs, "value": 0.0} if "value" in call.kwargs else call.kwargs
+    return Call(call.func, args, kwargs, call.record)
+
+
+def _emptied(filled: Any) -> Any:
+    if isinstance(filled, Tensor):
+        return as_element(filled)
+    return 0.0 if isinstance(filled, (int, float)) else filled
+
+
+def as_element(tensor: Tensor) -> Tensor:
+    """A constant as floats, so that its integers count as elements and not as indices."""
+    return tensor if tensor.requires_grad or tensor.is_complex() else tensor.float()
+
+
+@torch.no_grad()
+def places_after(
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None] | None = None
+) -> list[Places]:
+    """The places of the results of ``run``.
+
+    It runs on up to four variants of the coordinates: gaps as they are and filled, copies whole and
+    refined. :func:`gaps_kept` and :func:`copies_kept` choose the ones that later operations need.
+
+    Args:
+        run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
+        tensors: The original arguments. ``run`` gets cell numbers instead of their values, except
+            for constant integers and booleans, which may be indices or masks.
+        places: The places of the tensors, None for a constant; by default their own.
+    """
+    if places is None:
+        places = [places_of(tensor) for tensor in tensors]
+    found = _with_copies(run, tensors, places)
+    filled = [each and gaps_filled(each) for each in places]
+    if filled == list(places) or sum(each is not None for each in places) > 1:
+        return found
+    return list(map(gaps_kept, found, _with_copies(run, tensors, filled)))
+
+
+def _with_copies(
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
+) -> list[Places]:
+    """As :func:`places_after`, without filling gaps."""
+    refined = [each and with_copies_refined(each) for each in places]
+    found = _places_after(run, tensors, refined)
+    if refined == list(places):
+        return found
+    return list(map(copies_kept, _places_after(run, tensors, places), found))
+
+
+def _places_after(
+    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
+) -> list[Places]:
+    axes = list(dict.fromkeys(axis for each in places if each for axis in each.coordinates))
+    found: list[list[Pair]] = []  # [axis and coordinates][result]
+    for axis in axes:
+        own = [each.coordinates.get(axis, ()) if each else () for each in places]
+        for slot in range(max(map(len, own))):
+            chosen = [
+                coordinates[min(slot, len(coordinates) - 1)] if coordinates else None
+                for coordinates in own
+            ]
+            shapes, coordinates = _run_on_coordinates(run, chosen, tensors)
+            found.append([(axis, coords) for coords in coordinates])
+    if not axes:
+        return [make_places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
+    return [make_places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
+
+
+def _run_on_coordinates(
+    run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
+) -> tuple[list[torch.Size], list[Coordinates | None]]:
+    """Runs ``run`` on coordinates of each tensor; returns the results' shapes and coordinates."""
+    distinct = list(dict.fromkeys(coords for coords in chosen if coords is not None))
+    cells, indices = on_common_cells(distinct)
+    index_of = dict(zip(distinct, indices, strict=True))
+    replaced = [
+        as_numbers(tensor, None if coords is None else index_of[coords])
+        for tensor, coords in zip(tensors, chosen, strict=True)
+    ]
+    results = run(replaced)
+    return [each.shape for each in results], [compacted(each, cells) for each in results]
+
+
+def as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
+    """A tensor's substitute for ``run``: cell numbers of its elements; 0 for constant floats."""
+    if index is not None:
+        return index.float().expand(tensor.shape)
+    if tensor.is_floating_point() or tensor.is_complex():
+        return torch.zeros((), dtype=torch.float, device="cpu").expand(tensor.shape)
+    return tensor.detach().cpu()

@@ -1,0 +1,216 @@
+"""Finds the places of a call's results, by the rule of its operation or by test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
+from captum_tgrad.decomposition.nested import PLAIN
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
+from captum_tgrad.decomposition.places.gaps import gaps_filled
+from captum_tgrad.decomposition.places.masks import (
+    add_mask,
+    mark_elementwise,
+    move_masks,
+    places_in_sums,
+)
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
+from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules.contraction import has_zeros
+from captum_tgrad.decomposition.places.rules.cumulative import running
+from captum_tgrad.decomposition.places.rules.elementwise import (
+    chosen,
+    elementwise,
+    like_first,
+    unchanged,
+)
+from captum_tgrad.decomposition.places.rules.fourier import (
+    remember_grid,
+    transformed,
+    transformed_back,
+)
+from captum_tgrad.decomposition.places.rules.grids import pooled
+from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
+from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
+from captum_tgrad.decomposition.places.trial_runs import FoundPlaces, places_from_trial_runs
+
+_known: BoundedCache[tuple[list[FoundPlaces], ConstantsRead, bool]] = BoundedCache(
+    lambda known: sum(places.numbers for places, _ in known[0])
+)
+"""The places of outputs by call, with ``constants_read`` and ``selects_elements`` of the call."""
+_MOST_CONTENTS = 2**20
+"""A digest of more values takes milliseconds."""
+_NOT_CACHED = {*BY_VALUE, like_first, unchanged}
+"""Rules whose results depend on values, or take no longer than a look-up."""
+_ELEMENTWISE = {elementwise, like_first}
+_KEEP_CONSTANTS = {*_ELEMENTWISE, chosen, mixing.reduced}
+"""Rules of operations whose results are constants where their arguments are."""
+_MOVING = {
+    moving.moved, moving.reshaped, moving.concatenated, moving.joined, moving.assigned,
+    moving.halved, unchanged, padded, unfolded, put,
+}  # fmt: skip
+"""Rules of operations that can run on masks as on elements."""
+_SUMS = {
+    mixing.reduced, mixing.added_product, mixing.inner, mixing.matmul, mixing.solved,
+    mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
+    mixing.attention, pooled, running,
+}  # fmt: skip
+"""Rules that leave out masked elements."""
+_ADDED: dict[Any, str] = {mixing.inner: "bias", mixing.added_product: "input"}
+"""The argument that is added to a product; its zeros select nothing."""
+
+
+def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str]) -> list[Places]:
+    """The places of each differentiable output of a call.
+
+    Args:
+        call: The call, with its arguments as they were before it ran.
+        outputs: Its differentiable outputs.
+        where: Returns the name of the operation, for messages that it loses places.
+    """
+    is_transform = call.record.places is transformed
+    if is_transform and (restored := transformed_back(call)):
+        return _with_masks(call, outputs, [restored])
+    key = None if call.record.places in _NOT_CACHED else _key(call)
+    known = None if key is None else _known.get(key)
+    nothing = (None, ConstantsRead.NOTHING, False)
+    found, call.constants_read, call.selects_elements = known or nothing
+    expects_no_zeros = call.constants_read == ConstantsRead.NO_ZEROS
+    if found is None or (expects_no_zeros and any(map(has_zeros, _factors(call)))):
+        with torch.no_grad():
+            found, by_rule = _found(call)
+        # Places that were found by trying also depend on the values of constants.
+        reads_values = call.constants_read == ConstantsRead.VALUES
+        if key is not None and not reads_values and (by_rule or not call.constant):
+            _known.put(key, (found, call.constants_read, call.selects_elements))
+    every = [
+        places if complete else _lost(call, output, places, where)
+        for (places, complete), output in zip(found, call.returned, strict=True)
+        if output.requires_grad
+    ]
+    if is_transform:
+        remember_grid(call, every[0])
+    return _with_masks(call, outputs, every)
+
+
+def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> list[Places]:
+    """Masks constants among the elements of results, and gives these the cells that they replace.
+
+    Results that were only moved keep the gaps, because later operations may fill them.
+    """
+    rule = call.record.places
+    if call.selects_elements:
+        move_masks(call, _factors(call), always=True)
+    elif rule in _MOVING:
+        move_masks(call, always=rule in (moving.assigned, put))
+        return every
+    elif rule in BY_VALUE:
+        return every
+    filled = [gaps_filled(places) for places in every]
+    if rule in _ELEMENTWISE and len(call.dependent) == 1:
+        mark_elementwise(outputs[0])
+    if rule in _KEEP_CONSTANTS:
+        for output, places, whole in zip(outputs, every, filled, strict=True):
+            if whole is not places:
+                add_mask(output, places)
+    return filled
+
+
+def _factors(call: Call) -> list[Tensor]:
+    """The constants that may select elements by their zeros."""
+    rule = call.record.places
+    added = call.bound.get(_ADDED[rule]) if rule in _ADDED else None
+    return [tensor for tensor in call.constant if tensor is not added]
+
+
+def _key(call: Call) -> object | None:
+    """A key of everything that the places depend on; None if it would take too long."""
+    parts: list[object] = [call.func]
+    may_have_indices = call.record.places not in _ELEMENTWISE
+    try:
+        _freeze((call.args, call.kwargs), parts, may_have_indices)
+        parts += [output.shape for output in call.returned]
+        if call.record.places in _SUMS:
+            parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]
+        key = tuple(parts)
+        hash(key)
+    except (TypeError, RuntimeError):  # an argument that cannot be hashed, or a nested tensor
+        return None
+    return key
+
+
+def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
+    """Appends what identifies arguments.
+
+    For a tensor, these are its places, its contents if it may have indices, or its shape.
+    """
+    for value in values.items() if isinstance(values, dict) else values:
+        kind = type(value)
+        if kind in PLAIN:
+            parts += (kind, value)  # 1, 1.0 and True are equal
+        elif kind is tuple and PLAIN.issuperset(kinds := tuple(map(type, value))):
+            parts += (kinds, value)
+        elif isinstance(value, Tensor):
+            places = places_of(value)
+            if places is None and may_have_indices and not value.is_floating_point():
+                parts += (value.dtype, _contents(value))
+            parts.append(value.shape if places is None else places)
+        elif isinstance(value, (tuple, list, dict)):
+            parts += (kind, len(value))
+            _freeze(value, parts, may_have_indices)
+        elif isinstance(value, slice):
+            parts.append(slice)
+            _freeze((value.start, value.stop, value.step), parts, may_have_indices)
+        else:
+            parts += (kind, value)
+
+
+def _contents(constant: Tensor) -> bytes:
+    """A digest of the values of a constant.
+
+    Raises:
+        TypeError: They are too many.
+    """
+    kept = tuple([slice(None if stride else 1) for stride in constant.stride()])
+    values = constant.detach()[kept]  # without the copies of an expanded tensor
+    if values.numel() > _MOST_CONTENTS:
+        raise TypeError("too many values")
+    return blake2b(values.cpu().numpy().tobytes()).digest()
+
+
+def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
+    outputs = call.returned
+    if call.record.places is not None:
+        try:
+            found = call.record.places(call, outputs)
+        except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
+            found = []
+        if [places.shape for places in found] == [tuple(output.shape) for output in outputs]:
+            return [(places, True) for places in found], True
+    return places_from_trial_runs(call, outputs), False
+
+
+def _varies_along(output: Tensor, places: Places) -> int:
+    """The number of dimensions along which a sample has several elements: one after pooling."""
+    samples = samples_of(places) if places.samples else 1
+    along = {dim for coords in places.samples for dim in coords.dims}
+    sizes = (size // samples if dim in along else size for dim, size in enumerate(output.shape))
+    is_mixed = samples > 1 and not along
+    return sum(size > 1 for size in sizes) - is_mixed
+
+
+def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
+    widest = max(tensor.dim() for tensor in call.dependent)
+    spread = _varies_along(output, kept) > 1 or output.dim() >= widest
+    sources = (places for places in map(places_of, call.dependent) if places is not None)
+    had = any(map(has_places, sources))
+    if had and spread and output.dim() > 1:
+        return lost_places(output.shape, kept, where())
+    return kept

@@ -1,0 +1,288 @@
+"""Places after a sum of products, as in an einsum equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, ConstantsRead
+from captum_tgrad.decomposition.places.cells import are_all_pixels
+from captum_tgrad.decomposition.places.coordinates import MOST_COORDINATES, Axis, Coordinates
+from captum_tgrad.decomposition.places.copies import with_copies_refined
+from captum_tgrad.decomposition.places.graph_nodes import density, is_adjacency_matrix
+from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
+from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
+from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
+
+_MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
+
+
+_Operand = tuple[str, Any]
+"""The letters of a tensor's dimensions, and the tensor."""
+
+
+def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
+    """The places of ``torch.einsum(equation, *tensors)``; the equation has no ellipsis.
+
+    Dimensions that are summed over are mixed; coordinates along the others keep their letters. A
+    constant matrix with zeros, such as a permutation, selects the elements that it mixes.
+    """
+    left, right = equation.split("->")
+    operands = list(zip(left.split(","), tensors, strict=True))
+    placed = {
+        axis
+        for letters, tensor in operands
+        for axis, coords in coordinates_of(tensor)
+        if all(letters[dim] in right for dim in coords.dims)
+    }
+    found = [
+        pair for operand in operands for pair in _of_operand(call, operand, operands, right, placed)
+    ]
+    return [make_places(output.shape, found)]
+
+
+def _of_operand(
+    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str, placed: set[Axis]
+) -> list[Pair]:
+    """The coordinates that the results have from one operand.
+
+    Args:
+        call: The call.
+        operand: The operand.
+        operands: All operands.
+        kept: The letters of the result.
+        placed: The axes on which results have coordinates along dimensions that are not summed.
+    """
+    letters, _ = operand
+    places, matrices = _without_masked(call, operand, operands, kept)
+    if places is None:
+        return []
+    samples = _samples_by_letter(places, letters)
+    distinct = "".join(dict.fromkeys(letters))
+    summed = [dim for dim, letter in enumerate(distinct) if letter not in kept]
+    mixed: list[tuple[Axis, Coordinates]] = []
+    parts: list[tuple[str, Axis, Coordinates]] = []
+    alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
+    for axis, coords in with_copies_refined(places).pairs:
+        whole = coords.moved(_diagonal(coords.index, letters))
+        if whole is not None:
+            alike.setdefault((axis, whole.dims), []).append(whole)
+    for (axis, dims), coordinates in alike.items():
+        selected = None
+        if sum(dim in summed for dim in dims) == 1:
+            is_only = places.has_one_axis
+            selected = _selected(
+                call, coordinates, distinct, matrices, kept, axis, samples, is_only
+            )
+        if selected is None:
+            mixed += [(axis, coords) for coords in coordinates]
+        else:
+            parts += [(selected[0], axis, part) for part in selected[1]]
+    parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
+    return [(axis, part.moved(_arranged(part.index, own, kept))) for own, axis, part in parts]
+
+
+def _without_masked(
+    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str
+) -> tuple[Places | None, list[_Operand]]:
+    """The places of an operand without masked elements, and the operands that are no masks of it.
+
+    The places are None for a constant.
+    """
+    letters, tensor = operand
+    over = [dim for dim, letter in enumerate(letters) if letter not in kept]
+    unmasked, places = places_of(tensor), places_in_sums(tensor, over)
+    if unmasked is None or places is None:
+        return None, []
+    if places is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
+        places = unmasked
+    matrices = []
+    for own, other in operands:
+        mask = None if other is tensor else _as_mask(other, own, letters, kept)
+        if mask is None:
+            matrices.append((own, other))
+        elif _selects(call, mask):
+            call.selects_elements = True
+            places = kept_only(places, mask != 0, over)
+    return places, matrices
+
+
+def _are_of_one(operands: Sequence[_Operand], summed: set[str]) -> bool:
+    """Whether each sum has at most one summand, because of the zeros of a constant matrix.
+
+    A permutation matrix moves masked elements as an index does.
+    """
+    for letters, tensor in operands:
+        over = [dim for dim, letter in enumerate(letters) if letter in summed]
+        if summed <= set(letters) and not any(coordinates_of(tensor)) and tensor.dim() > len(over):
+            return int((tensor.detach().to_dense() != 0).sum(over).max()) <= 1
+    return False
+
+
+def _arranged(tensor: Tensor, own: str, letters: str) -> Tensor:
+    """Moves the dimensions of a tensor from those of its ``own`` letters to those of ``letters``.
+
+    Dimensions of other letters have size 1 and are removed. New dimensions have size 1.
+    """
+    kept = [own.index(letter) for letter in letters if letter in own]
+    removed = [dim for dim in range(len(own)) if dim not in kept]
+    sizes = [tensor.shape[own.index(letter)] if letter in own else 1 for letter in letters]
+    return tensor.permute([*kept, *removed]).reshape(sizes)
+
+
+def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
+    """A constant by which the elements of a tensor are multiplied before they are summed.
+
+    It has only dimensions of the tensor. A matrix of one column counts as a vector. Masked weights
+    that depend on the input, as of an attention pooling, count as ones and zeros.
+
+    Args:
+        constant: A tensor operand.
+        own: Its letters.
+        letters: The letters of the tensor.
+        kept: The letters of the result.
+
+    Returns:
+        The constant, broadcastable to the tensor; None for another operand.
+    """
+    along = {letter for letter, size in zip(own, constant.shape, strict=True) if size != 1}
+    if along <= set(kept) or not along <= set(letters):
+        return None
+    if any(own.count(letter) > 1 or letters.count(letter) > 1 for letter in along):
+        return None  # it multiplies a diagonal
+    places = places_of(constant)
+    if places is not None and places.pairs:
+        shown = mask_in_sums(constant)
+        if shown is None or kept_only(places, shown, range(constant.dim())) is places:
+            return None
+        constant = (shown.to(constant.device) | (constant != 0)).double()
+    return _arranged(constant.detach().to_dense(), own, letters)
+
+
+def _samples_by_letter(places: Places, letters: str) -> dict[str, Coordinates]:
+    """The samples of the elements, by the letter of the dimension that they are along."""
+    return {
+        letters[coords.dims[0]]: Coordinates(
+            _diagonal(coords.index, letters).flatten(), coords.cells
+        )
+        for coords in places.samples
+        if len(coords.dims) == 1
+    }
+
+
+def _diagonal(index: Tensor, letters: str) -> Tensor:
+    """Takes the diagonal of an index whose dimensions have the same letter, as einsum does."""
+    sizes: dict[str, int] = {}
+    for letter, size in zip(letters, index.shape, strict=True):
+        sizes[letter] = max(size, sizes.get(letter, 1))
+    whole = index.expand([sizes[letter] for letter in letters])
+    return torch.einsum(f"{letters}->{''.join(sizes)}", whole)
+
+
+def _selected(
+    call: Call,
+    coordinates: Sequence[Coordinates],
+    own: str,
+    operands: Sequence[_Operand],
+    kept: str,
+    axis: Axis,
+    samples: Mapping[str, Coordinates],
+    is_only: bool,
+) -> tuple[str, list[Coordinates]] | None:
+    """The coordinates of sums of elements that a constant matrix selects, and their letters.
+
+    A sum has the cells of its summands if these are few, else the smallest cell that holds them.
+    None if the matrix does not select, or if sums cover more than half of the axis on average.
+
+    Args:
+        call: The call.
+        coordinates: Those of the elements, which change along one summed dimension, and along
+            others only if the matrix has them as well.
+        own: The letters of their dimensions.
+        operands: The letters of each tensor, and the tensor.
+        kept: The letters of the result.
+        axis: The axis of the coordinates.
+        samples: The samples of the elements, by the letter of the dimension that they are along.
+        is_only: Whether no other axis has places.
+    """
+    everywhere = "".join(letters for letters, _ in operands)
+    varying = {own[dim] for dim in coordinates[0].dims}
+    (letter,) = varying.difference(kept)
+    constants = [
+        (letters, tensor)
+        for letters, tensor in operands
+        if letters.count(letter) == 1
+        and not any(coordinates_of(tensor))
+        and varying <= set(letters)
+    ]
+    if len(constants) != 1:
+        return None
+    ((letters, constant),) = constants
+    inner = [d for d, each in enumerate(letters) if each not in kept and each != letter]
+    if any(everywhere.count(letters[d]) > 1 for d in inner):
+        return None
+    if not _selects(call, constant):
+        return None
+    used = constant.detach().to_dense().cpu().bool()
+    if inner:  # the result is summed over several matrices
+        used = used.any(inner)
+        letters = "".join(each for d, each in enumerate(letters) if d not in inner)
+    dim = letters.index(letter)
+    shared = len(samples[letter].cells) if letter in samples else 1
+    for row in reversed(range(used.dim())):
+        if letters[row] not in varying and is_adjacency_matrix(used, row, dim, shared):
+            call.selects_elements = True
+            others = letters.replace(letters[row], "")
+            found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in coordinates]
+            return others.replace(letter, letters[row]), found
+    rest = [size for d, size in enumerate(used.shape) if d != dim]
+    of_summands = [
+        Coordinates(_arranged(each.index, along, letters), each.cells)
+        for along, each in samples.items()
+        if along in letters and used.shape[letters.index(along)] > 1
+    ]
+    # Dense and pruned matrices have zeros, too. A triangular one uses a little more than half.
+    is_whole = all(
+        coords.index.numel() == axis.extent and are_all_pixels(coords.cells, axis.extent)
+        for coords in coordinates
+    )
+    if is_whole and not of_summands and math.prod(rest) > 1 and density(used) > 0.75:
+        return None
+    is_channel = axis.input >= 0 and not axis.is_place
+    if is_channel and int(used.float().sum(dim).max()) > MOST_COORDINATES:
+        return None
+    sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    summands = [
+        Summands(Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells), sums, rest)
+        for c in coordinates
+    ]
+    found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
+    if not found:
+        return None
+    call.selects_elements = True
+    return letters.replace(letter, ""), found
+
+
+def _selects(call: Call, constant: Tensor) -> bool:
+    """Whether a constant selects elements by its zeros; notes on the call that this was read."""
+    selects = has_zeros(constant)
+    read = ConstantsRead.VALUES if selects else ConstantsRead.NO_ZEROS
+    call.constants_read = max(call.constants_read, read)
+    return selects
+
+
+def has_zeros(constant: Tensor) -> bool:
+    """Whether a constant matrix has zeros; a large one counts as dense without a check."""
+    if constant.layout != torch.strided:
+        return True
+    return (
+        constant.is_floating_point()
+        and constant.numel() <= _MOST_CHECKED
+        and int(constant.bool().count_nonzero()) < constant.numel()  # faster than == 0
+    )

@@ -1,0 +1,89 @@
+"""Places after an operation that combines tensors element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.rules.moving import moved
+from captum_tgrad.decomposition.places.sums_along_dims import mixed
+
+
+def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after an elementwise operation on tensors that broadcast."""
+    rank = outputs[0].dim()
+    if any(tensor.dim() > rank for tensor in call.tensors):
+        raise NoRuleError
+    coordinates = (pair for tensor in call.tensors for pair in coordinates_of(tensor))
+    aligned = ((axis, coords.aligned(rank)) for axis, coords in coordinates)
+    return [make_places(outputs[0].shape, aligned)] * len(outputs)
+
+
+def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The places of the first tensor."""
+    first = call.tensors[0]
+    for output in outputs:
+        if output.shape != first.shape:
+            raise NoRuleError
+    return [places_of(first) or make_places(first.shape)] * len(outputs)
+
+
+def unchanged(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """As :func:`like_first`, for operations that do not change the elements."""
+    return like_first(call, outputs)
+
+
+def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The places of the first tensor; samples along the dimension of the operation are mixed."""
+    dim = call.bound["dim"]
+    if dim is None:
+        raise NoRuleError
+    (places, *_) = like_first(call, outputs)
+    return [samples_mixed_along(places, {dim % max(len(places.shape), 1)})] * len(outputs)
+
+
+def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The places of the first tensor; samples that are normalized together are mixed."""
+    (places, *_) = like_first(call, outputs)
+    rank = len(places.shape)
+    if call.name in ("layer_norm", "rms_norm"):
+        dims = range(rank - len(call.bound["normalized_shape"]), rank)
+    elif call.name == "local_response_norm":
+        dims = range(1, 2)
+    else:
+        groups = call.bound["num_groups"] if call.name == "group_norm" else places.shape[1]
+        dims = range(1 if _vary_within(groups, places.samples) else 2, rank)
+    return [samples_mixed_along(places, dims)] * len(outputs)
+
+
+def _vary_within(groups: int, coordinates: Iterable[Coordinates]) -> bool:
+    """Whether the cells of elements change along dimension 1 within groups of equal size."""
+    changing = (coords.index for coords in coordinates if coords.index.shape[1] != 1)
+    split = (index.reshape(len(index), groups, -1, *index.shape[2:]) for index in changing)
+    return any(bool((each != each[:, :, :1]).any()) for each in split)
+
+
+def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
+    """The places of new elements that depend on all samples along ``dims``, but have own places."""
+    dims = list(dims)
+    coordinates = [
+        (axis, part)
+        for axis, coords in places.pairs
+        for part in (mixed(coords, dims, axis) if axis.input == SAMPLES else [coords])
+    ]
+    return make_places(places.shape, coordinates)
+
+
+def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``where``: each element has the places of the alternative that is selected."""
+    rank = outputs[0].dim()
+    found = {
+        frozenset((axis, coords.aligned(rank)) for axis, coords in coordinates_of(tensor))
+        for tensor in call.dependent
+    }
+    return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)

@@ -1,0 +1,153 @@
+"""Places after an operation that moves or adds elements by indices, points or strides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.copies import with_copies_refined
+from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
+from captum_tgrad.decomposition.places.movement import places_after
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Pair, Places, make_places
+from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
+from captum_tgrad.decomposition.places.rules.moving import assigned
+from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.views import laid_out_as
+from captum_tgrad.decomposition.scratch import is_dense
+
+
+def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
+    tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
+    index = index.detach().cpu()
+    if call.name.startswith("index"):
+        index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
+        index = index.expand(source.shape)
+    return _added_at(call, tensor, source, _flat_indices(tensor).gather(dim, index), outputs)
+
+
+def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``index_put``, which writes elements to given positions or adds them there."""
+    if not call.bound["accumulate"]:
+        return assigned(call, outputs)
+    tensor, values = call.bound["input"], call.bound["values"]
+    indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
+    return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
+
+
+def sparse(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``sparse_coo_tensor``, as in the dense tensor."""
+    indices, values = (call.bound[name] for name in ("indices", "values"))
+    (output,) = outputs
+    at = tuple(indices.detach().cpu())
+
+    def run(numbers: list[Tensor]) -> list[Tensor]:
+        return [torch.zeros(output.shape, device="cpu").index_put(at, numbers[0])]
+
+    return places_after(run, [values])
+
+
+def _flat_indices(tensor: Tensor) -> Tensor:
+    return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
+
+
+def _added_at(
+    call: Call, tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
+) -> list[Places]:
+    """Places after the elements of ``source`` were added to those of ``tensor`` at ``positions``.
+
+    Positions are flat indices.
+    """
+    call.selects_elements = True
+    coordinates: list[Pair] = list(coordinates_of(tensor))
+    places = places_of(source)
+
+    def of_summands(coords: Coordinates) -> Coordinates:
+        index = coords.index.expand(source.shape)
+        if source.dim() == positions.dim():  # the index of ``scatter_add`` may be smaller
+            index = index[tuple(map(slice, positions.shape))]
+        return Coordinates(index.expand(positions.shape), coords.cells)
+
+    if places is None:
+        return [make_places(output.shape, coordinates) for output in outputs]
+    samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
+    summands = {
+        (axis, coords): Summands(of_summands(coords), positions, tensor.shape)
+        for axis, coords in with_copies_refined(places).pairs
+    }
+    own = dict[tuple[Axis, Coordinates], Coordinates | None]()
+    for group in _along_one_dimension(summands):
+        cells = cells_of_nodes([summands[each] for each in group], [axis for axis, _ in group])
+        own |= zip(group, cells, strict=True)
+    for axis in places.coordinates:
+        kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
+        others = [
+            each for pair, each in summands.items() if pair[0] == axis and own.get(pair) is None
+        ]
+        sums = cells_of_sums(others, axis, samples, places.has_one_axis)
+        coordinates += [(axis, each) for each in (*kept, *sums)]
+    return [make_places(output.shape, coordinates) for output in outputs]
+
+
+def _along_one_dimension(
+    pairs: Iterable[tuple[Axis, Coordinates]],
+) -> list[list[tuple[Axis, Coordinates]]]:
+    """Groups of coordinates along the same dimension, as the rows and the columns of tokens."""
+    groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
+    for axis, coords in sorted(pairs, key=lambda pair: pair[0].dim):
+        if axis.input != SAMPLES:
+            key = (axis.input, coords.dims) if axis.is_spatial else axis
+            groups.setdefault(key, []).append((axis, coords))
+    found = []
+    for group in groups.values():
+        is_one_place = len({axis for axis, _ in group}) == len(group)
+        found += [group] if is_one_place else [[pair] for pair in group]
+    return found
+
+
+def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
+    tensor, dim = call.bound["input"], call.bound["dim"]
+    indices = outputs[1].detach()
+    (found,) = places_after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
+    return [found for _ in outputs]
+
+
+def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``grid_sample``: those of the element that is nearest to each point."""
+    bound = call.bound
+    image, grid = bound["input"], bound["grid"].detach().float().cpu()
+    corners = bool(bound["align_corners"])
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
+
+    return places_after(run, [image])
+
+
+def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``as_strided``, which reads elements by their positions in memory."""
+    tensor, size, stride = (call.bound[name] for name in ("input", "size", "stride"))
+    start, offset = tensor.storage_offset(), call.bound["storage_offset"]
+    if not is_dense(tensor):  # it may read memory between the elements
+        raise NoRuleError
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        whole = laid_out_as(tensor, indices[0])
+        return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
+
+    return places_after(run, [tensor])
+
+
+BY_VALUE = (by_indices, sampled, strided, pooled_in_boxes)
+"""Rules that depend on other values than constant indices, or on the layout of memory.
+
+Their results cannot be cached.
+"""

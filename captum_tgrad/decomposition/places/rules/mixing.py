@@ -1,0 +1,236 @@
+"""Places after an operation that mixes elements along dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
+from captum_tgrad.decomposition.places.coordinates import SAMPLES
+from captum_tgrad.decomposition.places.masks import places_in_sums
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.places import Places, make_places, samples_only
+from captum_tgrad.decomposition.places.rules.contraction import contracted
+from captum_tgrad.decomposition.places.rules.elementwise import elementwise
+from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a reduction, which mixes some dimensions and removes them or keeps size 1."""
+    bound, (output, *_) = call.bound, outputs
+    tensor = bound["input"]
+    if isinstance(bound.get("dim"), Tensor) or isinstance(bound.get("other"), Tensor):
+        return elementwise(call, outputs)  # max and min of two tensors
+    rank = tensor.dim()
+    dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
+    over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
+    over = {each % max(rank, 1) for each in over}
+    return [summed_along(tensor, over, output.shape)] * len(outputs)
+
+
+def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places:
+    """Places after sums along ``dims``, without masked elements; as :func:`mixed_along`."""
+    return mixed_along(places_in_sums(tensor, dims), dims, shape)
+
+
+def mixed_along(places: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
+    """Places after ``dims`` were mixed; the new shape has them with size 1 or not at all."""
+    keep = places is None or len(shape) == len(places.shape)
+    coordinates = [
+        (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
+        for axis, left in mixed_on_axes(places.pairs if places else (), dims)
+    ]
+    return make_places(shape, coordinates)
+
+
+def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places of the real and imaginary parts, in an additional last dimension."""
+    tensor = call.tensors[0]
+    return [places_in_pairs(places_of(tensor) or make_places(tensor.shape))]
+
+
+def places_in_pairs(places: Places) -> Places:
+    """Places of complex numbers as pairs, in an additional last dimension."""
+    pairs = [(axis, coords.moved(coords.index.unsqueeze(-1))) for axis, coords in places.pairs]
+    return make_places((*places.shape, 2), pairs)
+
+
+def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places of complex numbers, from pairs in the last dimension."""
+    (tensor,) = call.tensors
+    return [mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
+
+
+def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
+    (output,), names = outputs, list(call.record.parameters)
+    added, first, second = (call.bound[name] for name in names[:3])
+    (product,) = _product(call, first, second, output)
+    aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
+    return [make_places(output.shape, [*aligned, *product.pairs])]
+
+
+def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``linear`` and ``inner``, which sum over the last dimensions of both tensors."""
+    one, other = (call.bound[name] for name in list(call.record.parameters)[:2])
+    if one.dim() == 0 or other.dim() == 0:
+        raise NoRuleError
+    return _summed_along(call, one, other, ([one.dim() - 1], [other.dim() - 1]), outputs)
+
+
+def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a product of matrices; the leading dimensions broadcast."""
+    left, right = call.bound["input"], call.bound["other"]
+    if call.name == "rmatmul":
+        left, right = right, left
+    return _product(call, left, right, outputs[0])
+
+
+def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``solve_triangular``, a product with the inverse, which is triangular too."""
+    matrix, known, is_left = (call.bound[name] for name in ("A", "B", "left"))
+    if not matrix.requires_grad:  # its inverse may have fewer zeros
+        one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        matrix = call.func(matrix, one.expand_as(matrix), **call.kwargs)
+    product = (matrix, known) if is_left else (known, matrix)
+    return _product(call, *product, outputs[0])
+
+
+def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
+    count = max(left.dim(), right.dim(), 2) - 2
+    batch = _LETTERS[:count]
+
+    def letters(tensor: Tensor, row: str, column: str, vector: str) -> str:
+        own = vector if tensor.dim() == 1 else row + column
+        return batch[count - max(tensor.dim() - 2, 0) :] + own
+
+    first, second = letters(left, "x", "y", "y"), letters(right, "y", "z", "y")
+    result = batch + "x" * (left.dim() > 1) + "z" * (right.dim() > 1)
+    return contracted(call, f"{first},{second}->{result}", [left, right], output)
+
+
+def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``cdist``, the distances from rows of one tensor to rows of the other."""
+    tensors = [call.bound["x1"], call.bound["x2"]]
+    count = max(tensor.dim() for tensor in tensors) - 2
+    batch = _LETTERS[:count]
+    first, second = (batch[count + 2 - tensor.dim() :] for tensor in tensors)
+    # Unlike in a product, zeros of a constant do not select elements: pass ones instead.
+    ones = [t if t.requires_grad else t.new_ones(()).expand(t.shape) for t in tensors]
+    return contracted(call, f"{first}xy,{second}zy->{batch}xz", ones, outputs[0])
+
+
+def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after an outer product."""
+    return _summed_along(call, call.bound["input"], call.bound["other"], ([], []), outputs)
+
+
+def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a bilinear layer, which mixes the last dimensions of both tensors."""
+    one, other = call.bound["input1"], call.bound["input2"]
+    batch = _LETTERS[: one.dim() - 1]
+    return contracted(call, f"{batch}x,{batch}y->{batch}z", [one, other], outputs[0])
+
+
+def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``tensordot``: the summed dimensions are mixed, the others concatenated."""
+    one, other, dims = call.bound["a"], call.bound["b"], call.bound["dims"]
+    if isinstance(dims, int):
+        dims = (range(one.dim() - dims, one.dim()), range(dims))
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    first, second = ([each] if isinstance(each, int) else list(each) for each in dims)
+    return _summed_along(call, one, other, (first, second), outputs)
+
+
+def _summed_along(
+    call: Call,
+    one: Tensor,
+    other: Tensor,
+    dims: tuple[Sequence[int], Sequence[int]],
+    outputs: Sequence[Tensor],
+) -> list[Places]:
+    """Places after products are summed over pairs of dimensions of the two tensors."""
+    left = list(_LETTERS[: one.dim()])
+    right = list(_LETTERS[one.dim() : one.dim() + other.dim()])
+    for i, j in zip(*dims, strict=True):
+        right[j] = left[i]
+    shared = set(left) & set(right)
+    result = [letter for letter in [*left, *right] if letter not in shared]
+    equation = f"{''.join(left)},{''.join(right)}->{''.join(result)}"
+    return contracted(call, equation, [one, other], outputs[0])
+
+
+def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``einsum``; an ellipsis is replaced by unused letters."""
+    equation, *operands = call.args
+    if not isinstance(equation, str):
+        raise NoRuleError
+    if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
+        operands = list(operands[0])
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = [letter for letter in _LETTERS + _LETTERS.upper() if letter not in equation]
+    widest = max(t.dim() - len(s.replace("...", "")) for s, t in zip(terms, operands, strict=True))
+    dots = spare[: max(widest, 0)]
+    expanded = []
+    for term, tensor in zip(terms, operands, strict=True):
+        count = tensor.dim() - len(term.replace("...", ""))
+        expanded.append(term.replace("...", "".join(dots[len(dots) - count :])))
+    if not arrow:
+        joined = "".join(terms).replace("...", "")
+        right = "..." * ("..." in left) + "".join(sorted(c for c in joined if joined.count(c) == 1))
+    right = right.replace("...", "".join(dots))
+    return contracted(call, f"{','.join(expanded)}->{right}", operands, outputs[0])
+
+
+def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after attention: each token has the place of its query; keys and values are mixed.
+
+    Keys that a mask hides from all queries, such as padding, are left out. A mask that depends on
+    the input has places as well. Samples that are packed into one sequence are told apart by the
+    mask.
+    """
+    query, key, value = (call.bound[name] for name in ("query", "key", "value"))
+    (output,) = outputs
+    if not query.dim() == key.dim() == value.dim():
+        raise NoRuleError
+    batch = shared = _LETTERS[: query.dim() - 2]
+    if batch and key.shape[-3] != query.shape[-3]:
+        shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
+
+    def found(*masks: Tensor) -> Places:
+        own = "".join(f",{(batch + 'wy')[-mask.dim() :]}" for mask in masks)
+        equation = f"{batch}wx,{shared}yx,{shared}yz{own}->{batch}wz"
+        return contracted(call, equation, [query, key, value, *masks], output)[0]
+
+    mask = call.bound["attn_mask"]
+    if not isinstance(mask, Tensor):
+        return [found()]
+    if mask.requires_grad:
+        return [found(mask)]
+    shows = mask if mask.dtype == torch.bool else mask.exp() != 0
+    masks = []
+    if _may_leave_out(mask, query, key, value):
+        call.constants_read = ConstantsRead.VALUES  # another mask may hide other keys
+        masks = [(shows.any(-2, keepdim=True) if mask.dim() > 1 else shows).double()]
+    each = found(*masks)
+    if each.knows_samples or not each.samples:
+        return [each]
+    call.constants_read = ConstantsRead.VALUES
+    pairs = [(axis, coords) for axis, coords in each.pairs if axis.input != SAMPLES]
+    return [make_places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
+
+
+def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the places of keys and values count, unlike where queries have places."""
+    dim = query.dim() - 2
+    of_queries = {axis for axis, coords in coordinates_of(query) if dim in coords.dims}
+    of_others = {
+        axis for each in (key, value) for axis, _ in coordinates_of(each) if axis.is_spatial
+    }
+    return mask.shape[-2:-1] == (1,) or not of_others <= of_queries

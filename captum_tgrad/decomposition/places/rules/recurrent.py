@@ -1,0 +1,80 @@
+"""Places after recurrent layers and cells: each state has the place of its step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import tensors_in
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.movement import places_after
+from captum_tgrad.decomposition.places.origin import coordinates_of
+from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.rules.contraction import contracted
+from captum_tgrad.decomposition.places.rules.elementwise import samples_mixed_along
+
+
+def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a layer. With several layers or directions, last states belong to all steps."""
+    if len(call.args) != 9 or not isinstance(call.args[2], (list, tuple)):
+        raise NoRuleError
+    x, states = call.args[:2]
+    layers, both, batch_first = call.args[4], call.args[7], call.args[8]
+    states = tensors_in(states)
+    if x.dim() != 3 or any(state.dim() != 3 for state in states):
+        raise NoRuleError
+    own = ["nsx" if batch_first else "snx", *["lny"] * len(states)]
+    sequence = "nsz" if batch_first else "snz"
+    y = _of_steps(call, own, sequence, [x, *states], outputs[0])
+    if layers != 1 or both:
+        return [
+            y, *(_of_steps(call, own, "knz", [x, *states], output) for output in outputs[1:])
+        ]  # fmt: skip
+
+    def select(indices: list[Tensor]) -> list[Tensor]:
+        return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
+
+    (last,) = places_after(select, [outputs[0]], [y])
+    return [y, *(make_places(output.shape, last.pairs) for output in outputs[1:])]
+
+
+def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a cell."""
+    tensors = call.dependent
+    batch = "n" if outputs[0].dim() == 2 else ""
+    found = _of_steps(call, [f"{batch}x"] * len(tensors), f"{batch}z", tensors, outputs[0])
+    return [found] * len(outputs)
+
+
+def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``pack_padded_sequence`` or ``pad_packed_sequence``."""
+    padded_with = (0.0, *call.args[4:]) if len(call.args) > 3 else ()
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
+
+    found = places_after(run, call.tensors[:1])
+    return [*found, *(make_places(each.shape) for each in outputs[1:])]  # lengths have no place
+
+
+def _of_steps(
+    call: Call, letters: Sequence[str], result: str, tensors: Sequence[Tensor], output: Tensor
+) -> Places:
+    """The places of the inputs and, on axes where these have none, of the first states.
+
+    A state depends on all steps so far. Like an output of attention, it gets only its own place.
+    """
+    coordinates: list[tuple[Axis, Coordinates]] = []
+    for own, tensor in zip(letters, tensors, strict=True):
+        known = {axis for axis, _ in coordinates if axis.input != SAMPLES}
+        if all(
+            axis in known or (axis, coords) in coordinates
+            for axis, coords in coordinates_of(tensor)
+        ):
+            continue  # it adds nothing
+        (found,) = contracted(call, f"{own}->{result}", [tensor], output)
+        coordinates += [(axis, coords) for axis, coords in found.pairs if axis not in known]
+    steps = [result.index("s")] if "s" in result else []
+    return samples_mixed_along(make_places(output.shape, coordinates), steps)

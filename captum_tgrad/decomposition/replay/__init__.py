@@ -1,0 +1,1 @@
+"""Decomposes a network again without recording its operations."""

@@ -1,0 +1,163 @@
+"""Reads from autograd's graph which operations a forward pass ran."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.rules.contraction import has_zeros
+from captum_tgrad.decomposition.precision import HALF
+from captum_tgrad.decomposition.replay.node_biases import (
+    NODES_WITH_BIAS,
+    Node,
+    is_constant,
+    mask_of,
+)
+
+
+class Graph(NamedTuple):
+    """A graph whose nodes are all of known kinds.
+
+    Args:
+        nodes: The nodes, in the order in which they are reached from the output.
+        description: All that the operations depend on, except the values of tensors: the kinds of
+            the nodes, their edges and attributes, the shapes and dtypes of their results, and the
+            addresses of the weights.
+    """
+
+    nodes: list[Node]
+    description: list[object]
+
+
+def graph_of(output: object) -> Graph | None:
+    """The graph of an output; None if the nodes do not show all that its operations depend on."""
+    if not isinstance(output, Tensor) or output.grad_fn is None:
+        return None
+    nodes: list[Node] = [output.grad_fn]
+    numbers = {output.grad_fn: 0}
+    description: list[object] = []
+    for node in nodes:
+        kind: Any = type(node)
+        if kind.__name__ not in _KINDS or _may_mask(node):
+            return None
+        edges: list[int | None] = []
+        for source, result in node.next_functions:
+            if is_constant(source):
+                edges.append(None)
+                continue
+            if source not in numbers:
+                numbers[source] = len(nodes)
+                nodes.append(source)
+            edges += (numbers[source], result)
+        first = node._input_metadata[0]
+        description += [kind, edges, first.shape, first.dtype]
+        attributes, weights = _attributes(kind)
+        description += [getattr(node, name) for name in attributes]
+        description += [_address(getattr(node, name)) for name in weights]
+    return Graph(nodes, description)
+
+
+def _address(weight: Tensor | None) -> int:
+    """The address of a weight; 0 in half precision, in which autocast makes a copy in each call."""
+    return 0 if weight is None or weight.dtype in HALF else weight.data_ptr()
+
+
+@cache
+def _attributes(kind: Any) -> tuple[list[str], list[str]]:
+    """The attributes of a kind of node that are not tensors, and those that are weights.
+
+    Most sizes are left out: some are saved only for the gradients of parameters.
+    """
+    names = [name for name in dir(kind) if name.startswith("_saved_")]
+    plain = [name for name in names if not hasattr(kind, f"_raw{name}")]
+    weights = [] if kind.__name__ == _OF_ACTIVATIONS else [n for n in names if n in _WEIGHTS]
+    return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
+
+
+def _may_mask(node: Node) -> bool:
+    """Whether an operation may leave out elements, by the values of a tensor."""
+    kind = type(node).__name__
+    if kind == "MulBackward0":
+        factors = (node._saved_self, node._saved_other)
+        edges = zip(node.next_functions, factors, strict=True)
+        return any(factor is None or _is_mask(factor) for (s, _), factor in edges if is_constant(s))
+    if kind == "SoftmaxBackward0":
+        return not bool(node._saved_result.all())
+    mask = mask_of(node)
+    return mask is not None and (mask.dtype == torch.bool or not bool(mask.exp().all()))
+
+
+def _is_mask(factor: Tensor) -> bool:
+    """Whether a constant factor has zeros, or another dtype, for which it is not checked."""
+    if factor.numel() == 1:
+        return not bool(factor)
+    return not factor.is_floating_point() or has_zeros(factor)
+
+
+def has_dense_weights(graph: Graph) -> bool:
+    """Whether the weights of all linear layers have no zeros."""
+    products = (node for node in graph.nodes if type(node).__name__ != _OF_ACTIVATIONS)
+    return not any(has_zeros(node._saved_mat2) for node in products if hasattr(node, "_saved_mat2"))
+
+
+_KINDS = {
+    *NODES_WITH_BIAS,
+    "AbsBackward0",
+    "AdaptiveAvgPool2DBackward0",
+    "AdaptiveMaxPool2DBackward0",
+    "AliasBackward0",
+    "AmaxBackward0",
+    "AsStridedBackward1",  # of a global average pooling in channels_last
+    "AvgPool2DBackward0",
+    "AvgPool3DBackward0",
+    "CloneBackward0",
+    "ConstantPadNdBackward0",
+    "ExpandBackward0",
+    "FlipBackward0",
+    "LeakyReluBackward0",
+    "LeakyReluBackward1",
+    "LinalgVectorNormBackward0",
+    "MaxPool2DWithIndicesBackward0",
+    "MaxPool3DWithIndicesBackward0",
+    "MeanBackward1",
+    "MmBackward0",
+    "NegBackward0",
+    "PermuteBackward0",
+    "PixelShuffleBackward0",
+    "PixelUnshuffleBackward0",
+    "PreluKernelBackward0",
+    "ReflectionPad2DBackward0",
+    "ReluBackward0",
+    "ReplicationPad2DBackward0",
+    "ReshapeAliasBackward0",
+    "RollBackward0",
+    "SelectBackward0",
+    "SliceBackward0",
+    "SplitBackward0",
+    "SplitWithSizesBackward0",
+    "SqueezeBackward1",
+    "SqueezeBackward2",
+    "StackBackward0",
+    "SumBackward1",
+    "TBackward0",
+    "ToCopyBackward0",
+    "TransposeBackward0",
+    "UnbindBackward0",
+    "UnfoldBackward0",
+    "UnsqueezeBackward0",
+    "UpsampleBicubic2DBackward0",
+    "UpsampleBilinear2DBackward0",
+    "UpsampleNearest2DBackward0",
+    "UpsampleTrilinear3DBackward0",
+}
+"""The known kinds of nodes."""
+
+_OF_ACTIVATIONS = "BmmBackward0"
+"""A product of matrices of which neither needs to be a weight."""
+
+_BIAS_SIZES = "_saved_bias_sym_sizes_opt"
+_WEIGHTS = ("_saved_mat2", "_saved_running_mean", "_saved_weight")
+"""Attributes that hold constants. Their addresses tell modules of the same shape apart."""

@@ -1,0 +1,395 @@
+"""Reads the biases of operations from the nodes of autograd's graph."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Parameter
+
+from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
+from captum_tgrad.decomposition.operations import activations
+from captum_tgrad.decomposition.operations.arithmetic import summand
+from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
+from captum_tgrad.decomposition.operations.native import as_subscript
+from captum_tgrad.decomposition.operations.normalizations import (
+    bias_of_layer_norm,
+    scale_and_shift,
+    shifts,
+)
+from captum_tgrad.decomposition.precision import HALF, in_full_precision
+
+Node = Any
+"""A node of autograd's graph."""
+
+
+def is_constant(source: Node) -> bool:
+    """Whether a source of a node is a parameter or was moved from one, or requires no gradient.
+
+    Examples are the transposed weight of a linear layer, an expanded class token, and position
+    biases that are picked from a table.
+    """
+    kind = type(source).__name__
+    while kind in _MOVE_CONSTANTS:
+        child, (source, _) = source, source.next_functions[0]
+        kind = type(source).__name__
+        if type(child).__name__ == "CloneBackward0" and kind == "AccumulateGrad":
+            return isinstance(source.variable, Parameter)  # otherwise the copy of the input
+    return kind in ("AccumulateGrad", "NoneType")
+
+
+def operations_of(node: Node) -> tuple[str, ...]:
+    """The names of the operations to which a node with a bias may belong; empty without one."""
+    known = NODES_WITH_BIAS.get(type(node).__name__)
+    return known.operations if known is not None and known.has_bias(node) else ()
+
+
+def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
+    """The biases of the nodes' operations; None if one has a parameter that is not in the graph."""
+    affine: dict[Node, Tensor] = {}
+    for node in nodes:
+        if type(node).__name__ in _EPS and node._saved_weight is not None:
+            bias = _parameter(node, 2)
+            if bias is not None:
+                affine[node] = bias
+    found = dict(zip(affine, _of_batch_norms(affine), strict=True)) if affine else {}
+    return [found.get(node) or NODES_WITH_BIAS[type(node).__name__].bias(node) for node in nodes]
+
+
+def product_of(node: Node) -> Node | None:
+    """The node of a product of matrices; with more dimensions, a view of it is the result."""
+    is_view = type(node).__name__ in _VIEWS
+    source = node.next_functions[0][0] if is_view else node
+    return source if type(source).__name__ in ("AddmmBackward0", "BmmBackward0") else None
+
+
+def _parameter(node: Node, position: int) -> Tensor | None:
+    """The value of a constant argument: a parameter, moved as the graph says; None if it is none.
+
+    Copies of autocast keep the dtype of the parameter.
+    """
+    source, _ = node.next_functions[position]
+    return _moved_parameter(source) if is_constant(source) else None
+
+
+def _moved_parameter(source: Node) -> Tensor | None:
+    kind = type(source).__name__
+    if kind not in _MOVE_CONSTANTS:
+        parameter: Tensor | None = getattr(source, "variable", None)
+        return None if parameter is None else parameter.detach()
+    before = _moved_parameter(source.next_functions[0][0])
+    return None if before is None else _MOVE_CONSTANTS[kind](source, before)
+
+
+def _dims_of(node: Node) -> int:
+    """The number of dimensions of a node's first result."""
+    return len(node._input_metadata[0].shape)
+
+
+def _has_constant(node: Node) -> bool:
+    return any(is_constant(source) for source, _ in node.next_functions)
+
+
+def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
+    """The biases of batch norms with these parameters."""
+    names = ("_saved_running_mean", "_saved_running_var", "_saved_weight")
+    means, variances, weights = ([getattr(node, name) for node in biases] for name in names)
+    eps = [getattr(node, _EPS[type(node).__name__]) for node in biases]
+    found = shifts(means, variances, weights, list(biases.values()), eps)
+    return [
+        channel_bias(each, _dims_of(node) - 2) for node, each in zip(biases, found, strict=True)
+    ]
+
+
+def _of_batch_norm(node: Node) -> Bias | None:
+    """The bias of a batch norm without a weight and a bias."""
+    if node._saved_weight is not None or _parameter(node, 2) is not None:
+        return None
+    mean, variance = node._saved_running_mean, node._saved_running_var
+    _, shift = scale_and_shift(mean, variance, None, None, getattr(node, _EPS[type(node).__name__]))
+    return channel_bias(shift, _dims_of(node) - 2)
+
+
+def _of_layer_norm(node: Node) -> Bias | None:
+    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
+    if deviation.dtype in HALF:
+        return None
+    return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
+
+
+def _of_convolution(node: Node) -> Bias | None:
+    bias = _parameter(node, 2)
+    return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
+
+
+def _is_bilinear(node: Node) -> bool:
+    """Whether a node is a product of two matrices, or a view of one, that depend on the input."""
+    product = product_of(node)
+    return type(product).__name__ == "BmmBackward0" and not _has_constant(product)
+
+
+def _is_linear_layer(node: Node) -> bool:
+    """Whether a node is a view of the product of a linear layer over sequences."""
+    return type(product_of(node)).__name__ == "AddmmBackward0"
+
+
+def _of_view(node: Node) -> Bias | None:
+    return _of_linear(node) if _is_linear_layer(node) else _of_bilinear(node)
+
+
+def _of_bilinear(node: Node) -> Bias:
+    product: Any = product_of(node)
+    shape = node._input_metadata[0].shape
+    factors = (
+        saved.view(*shape[:-2], *saved.shape[-2:])
+        for saved in (product._saved_self, product._saved_mat2)
+    )
+    last = (len(shape) - 2, len(shape) - 1)
+    return Bias(torch.matmul, *factors, scale=-1, uncut=last)
+
+
+def _of_linear(node: Node) -> Bias | None:
+    bias = _parameter(product_of(node), 0)
+    if bias is None or bias.dim() != 1:
+        return None
+    return channel_bias(bias, 0)
+
+
+def _of_attention(node: Node) -> Bias:
+    depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
+    return bias_of_attention(
+        node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
+        logsumexp_of(node), mask_of(node), node._saved_is_causal, node._saved_scale,
+    )  # fmt: skip
+
+
+def mask_of(node: Node) -> Tensor | None:
+    """The mask of attention; None for another operation."""
+    name = _MASKS.get(type(node).__name__)
+    mask: Tensor | None = None if name is None else getattr(node, name)
+    return mask
+
+
+def _of_group_norm(node: Node) -> Bias | None:
+    """As :func:`bias_of_layer_norm`, as a scale and a shift of each channel of a sample."""
+    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
+    gamma, beta = _parameter(node, 1), _parameter(node, 2)
+    if deviation.dtype in HALF or gamma is None or beta is None:
+        return None
+    variance = in_full_precision(z).reshape(*mean.shape, -1).var(-1, unbiased=False)
+    copies = z.shape[1] // mean.shape[1]
+    scale, mean = (each.repeat_interleave(copies, 1) for each in (variance * deviation**3, mean))
+    scale = scale * gamma
+    shift = beta - mean * scale
+    scale, shift = (each.reshape(*each.shape, *[1] * (z.dim() - 2)) for each in (scale, shift))
+    return Bias(lambda z, scale, shift: torch.addcmul(shift, z, scale), z, scale, shift)
+
+
+def _dim_of(node: Node) -> int:
+    """The dimension of an operation; torch shows -1 as 2 ** 64 - 1."""
+    return ctypes.c_int64(node._saved_dim).value % _dims_of(node)
+
+
+def _of_softmax(node: Node) -> Bias:
+    """As :func:`activations.softmax`, with ``log(y)`` as the logits.
+
+    The bias does not change if a constant is added to all logits.
+    """
+    dim = _dim_of(node)
+
+    def compute(y: Tensor) -> Tensor:
+        of_logits = torch.xlogy(y, y)
+        return torch.addcmul(y - of_logits, y, of_logits.sum(dim, keepdim=True))
+
+    return Bias(compute, node._saved_result, uncut=(dim,))
+
+
+def _of_sigmoid(node: Node) -> Bias:
+    # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
+    return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
+
+
+def _of_clamp(node: Node) -> Bias:
+    low, high = (getattr(node, f"_saved_{limit}", None) for limit in ("min", "max"))
+    return activations.bias_of_clamp(node._saved_self, low, high)
+
+
+def _of_power(node: Node) -> Bias:
+    exponent = node._saved_exponent
+    return Bias(partial(torch.pow, exponent=exponent), node._saved_self, scale=1 - exponent)
+
+
+def _of_quotient(node: Node) -> Bias:
+    numerator, _ = node.next_functions[0]
+    scale = 2 if is_constant(numerator) else 1
+    return Bias(torch.div, node._saved_self, node._saved_other, scale=scale)
+
+
+def _of_sum(node: Node, sign: int = 1) -> Bias | None:
+    for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
+        parameter = _parameter(node, position)
+        if parameter is not None:
+            return summand(parameter, factor)
+    return None
+
+
+def _of_concatenation(node: Node) -> Bias | None:
+    """The parameters among the tensors, and zeros instead of the others."""
+    (result,) = node._input_metadata
+    rank = len(result.shape)
+    dim = _dim_of(node)
+    parts = []
+    for position, (source, number) in enumerate(node.next_functions):
+        if not is_constant(source):
+            zero = torch.zeros((), dtype=result.dtype, device=result.device)
+            parts.append(zero.expand(source._input_metadata[number].shape))
+            continue
+        parameter = _parameter(node, position)
+        if parameter is None or parameter.dim() < rank - dim:
+            return None
+        size = parameter.shape[dim - rank]
+        parts.append(parameter.expand(*result.shape[:dim], size, *result.shape[dim + 1 :]))
+    value = torch.cat(parts, dim)
+    return Bias(identity, value) if list(value.shape) == result.shape else None
+
+
+class NodeWithBias(NamedTuple):
+    """A kind of node whose operation has a bias.
+
+    Args:
+        operations: The names of the operations.
+        bias: Reads the bias from a node; None if it cannot be read.
+        has_bias: Whether the operation of a node has a bias.
+    """
+
+    operations: tuple[str, ...]
+    bias: Callable[[Node], Bias | None]
+    has_bias: Callable[[Node], object] = lambda node: True
+
+
+def _elementwise(operation: str, function: Callable[..., Tensor], *options: str) -> NodeWithBias:
+    """A function of one tensor, which its node saves as its options."""
+
+    def bias(node: Node) -> Bias:
+        given = {option: getattr(node, f"_saved_{option}") for option in options}
+        return activations.bias_by_derivative(partial(function, **given), node._saved_self)
+
+    return NodeWithBias((operation,), bias)
+
+
+def _of_result(operation: str, compute: Callable[[Tensor], Tensor], scale: float) -> NodeWithBias:
+    """A function whose bias follows from its result."""
+    return NodeWithBias((operation,), lambda node: Bias(compute, node._saved_result, scale=scale))
+
+
+def _reshaped(node: Node, before: Tensor) -> Tensor:
+    return before.reshape(node._input_metadata[0].shape)
+
+
+_MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
+    "CloneBackward0": lambda node, before: before,
+    "EmbeddingBackward0": lambda node, before: before[node._saved_indices],
+    "ExpandBackward0": lambda node, before: before.expand(node._input_metadata[0].shape),
+    "IndexBackward0": lambda node, before: before[as_subscript(node._saved_indices)],
+    "PermuteBackward0": lambda node, before: before.permute(node._saved_dims),
+    "TBackward0": lambda node, before: before.t(),
+    "ToCopyBackward0": lambda node, before: before,
+    "TransposeBackward0": lambda node, before: before.transpose(
+        *(ctypes.c_int64(dim).value for dim in (node._saved_dim0, node._saved_dim1))
+    ),
+    "UnsafeViewBackward0": _reshaped,
+    "UnsqueezeBackward0": _reshaped,
+    "ViewBackward0": _reshaped,
+}
+"""Nodes that move the elements of a constant, and how."""
+_CONVOLUTIONS = (
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+)  # fmt: skip
+_EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
+"""The attributes that hold the constant of a batch norm, by kind of node."""
+_EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
+_FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+_VIEWS = ("UnsafeViewBackward0", "ViewBackward0")
+_MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
+"""The attributes that hold the masks of attention, by kind of node."""
+
+NODES_WITH_BIAS = {
+    "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
+    "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
+    "AtanBackward0": _elementwise("atan", torch.atan),
+    "BmmBackward0": NodeWithBias(("bmm", "matmul"), _of_bilinear, _is_bilinear),
+    "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
+    "CeluBackward0": _elementwise("celu", F.celu, "alpha"),
+    "ClampBackward1": NodeWithBias(("clamp", "clip"), _of_clamp),
+    "ClampMaxBackward0": NodeWithBias(("clamp_max",), _of_clamp),
+    "ClampMinBackward0": NodeWithBias(("clamp_min",), _of_clamp),
+    "ConvolutionBackward0": NodeWithBias(
+        _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
+    ),
+    "CosBackward0": _elementwise("cos", torch.cos),
+    "DivBackward0": NodeWithBias(
+        ("div", "normalize"), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+    ),
+    "EluBackward0": NodeWithBias(
+        ("elu",), lambda node: activations.bias_of_elu(node._saved_self, node._saved_alpha)
+    ),
+    "ErfBackward0": _elementwise("erf", torch.erf),
+    "ExpBackward0": _of_result("exp", activations.exp, 1),
+    "GeluBackward0": NodeWithBias(
+        ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)
+    ),
+    "HardsigmoidBackward0": NodeWithBias(
+        ("hardsigmoid",), lambda node: Bias(activations.hardsigmoid, node._saved_self)
+    ),
+    "HardswishBackward0": NodeWithBias(
+        ("hardswish",), lambda node: Bias(activations.hardswish, node._saved_self)
+    ),
+    "HardtanhBackward0": NodeWithBias(
+        ("hardtanh", "relu6"),
+        lambda node: SaturationBias(node._saved_max_val, node._saved_self),
+        lambda node: node._saved_min_val == 0 < node._saved_max_val,
+    ),
+    "Log1PBackward0": _elementwise("log1p", torch.log1p),
+    "LogBackward0": _elementwise("log", torch.log),
+    "LogSigmoidBackward0": _elementwise("log_sigmoid", F.logsigmoid),
+    "MishBackward0": _elementwise("mish", F.mish),
+    "MulBackward0": NodeWithBias(
+        ("mul",),
+        lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
+        lambda node: not _has_constant(node),
+    ),
+    "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
+    "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
+    "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
+    "ReciprocalBackward0": _of_result("reciprocal", identity, 2),
+    "RsqrtBackward0": _of_result("rsqrt", identity, 1.5),
+    "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
+    "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
+    "SiluBackward0": NodeWithBias(
+        ("silu",), lambda node: activations.bias_of_silu(node._saved_self)
+    ),
+    "SinBackward0": _elementwise("sin", torch.sin),
+    "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
+    "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
+    "SqrtBackward0": _of_result("sqrt", identity, 0.5),
+    "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
+    "TanhBackward0": NodeWithBias(
+        ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
+    ),
+    **dict.fromkeys(
+        _VIEWS,
+        NodeWithBias(
+            ("linear", "matmul"),
+            _of_view,
+            lambda node: _is_linear_layer(node) or _is_bilinear(node),
+        ),
+    ),
+    **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
+    **dict.fromkeys(_MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
+}
+"""The kinds of nodes whose operations have biases."""

@@ -1,0 +1,299 @@
+"""Decomposes a network again without recording its operations, if its graph has not changed.
+
+Recording an operation in Python takes longer than running a small one. If autograd's graph of a
+forward pass is the same as that of a recorded one, its terms have the same places, and their biases
+can be read from the graph. They keep their names, although the graph does not show which of two
+equal modules has run if these have no weights, or if they compute in half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.pending_terms import PendingTerm
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.replay.added_constants import AddedConstants
+from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
+from captum_tgrad.decomposition.replay.node_biases import Node, biases_of, operations_of, product_of
+from captum_tgrad.decomposition.tracing.recorder import Recorder
+
+
+class Pass(NamedTuple):
+    """What is known of the input of a forward pass that may be replayed."""
+
+    shape: torch.Size
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    places: Places
+
+
+class _Recorded(NamedTuple):
+    """A recorded forward pass.
+
+    Args:
+        networks: The outermost modules that ran.
+        adds_constants: Whether it may add constants that the graph of a replay does not show. That
+            of a recorded pass does not even show parameters.
+        description: The description of the graph.
+        needs_dense_weights: Whether the places are only right if the weights of linear layers have
+            no zeros.
+        dtypes: The dtypes that operations computed in.
+        terms: The terms with the numbers of their nodes, in forward order, without their biases.
+    """
+
+    networks: list[ReferenceType[nn.Module]]
+    adds_constants: bool
+    description: list[object]
+    needs_dense_weights: bool
+    dtypes: set[torch.dtype]
+    terms: list[tuple[int, PendingTerm]]
+
+
+class Replay:
+    """Keeps a recorded forward pass of a network for each of the last shapes of its input.
+
+    Args:
+        is_used_again: Whether later calls use what it keeps.
+    """
+
+    def __init__(self, is_used_again: bool = True) -> None:
+        self._forward: Callable[..., Any] | None = None
+        self._recorded: dict[Pass, _Recorded] = {}
+        self._is_worth_trying = is_used_again
+        self._state_before: RandomState | None = None
+
+    def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
+        return Replay, ()  # a copy starts anew: it is for a copy of the network
+
+    def pass_of(
+        self, forward: Callable[..., Any], leaves: Sequence[Tensor], places: Sequence[Places]
+    ) -> Pass | None:
+        """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
+        if not self._is_worth_trying or len(leaves) != 1:
+            return None
+        (leaf,) = leaves
+        if not are_small(leaves) if leaf.is_cpu else leaf.numel() >= _MOST_ON_GPU:
+            return None
+        if forward is not self._forward:
+            self._recorded.clear()
+            self._forward = forward
+        return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, places[0])
+
+    def keep(self, forward_pass: Pass, output: Any, recorder: Recorder) -> None:
+        """Keeps a forward pass that was recorded, if its terms follow from its graph."""
+        networks = list(dict.fromkeys(recorder.modules.outermost))
+        modules = _modules_in_evaluation(networks)
+        if not self._is_worth_trying or modules is None:
+            return
+        self._is_worth_trying = False  # unless all goes well
+        graph = graph_of(output)
+        if graph is None:
+            return
+        terms = _terms(graph, recorder)
+        if terms is not None:
+            self._recorded[forward_pass] = _Recorded(
+                [ref(network) for network in networks],
+                any(map(_adds_constant, graph.nodes)),
+                graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
+            )  # fmt: skip
+            if len(self._recorded) > _MOST_SHAPES:
+                del self._recorded[next(iter(self._recorded))]
+            self._is_worth_trying = True
+
+    def run(self, forward_pass: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
+        """Runs the network, and adds the terms of the recorded forward pass to the recorder.
+
+        Args:
+            forward_pass: The forward pass; None if it cannot be replayed.
+            arguments: The input, and further arguments of the network.
+            recorder: Gets the terms.
+
+        Returns:
+            The output; None if the operations have to be recorded.
+        """
+        if forward_pass is None or forward_pass not in self._recorded or self._forward is None:
+            return None
+        recorded = self._recorded[forward_pass]
+        networks = [network for each in recorded.networks if (network := each()) is not None]
+        modules = _modules_in_evaluation(networks)
+        if modules is None or len(networks) < len(recorded.networks):
+            return None
+        self._is_worth_trying = False  # unless all goes well
+        random_state = RandomState(forward_pass.device)
+        constants = AddedConstants()
+        with constants if recorded.adds_constants else nullcontext():
+            output = _run(self._forward, modules, arguments)
+        terms, graph = None, graph_of(output)
+        if graph is not None and graph.description == recorded.description:
+            sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
+            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(sums))
+            terms = _with_biases(recorded, graph, constants.biases_of(sums))
+        if terms is None:
+            self._recorded.clear()
+            random_state.restore()  # the network runs again
+            return None
+        recorder.replay(terms, recorded.dtypes)
+        self._is_worth_trying = True
+        self._state_before = random_state
+        return output
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the current call was replayed."""
+        return self._state_before is not None
+
+    def give_up(self) -> bool:
+        """Records all later calls, if the last one was replayed; returns whether it was.
+
+        Sets the random generators back to their state before it, so that the network can run again.
+        """
+        if self._state_before is None:
+            return False
+        self._state_before.restore()
+        self._recorded.clear()
+        self._is_worth_trying = False
+        return True
+
+    def release(self) -> None:
+        """Frees what :meth:`give_up` needs after a call."""
+        self._state_before = None
+
+
+def are_small(leaves: Sequence[Tensor]) -> bool:
+    """Whether a CPU may run an operation on these inputs faster than Python can record it.
+
+    The size of a sample decides for usual batches: its map in a batch is then rounded as alone.
+    """
+    samples = max(leaves[0].shape[:1].numel(), 1)
+    number = sum(leaf.numel() for leaf in leaves)
+    return number // samples < _FEW and number < _MOST
+
+
+_FEW = 2**18  # elements of a sample; an image of 224 x 224 has 1.5e5, one of 299 x 299 has 2.7e5
+_MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
+_MOST_SHAPES = 8
+_MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
+
+
+def _modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | None:
+    """All modules of the networks; None if one is in training mode.
+
+    In training mode, a batch norm would update its statistics.
+    """
+    modules = [module for network in networks for module in network.modules()]
+    return None if any(module.training for module in modules) else modules
+
+
+def _run(
+    forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
+) -> Any:
+    """The output of ``forward``, which runs these modules.
+
+    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters.
+    """
+    leaf, *further = arguments
+    copied = leaf.clone()
+    frozen = _frozen(modules)
+    try:
+        # With activation checkpointing, reading a node would run a block again.
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(frozen):
+            return forward(copied, *further)
+    except torch.OutOfMemoryError:
+        return None  # autograd keeps more activations if the weights require gradients
+    except RuntimeError as error:
+        if frozen or _NO_HOOKS in str(error):
+            return None  # as parameter.numpy(); an error of the network itself comes again
+        raise
+
+
+_NO_HOOKS = "saved tensors have no hooks in a replay"
+
+
+def _frozen(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    """The parameters that require no gradient, but could."""
+    return [
+        parameter
+        for module in modules
+        for parameter in module._parameters.values()
+        if parameter is not None and not parameter.requires_grad and parameter.is_floating_point()
+    ]
+
+
+@contextmanager
+def _unfrozen(frozen: Sequence[nn.Parameter]) -> Iterator[None]:
+    """A context in which these parameters require a gradient, so that the graph shows them."""
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _with_biases(
+    recorded: _Recorded, graph: Graph, added: Mapping[Node, Bias | None] | None
+) -> list[tuple[Node, PendingTerm]] | None:
+    """The recorded terms with their nodes and biases; None if there are others.
+
+    Args:
+        recorded: The recorded forward pass.
+        graph: The graph of a later one, with the same description.
+        added: The biases of the sums whose constants the graph does not show; None if one is
+            unknown.
+    """
+    if added is None or (recorded.needs_dense_weights and not has_dense_weights(graph)):
+        return None  # a matrix with zeros may only move elements
+    nodes = [graph.nodes[number] for number, _ in recorded.terms]
+    with torch.no_grad():
+        biases = {**dict(zip(nodes, biases_of(nodes), strict=True)), **added}
+    found = [bias for bias in map(biases.pop, nodes) if bias is not None]
+    if len(found) < len(nodes) or any(biases.values()):
+        return None  # for example, a number that was 0 has changed
+    terms = zip(nodes, recorded.terms, found, strict=True)
+    return [(node, replace(term, bias=bias)) for node, (_, term), bias in terms]
+
+
+def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
+    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
+    recorded = recorder.terms_by_node()
+    if recorded is None:
+        return None
+    found, missing, products = [], [], set()
+    for number, node in enumerate(graph.nodes):
+        term, operations = recorded.get(node._sequence_nr()), operations_of(node)
+        if term is not None and term.operation in operations:
+            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+            products.add(product_of(node))
+        elif term is not None:
+            return None
+        elif operations and (product := product_of(node)) is not None:
+            missing.append(product)
+        elif operations and not _has_zero_bias(node):
+            return None
+    # A linear layer over sequences has its term at the view of its product, or at the product.
+    if not products.issuperset(missing):
+        return None
+    return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+
+
+def _has_zero_bias(node: Node) -> bool:
+    """Whether the bias of a node without a term is zero, as that of a sum with the number 0."""
+    (bias,) = biases_of([node])
+    return _adds_constant(node) if bias is None else not bool(bias.value().any())
+
+
+def _adds_constant(node: Node) -> bool:
+    """Whether a node adds a constant that the graph does not show: a buffer or a number."""
+    is_sum = type(node).__name__ in ("AddBackward0", "RsubBackward1", "SubBackward0")
+    return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]

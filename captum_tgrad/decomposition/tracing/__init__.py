@@ -1,0 +1,1 @@
+"""Follows a forward pass: handles every call of a torch function, and records its operation."""

@@ -1,0 +1,109 @@
+"""Tracks which module of the network is running, because terms are named after modules."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+
+class RunningModules:
+    """A context that tracks the path of the innermost running module.
+
+    It uses global hooks, because ``forward_func`` may call any number of unknown models, and
+    ignores other threads. Paths are relative to the outermost module.
+
+    Attributes:
+        after_module: Called with the path and the output of every module after it ran, if not None.
+        outermost: The modules that ran outside of other modules.
+
+    Raises:
+        ValueError: In the context, before a batch norm in training mode runs and updates its
+            running statistics.
+    """
+
+    def __init__(self) -> None:
+        self.after_module: Callable[[str, Any], None] | None = None
+        self.outermost: list[nn.Module] = []
+        self._thread = 0
+        self._stack: list[tuple[str, nn.Module]] = []
+        self._paths: dict[nn.Module, str] = {}
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def path(self) -> str:
+        """The path of the innermost running module; empty in the outermost one and outside."""
+        return self._stack[-1][0] if self._stack else ""
+
+    @property
+    def inside_leaf(self) -> bool:
+        """Whether the innermost running module has no submodules."""
+        return bool(self._stack) and not self._stack[-1][1]._modules
+
+    def __enter__(self) -> RunningModules:
+        self._thread = threading.get_ident()
+        self._handles = [
+            register_module_forward_pre_hook(self._before_forward),
+            register_module_forward_hook(self._after_forward, always_call=True),
+        ]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread = 0  # if an interrupt prevents the removal of hooks, they do nothing
+        for handle in self._handles:
+            handle.remove()
+        self._stack.clear()
+        self._paths.clear()
+
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if not self._stack:
+            self.outermost.append(module)
+            self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
+        path = self._paths.get(module, type(module).__name__)
+        if isinstance(module, _MAY_NORMALIZE):
+            for name, each in module.named_modules():  # those inside of a script have no hooks
+                if _is_batch_norm(each) and each.training:
+                    raise_batch_statistics(f"{path}.{name}".strip("."))
+        self._stack.append((path, module))
+
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
+            path, _ = self._stack.pop()
+            if self.after_module is not None:
+                self.after_module(path, output)
+
+
+_MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):
+        return module.original_name in _SCRIPTED_BATCH_NORMS
+    return isinstance(module, _BatchNorm)
+
+
+_SCRIPTED_BATCH_NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}
+
+
+def _without_compiler(name: str) -> str:
+    """A module's path without the wrappers of ``torch.compile``."""
+    if "_orig_mod" not in name:
+        return name
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def raise_batch_statistics(path: str) -> None:
+    """Raises ValueError for a normalization over the batch, which mixes the samples."""
+    raise ValueError(
+        f"forward_func normalizes over the batch (batch norm {path!r} is in training mode or keeps"
+        " no running statistics), so that the map of one sample would depend on the others. Call"
+        " model.eval() first; a batch norm needs track_running_stats=True."
+    )
