@@ -225,7 +225,8 @@ class Moved(nn.Module):
         x = torch.tanh(F.pad(x, (1, 1, 1, 1), mode="reflect")).roll((1, 2), (2, 3)).flip(3)
         y = self.large(-x).pow(3)
         z = F.pixel_shuffle(x, 2).square().unfold(2, 4, 2).sum(-1)
-        parts = [y.amax((2, 3)), F.adaptive_max_pool2d(x, 1).flatten(1)[:, :2], z.mean((2, 3))]
+        y = y.amax((2, 3)) + y.max(3)[0].repeat(1, 1, 2).min(2)[0]
+        parts = [y, F.adaptive_max_pool2d(x, 1).flatten(1)[:, :2], z.mean((2, 3))]
         return self.head(torch.cat([*parts, focus[:, :4]], 1)).softmax(1)
 
 
