@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import forked_random_state
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
@@ -154,9 +155,9 @@ def _decompose(
             refuse_other_order(output, summing.samples, leaves[0].dim(), trace.recorder.pending)
         selected = select(output)
         if has_drawn and not trace.recorder.is_random:
-            copies = [leaf.clone() for leaf in leaves]  # the network may overwrite them
             trace.recorder.is_random = _uses_random_numbers(
-                lambda: select(forward(*copies, *arguments[len(leaves) :])),
+                # Copies, because the network may overwrite them.
+                lambda: select(forward(*map(torch.clone, leaves), *arguments[len(leaves) :])),
                 selected,
                 leaves[0].device,
             )
@@ -184,11 +185,13 @@ def _decompose(
 
 
 def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torch.device) -> bool:
-    """Whether another run has another output; some networks draw numbers that they do not use."""
-    random_state = RandomState(device)
-    is_other = not torch.equal(output, run())
-    random_state.restore()
-    return is_other
+    """Whether other runs have other outputs; some networks draw numbers that they do not use.
+
+    The output of a recorded run may differ from that of others by rounding.
+    """
+    with forked_random_state(device):
+        other = run()
+        return not torch.equal(output, other) and not torch.equal(other, run())
 
 
 def _spatial_axes(places: Places) -> list[Axis]:

@@ -228,6 +228,23 @@ def test_a_map_that_differs_from_call_to_call_is_warned_of(forward, expected):
     assert any(RANDOM in str(each.message) for each in caught) == expected
 
 
+def test_a_recorded_run_that_is_rounded_in_another_way_is_no_random_one():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3).eval()  # with large inputs, it runs in an equivalent form
+    for values in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        values.uniform_(0.5, 1.5)
+
+    def network(x):
+        torch.rand([])
+        return norm(norm(x)).square().sum((2, 3))
+
+    x = torch.rand(1, 3, 300, 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = TGradAttribution(network).decompose(x, target=0)
+    assert not torch.equal(found.output, network(x)[:, 0])
+
+
 @pytest.mark.parametrize("constant", [False, True])
 def test_running_statistics_are_not_updated(constant):
     norm = nn.InstanceNorm1d(6, track_running_stats=True).double().train()
