@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import Decomposition, TGradAttribution
-from captum_tgrad.decomposition.tracing import trace as trace
+from captum_tgrad.decomposition.tracing import trace
 from tests import reference
 from tests.networks import TINY_NETWORKS, TinyNetwork, each_network
 

@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from captum_tgrad.decomposition.tracing import trace as trace
+from captum_tgrad.decomposition.tracing import trace
 
 GENERATOR = torch.Generator().manual_seed(3)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

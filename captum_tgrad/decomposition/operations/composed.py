@@ -14,8 +14,7 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
 from captum_tgrad.decomposition.operations.helpers import records
-from captum_tgrad.decomposition.places.rules import elementwise
-from captum_tgrad.decomposition.places.rules import mixing as mixing
+from captum_tgrad.decomposition.places.rules import elementwise, mixing
 from captum_tgrad.decomposition.places.rules.grids import rank_of
 
 

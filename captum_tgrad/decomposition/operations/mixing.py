@@ -13,9 +13,7 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
-from captum_tgrad.decomposition.places.rules import cumulative
-from captum_tgrad.decomposition.places.rules import mixing as mixing
-from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules import cumulative, mixing, moving
 from captum_tgrad.decomposition.places.rules.fourier import transformed
 
 

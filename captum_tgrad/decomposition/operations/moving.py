@@ -10,9 +10,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.helpers import records
-from captum_tgrad.decomposition.places.rules import elementwise, indexing, padding
-from captum_tgrad.decomposition.places.rules import mixing as mixing
-from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules import elementwise, indexing, mixing, moving, padding
 
 
 def no_bias(call: Call, output: Tensor) -> Bias | None:

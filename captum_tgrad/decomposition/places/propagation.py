@@ -21,8 +21,7 @@ from captum_tgrad.decomposition.places.masks import (
 )
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
-from captum_tgrad.decomposition.places.rules import mixing as mixing
-from captum_tgrad.decomposition.places.rules import moving as moving
+from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
 from captum_tgrad.decomposition.places.rules.cumulative import running
 from captum_tgrad.decomposition.places.rules.elementwise import (

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
 from captum_tgrad.decomposition.operations import activations
-from captum_tgrad.decomposition.operations.arithmetic import summand
+from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
 from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
@@ -273,18 +273,18 @@ class NodeWithBias(NamedTuple):
 
 
 def _elementwise(operation: str, function: Callable[..., Tensor], *options: str) -> NodeWithBias:
-    """A function of one tensor, which its node saves as its options."""
+    """A function of one tensor. Its node saves the tensor and the options."""
 
     def bias(node: Node) -> Bias:
-        given = {option: getattr(node, f"_saved_{option}") for option in options}
-        return activations.bias_by_derivative(partial(function, **given), node._saved_self)
+        saved = {option: getattr(node, f"_saved_{option}") for option in options}
+        return activations.bias_by_derivative(partial(function, **saved), node._saved_self)
 
     return NodeWithBias((operation,), bias)
 
 
-def _of_result(operation: str, compute: Callable[[Tensor], Tensor], scale: float) -> NodeWithBias:
-    """A function whose bias follows from its result."""
-    return NodeWithBias((operation,), lambda node: Bias(compute, node._saved_result, scale=scale))
+def _homogeneous(operation: str, degree: float) -> NodeWithBias:
+    """A homogeneous function. Its node saves the result."""
+    return NodeWithBias((operation,), lambda node: of_degree(degree, node._saved_result))
 
 
 def _reshaped(node: Node, before: Tensor) -> Tensor:
@@ -339,7 +339,7 @@ NODES_WITH_BIAS = {
         ("elu",), lambda node: activations.bias_of_elu(node._saved_self, node._saved_alpha)
     ),
     "ErfBackward0": _elementwise("erf", torch.erf),
-    "ExpBackward0": _of_result("exp", activations.exp, 1),
+    "ExpBackward0": NodeWithBias(("exp",), lambda node: Bias(activations.exp, node._saved_result)),
     "GeluBackward0": NodeWithBias(
         ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)
     ),
@@ -366,8 +366,8 @@ NODES_WITH_BIAS = {
     "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
-    "ReciprocalBackward0": _of_result("reciprocal", identity, 2),
-    "RsqrtBackward0": _of_result("rsqrt", identity, 1.5),
+    "ReciprocalBackward0": _homogeneous("reciprocal", -1),
+    "RsqrtBackward0": _homogeneous("rsqrt", -0.5),
     "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(
@@ -376,7 +376,7 @@ NODES_WITH_BIAS = {
     "SinBackward0": _elementwise("sin", torch.sin),
     "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
     "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
-    "SqrtBackward0": _of_result("sqrt", identity, 0.5),
+    "SqrtBackward0": _homogeneous("sqrt", 0.5),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "TanhBackward0": NodeWithBias(
         ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
