@@ -32,7 +32,7 @@ class ExampleBuffer:
         evaluate: Evaluate,
         progress: Any,
     ) -> None:
-        """``evaluate`` is from examples and their sample indices to scores."""
+        """``evaluate`` computes scores from examples and their sample indices."""
         self.capacity = capacity
         self.scored = 0
         self._evaluate, self._progress = evaluate, progress
