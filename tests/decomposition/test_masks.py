@@ -338,6 +338,27 @@ def test_elements_between_zeros_have_the_map_of_the_mask(form, start, stop):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+REPLACED = {
+    "cat": lambda h: torch.cat([h[..., :3], torch.full_like(h[..., 3:5], 2.0), h[..., 5:]], 2),
+    "written": lambda h: _set(h, (..., slice(3, 5)), 2.0),
+    "pad": lambda h: F.pad(h[..., :-3], (0, 3)),
+}
+
+
+@pytest.mark.parametrize("form", REPLACED.values(), ids=REPLACED)
+def test_constants_in_a_padded_sequence_have_the_cells_of_the_elements_that_they_replace(form):
+    weight = torch.rand(3, 10).double()
+    x = torch.rand(1, 3, 8).double()
+
+    def replaced(x):
+        return form(F.pad(x, (1, 1)))
+
+    method = TGradAttribution(lambda x: (replaced(x).square() * weight).sum((1, 2)))
+    found = method.decompose(x)["square"].maps[0]
+    wanted = -(replaced(x).square() * weight).sum(1)
+    torch.testing.assert_close((found.positive - found.negative)[:, 0], wanted[:, 1:-1])
+
+
 def _set(h, where, value=0.0):
     h = h.clone()
     h[where] = value

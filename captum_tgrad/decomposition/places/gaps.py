@@ -48,7 +48,9 @@ def filled_along(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     """Gives constants along ``dim`` the cells of the pixels that they replace.
 
     Of four columns, a crop of columns 1 and 2 that is padded with zeros to its old position gets
-    the cells of columns 0 to 3, as if the image were masked.
+    the cells of columns 0 to 3, as if the image were masked. Constants around pixels count as
+    padding, and get no cell, unless the result covers the image; constants between pixels always
+    replace others.
     """
     if dim not in coords.dims or axis.input < 0 or coords.has_everywhere:
         return coords
@@ -60,18 +62,19 @@ def filled_along(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
     own = width.gather(-1, first)
     step = torch.where(last > first, step, own)  # a single pixel
-    line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
+    position = torch.arange(index.shape[-1], device="cpu")
+    line = middle.gather(-1, first) + step * (position - first)
     half, gap = own / 2, step.abs() - own
     is_line = ((line - middle).abs() < SLACK) & ((width - own).abs() < SLACK)
     # Of a strided grid, the gaps are within the image as well.
-    ends = (
-        (line - half).amin(-1, keepdim=True) + 0.5,
-        axis.extent - 0.5 - (line + half).amax(-1, keepdim=True),
+    before, after = (line - half) + 0.5, axis.extent - 0.5 - (line + half)
+    is_whole = (before.amin(-1, keepdim=True) < gap + SLACK) & (
+        after.amin(-1, keepdim=True) < gap + SLACK
     )
-    is_whole = gap > -SLACK
-    for end in ends:
-        is_whole &= (end > -SLACK) & (end < gap + SLACK)
-    filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
+    is_on_image = (before > -SLACK) & (after > -SLACK)
+    is_between = (position > first) & (position < last)
+    is_grid = (gap > -SLACK) & (is_line | ~known).all(-1, keepdim=True)
+    filled = ~known & is_grid & (is_between | (is_whole & is_on_image))
     if not bool(filled.any()):
         return coords
     low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
