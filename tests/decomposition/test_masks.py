@@ -365,6 +365,12 @@ def _set(h, where, value=0.0):
     return h
 
 
+def _without_rest(h, write):
+    h = h.clone()
+    write(h[:, 5:])
+    return h
+
+
 SHOWN = torch.arange(8) < 5
 FIRST_FIVE = {
     "product": lambda h: h * SHOWN[:, None],
@@ -379,6 +385,10 @@ FIRST_FIVE = {
     "pad": lambda h: F.pad(h[:, :5], (0, 0, 0, 3)),
     "cat": lambda h: torch.cat([h[:, :5], h.new_zeros(len(h), 3, 1)], 1),
     "matrix": lambda h: torch.diag(SHOWN.to(h)) @ h,
+    "zero_": lambda h: _without_rest(h, torch.Tensor.zero_),
+    "fill_": lambda h: _without_rest(h, lambda rest: rest.fill_(0)),
+    "copy_": lambda h: _without_rest(h, lambda rest: rest.copy_(torch.zeros_like(rest))),
+    "mul_": lambda h: _without_rest(h, lambda rest: rest.mul_(torch.zeros(3, 1).to(rest))),
 }
 ORDER = torch.tensor([6, 2, 0, 7, 4, 1, 3, 5])
 MOVED = {

@@ -113,7 +113,8 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
         fill=(3,),
     ),
-    **records("copy", places=moving.assigned, bias=constants, fill=(1,)),
+    **records("copy fill", places=moving.assigned, bias=constants, fill=(1,)),
+    **records("zero", places=moving.assigned, bias=no_bias),
     **records("index_add scatter_add", "input, dim, index, src", indexing.added, added),
     **records(
         "index_reduce scatter_reduce",
@@ -121,8 +122,6 @@ OPERATIONS: dict[str, Operation] = {
         places=indexing.added,
     ),
     **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2,)),
-    **records("fill", places=elementwise.elementwise, bias=constants, fill=(1,)),
-    **records("zero", places=elementwise.elementwise, bias=no_bias),
     **records("view_as_real", places=mixing.paired, bias=no_bias),
     **records("view_as_complex", places=mixing.unpaired, bias=no_bias),
     **records("where", "condition, input, other", elementwise.chosen, chosen, fill=(1, 2)),

@@ -14,7 +14,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
+from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.views import (
     laid_out_as,
     numbers_of,
@@ -94,20 +96,21 @@ def _run_in_a_copy(call: Call, original: Any, recorder: Recorder) -> Any:
     if origin is not None:
         origins.follow(target, origin.places, fresh.grad_fn)
         if base is not None:
-            _follow_base(base, target, origin, was_constant, call.name, recorder)
+            written = places_in_sums(fresh, range(fresh.dim())) or origin.places
+            _follow_base(base, target, written, was_constant, call.name, recorder)
     return None if result is None else target
 
 
 def _follow_base(
-    base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str, recorder: Recorder
+    base: Tensor, view: Tensor, written: Places, was_constant: bool, name: str, recorder: Recorder
 ) -> None:
     """Updates the places of an overwritten view's base; a base that was constant becomes a term."""
     becomes_term = was_constant and origin_of(base) is None
     if not becomes_term and origin_of(base) is None:
-        recorder.origins.follow_base(base, origin.places)
+        recorder.origins.follow_base(base, written)
         if origin_of(base) is None:
             return  # no other view shows the new places
-    places = places_within(base, view, origin.places)
+    places = places_within(base, view, written)
     recorder.origins.follow(base, places)
     if becomes_term:
         recorder.await_gradient(base, places, _rest_of_base(base, view), name)
