@@ -198,6 +198,24 @@ def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = Fal
         _store(output, mask != 0)
 
 
+def mask_base(base: Tensor, mask: Tensor | None, view: Tensor, written: Tensor) -> None:
+    """Masks a base tensor after a view of it was overwritten.
+
+    Args:
+        base: The base tensor.
+        mask: Its mask before.
+        view: The view.
+        written: The tensor that was copied to the view.
+    """
+    kept = kept_by_mask(written)
+    if (mask is None and kept is None) or base.is_complex() or view.is_complex():
+        return
+    everywhere = torch.ones((), dtype=torch.bool, device=base.device)
+    whole = laid_out_as(base, (everywhere if mask is None else mask).expand(base.shape))
+    same_view_of(view, base, whole).copy_(everywhere if kept is None else kept)
+    _store(base, whole)
+
+
 def _mask_of(tensor: Tensor) -> Tensor | None:
     """The mask of a tensor, or where it has cells if constants among its elements have none.
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
-from captum_tgrad.decomposition.places.masks import places_in_sums
+from captum_tgrad.decomposition.places.masks import kept_by_mask, mask_base
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.views import (
     laid_out_as,
     numbers_of,
@@ -91,26 +90,27 @@ def _run_in_a_copy(call: Call, original: Any, recorder: Recorder) -> Any:
     target = original if is_other else target
     base = target._base
     was_constant = is_other or (base is not None and not base.requires_grad)
+    base_mask = None if base is None else kept_by_mask(base)
     target.copy_(fresh)
     origin = origin_of(fresh)
     if origin is not None:
         origins.follow(target, origin.places, fresh.grad_fn)
         if base is not None:
-            written = places_in_sums(fresh, range(fresh.dim())) or origin.places
-            _follow_base(base, target, written, was_constant, call.name, recorder)
+            _follow_base(base, target, origin, was_constant, call.name, recorder)
+            mask_base(base, base_mask, target, fresh)
     return None if result is None else target
 
 
 def _follow_base(
-    base: Tensor, view: Tensor, written: Places, was_constant: bool, name: str, recorder: Recorder
+    base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str, recorder: Recorder
 ) -> None:
     """Updates the places of an overwritten view's base; a base that was constant becomes a term."""
     becomes_term = was_constant and origin_of(base) is None
     if not becomes_term and origin_of(base) is None:
-        recorder.origins.follow_base(base, written)
+        recorder.origins.follow_base(base, origin.places)
         if origin_of(base) is None:
             return  # no other view shows the new places
-    places = places_within(base, view, written)
+    places = places_within(base, view, origin.places)
     recorder.origins.follow(base, places)
     if becomes_term:
         recorder.await_gradient(base, places, _rest_of_base(base, view), name)
