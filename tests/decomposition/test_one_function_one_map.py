@@ -967,3 +967,40 @@ def test_a_pooling_of_whole_columns_has_the_map_of_a_mean(pool):
     (expected,) = _maps(partial(forward, over_rows=lambda h: h.mean(2, keepdim=True)), x)
     (found,) = _maps(partial(forward, over_rows=pool), x)
     assert _difference(found, expected, EXACT) <= EXACT
+
+
+class _Padded(nn.Module):
+    """A residual network whose convolutions do not pad, as those with TensorFlow's padding."""
+
+    def __init__(self, explicit):
+        super().__init__()
+        self.pads = (lambda h, n: F.pad(h, (n,) * 4)) if explicit else (lambda h, n: h)
+        pad = (lambda n: 0) if explicit else (lambda n: n)
+        self.stem = nn.Conv2d(3, 4, 3, 2, pad(1))
+        self.block = nn.Conv2d(4, 4, 5, 1, pad(2))
+        self.down = nn.Conv2d(4, 4, 3, 2, pad(1))
+        self.last = nn.Conv2d(4, 4, 7, 1, pad(3))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        h = self.stem(self.pads(x, 1)).tanh()
+        h = h + self.block(self.pads(h, 2)).tanh()
+        h = self.down(self.pads(h, 1)).tanh()
+        h = h + self.last(self.pads(h, 3)).tanh()
+        return self.head(h.mean((2, 3)))
+
+
+@pytest.mark.parametrize("margin", [4, 8, 12])
+def test_padding_around_a_crop_is_not_part_of_the_image(margin):
+    torch.manual_seed(0)
+    padded, explicit = _Padded(False).double(), _Padded(True).double()
+    explicit.load_state_dict(padded.state_dict())
+    image = torch.rand(1, 3, 48, 48).double()
+    crop = image[..., margin:-margin, margin:-margin]
+    wanted = F.pad(TGradAttribution(padded).attribute(crop, target=1), (margin,) * 4)
+    for network in (padded, explicit):
+
+        def of_crop(x, network=network):
+            return network(x[..., margin:-margin, margin:-margin])
+
+        torch.testing.assert_close(TGradAttribution(of_crop).attribute(image, target=1), wanted)

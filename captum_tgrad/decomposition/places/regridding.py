@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
@@ -129,7 +130,8 @@ def regridded(
         axis: The axis that the coordinates are on.
     """
     old = coords.index.shape[dim]
-    coords = filled_along(coords, dim, axis)
+    if window is None or not _are_padding(coords.index.movedim(dim, -1) == 0, window.centers(size)):
+        coords = filled_along(coords, dim, axis)
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
     if is_same and (window is None or window.reach == 0):
         return narrowed(coords, axis)
@@ -148,6 +150,15 @@ def regridded(
         for borders in zip(*new, strict=True)
     )
     return from_borders(first, last, axis, by_sample=coords.by_sample)
+
+
+def _are_padding(empty: Tensor, centers: FloatArray) -> bool:
+    """Whether elements without a cell are padding: no window has one of them at its middle.
+
+    The elements are along the last dimension.
+    """
+    beside = torch.from_numpy(np.stack([np.floor(centers), np.ceil(centers)])).long()
+    return not bool(empty[..., beside.clamp(0, empty.shape[-1] - 1)].all(-2).any())
 
 
 def _new_line(
