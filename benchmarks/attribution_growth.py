@@ -18,7 +18,7 @@ from captum.attr import InputXGradient, Saliency
 from matplotlib.figure import Figure
 
 from benchmarks.cases import CellLoop, Encoder
-from benchmarks.measure import compare, in_own_process, most_resident, resident
+from benchmarks.measure import compare, in_own_process, peak
 from captum_tgrad import TGradAttribution
 
 METHODS = {
@@ -37,13 +37,10 @@ def _made(name: str, length: int) -> tuple[torch.nn.Module, torch.Tensor]:
     return build().eval(), torch.randn(batch, length, width, requires_grad=True)
 
 
-def peak(name: str, length: int, method: str) -> float:
+def memory_of(name: str, length: int, method: str) -> float:
     """The most that was resident during one call, above the loaded model, in MiB."""
     model, inputs = _made(name, length)
-    attribute = METHODS[method](model)
-    loaded = resident()
-    attribute(inputs, target=0)
-    return most_resident() - loaded
+    return peak(partial(METHODS[method](model), inputs, target=0))
 
 
 class Growth(NamedTuple):
@@ -61,19 +58,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--out", type=Path, help="the figure (default: none)")
-    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peak:
-        name, length, method = options.peak
-        print(peak(name, int(length), method))
-        return
     # A child's peak counts that of its parent until then: memory is measured before this process
     # has run a model.
     memory = {
-        (name, length): [
-            in_own_process("attribution_growth", "--peak", name, str(length), method)[0]
-            for method in METHODS
-        ]
+        (name, length): [in_own_process(memory_of, name, length, method) for method in METHODS]
         for name, (_, _, _, lengths) in NETWORKS.items()
         for length in lengths
     }
