@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
-from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array, check_one_each
 from captum_tgrad.visualization.map_values import is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -81,16 +81,22 @@ def draw_panels(
     color_bar(part, signed, label, OVERLAY_OPACITY, ax=panels[2], **below)
 
 
-def checked_seen(box: Any, size: tuple[int, int]) -> Box:
-    """The box as integers; raises ValueError unless an image of this height and width holds it."""
-    height, width = size
-    left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(
-            f"seen must be left, top, right and bottom within the image of {width} x {height}"
-            f" pixels, got {tuple(box)}"
-        )
-    return left, top, right, bottom
+def parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
+    """The seen part of each image; raises ValueError unless the image holds it."""
+    if seen is None:
+        return [(0, 0, width, height) for height, width in sizes]
+    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
+    check_one_each(given, len(sizes), "seen")
+    parts = []
+    for box, (height, width) in zip(given, sizes, strict=True):
+        left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(
+                f"seen must be left, top, right and bottom within the image of {width} x {height}"
+                f" pixels, got {tuple(box)}"
+            )
+        parts.append((left, top, right, bottom))
+    return parts
 
 
 def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
