@@ -15,16 +15,12 @@ from functools import partial
 
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+from pytorch_grad_cam import FullGrad
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from benchmarks.cases import CASES
 from benchmarks.measure import Call, compare, machine, random_model
 from captum_tgrad import FullGradAttribution, TGradAttribution
-
-try:
-    import pytorch_grad_cam
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-except ImportError:
-    pytorch_grad_cam = None
 
 
 def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[str]:
@@ -62,46 +58,34 @@ def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
     """Prints what other methods cost on resnet50, as in the paper's Fig. 3, and FullGrad."""
     model = random_model("resnet50").to(device)
     images = torch.randn(1, 3, 224, 224, device=device)
-    t_grad, full_grad = TGradAttribution(model), FullGradAttribution(model)
-    gradients, noisy = IntegratedGradients(model), NoiseTunnel(Saliency(model))
-
-    def call_t_grad() -> None:
-        t_grad.attribute(images, target=0)
-
-    def call_full_grad() -> None:
-        full_grad.attribute(images, target=0)
-
-    calls: dict[str, tuple[Call, Call]] = {
-        "IntegratedGradients, 50 steps / T-Grad": (
-            lambda: gradients.attribute(images, target=0, n_steps=50, internal_batch_size=10),
-            call_t_grad,
-        ),
-        "NoiseTunnel(Saliency), 50 samples / T-Grad": (
-            lambda: noisy.attribute(
-                images.clone(), target=0, nt_samples=50, nt_samples_batch_size=10, stdevs=0.1
+    t_grad = partial(TGradAttribution(model).attribute, images, target=0)
+    full_grad = partial(FullGradAttribution(model).attribute, images, target=0)
+    integrated = partial(
+        IntegratedGradients(model).attribute, images, target=0, n_steps=50, internal_batch_size=10
+    )
+    noisy = partial(
+        NoiseTunnel(Saliency(model)).attribute,
+        images.clone(),
+        target=0,
+        nt_samples=50,
+        nt_samples_batch_size=10,
+        stdevs=0.1,
+    )
+    # While it lives, it keeps the activations of whatever else runs the model.
+    with FullGrad(copy.deepcopy(model), []) as theirs:
+        calls: dict[str, tuple[Call, Call]] = {
+            "IntegratedGradients, 50 steps / T-Grad": (integrated, t_grad),
+            "NoiseTunnel(Saliency), 50 samples / T-Grad": (noisy, t_grad),
+            "FullGrad / T-Grad": (full_grad, t_grad),
+            "pytorch_grad_cam.FullGrad / FullGrad": (
+                partial(theirs, images, [ClassifierOutputTarget(0)]),
+                full_grad,
             ),
-            call_t_grad,
-        ),
-        "FullGrad / T-Grad": (call_full_grad, call_t_grad),
-    }
-    print("\n| resnet50, one image | ratio |\n|---|---|")
-    pairs = max(3, options.pairs // 3)
-
-    def row(name: str, one: Call, other: Call) -> None:
-        ratio = compare(one, other, pairs, device, warm_up=2)[0]
-        print(f"| {name} | {ratio:.2f} |", flush=True)
-
-    for name, (one, other) in calls.items():
-        row(name, one, other)
-    if pytorch_grad_cam is not None:
-        target = [ClassifierOutputTarget(0)]
-        # While it lives, it keeps the activations of whatever else runs the model.
-        with pytorch_grad_cam.FullGrad(copy.deepcopy(model), []) as theirs:
-            row(
-                "pytorch_grad_cam.FullGrad / FullGrad",
-                lambda: theirs(images, target),
-                call_full_grad,
-            )
+        }
+        print("\n| resnet50, one image | ratio |\n|---|---|")
+        for name, (one, other) in calls.items():
+            ratio = compare(one, other, max(3, options.pairs // 3), device, warm_up=2)[0]
+            print(f"| {name} | {ratio:.2f} |", flush=True)
 
 
 def main() -> None:

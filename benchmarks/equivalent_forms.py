@@ -3,7 +3,7 @@
 Prints a Markdown table for the built-in model: the correlation (Pearson, over pixels) of the T-Grad
 map of each form with that of the plain network. Run:
 
-    python benchmarks/equivalent_forms.py [--figure FILE]
+    python -m benchmarks.equivalent_forms [--figure FILE]
 """
 
 from __future__ import annotations
@@ -45,18 +45,16 @@ def main() -> None:
     target = int(model(image).argmax())
 
     images, plain, own = [], [], []
-    for form, given, back in FORMS.values():
+    print("| form | correlation |\n|---|---|")
+    for name, (form, given, back) in FORMS.items():
         images.append(given(image))
         method = TGradAttribution(lambda x, form=form: model(form(x)))
         own.append(method.attribute(images[-1], target=target).sum(1))
         seen = form(images[-1]).clone()
         plain.append(back(TGradAttribution(model).attribute(seen, target=target)).sum(1))
-    maps = {"plain network": torch.stack(plain), "this form": torch.stack(own)}
-
-    print("| form | correlation |\n|---|---|")
-    for number, name in enumerate(FORMS):
-        pair = torch.stack([each[number].flatten() for each in maps.values()])
+        pair = torch.stack([plain[-1].flatten(), own[-1].flatten()])
         print(f"| `{name}` | {float(torch.corrcoef(pair)[0, 1]):.2f} |")
+    maps = {"plain network": torch.stack(plain), "this form": torch.stack(own)}
     if options.figure:
         title = f"{classifier.name}, {classifier.class_names[target]}"
         figure = methods_figure(

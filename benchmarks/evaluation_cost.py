@@ -12,68 +12,14 @@ classes, runs every method once before it is timed, perturbs, writes records, an
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 
 import torch
 
-from benchmarks.measure import Call, add_clock, machine, seconds
+from benchmarks.measure import add_clock, compare, machine
 from captum_tgrad.evaluation import METHODS, built_in_images, evaluate
 from captum_tgrad.evaluation.running.settings import channels_last, examples_at_once
 from captum_tgrad.zoo import load_classifier
-
-
-class Bench:
-    """The model and the images."""
-
-    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
-        self.options, self.device = options, device
-        self.classifier = load_classifier()
-        self.model = self.classifier.model.to(device)
-        pictures = built_in_images(self.classifier)
-        images = torch.stack([pictures[index][0] for index in range(options.images)])
-        self.images = channels_last(images)  # as evaluate itself has them
-        with torch.no_grad():
-            self.target = self.model(self.images.to(device)).argmax(1)
-
-        self.explainers = [METHODS[method].build(self.classifier) for method in options.methods]
-
-    def seconds(self, call: Call) -> float:
-        """How long a call takes."""
-        return seconds(call, self.device, self.options.clock)
-
-    def whole(self) -> None:
-        """One evaluation."""
-        with tempfile.TemporaryDirectory() as folder:
-            evaluate(
-                self.classifier,
-                self.images,
-                self.options.methods,
-                folder,
-                n_steps=self.options.steps,
-                batch_size=self.options.images,
-                max_examples_per_batch=self.options.chunk,
-            )
-
-    def attributions(self) -> None:
-        """Every method on the batch."""
-        at_once = examples_at_once(self.device)  # as evaluate itself runs them
-        for explainer in self.explainers:
-            explainer.with_residual(
-                self.images.to(self.device), self.target, examples_at_once=at_once
-            )
-
-    def forward_passes(self) -> None:
-        """The passes that the metrics cannot do without."""
-        methods = len(self.options.methods)
-        # Of each picture: itself and its baseline; of each method two curves and a masked image.
-        parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
-        one = self.images[:1].to(self.device)
-        room = channels_last(one.repeat(self.options.chunk, 1, 1, 1))
-        with torch.no_grad():
-            for part in parts * self.options.images:
-                for first in range(0, part, self.options.chunk):
-                    self.model(room[: min(self.options.chunk, part - first)])
 
 
 def main() -> None:
@@ -91,17 +37,47 @@ def main() -> None:
     device, described = machine()
     print(described, end="; ")
     print(f"{options.images} images, {options.steps} steps, {', '.join(options.methods)}")
-    bench = Bench(options, device)
-    bench.attributions()
-    print("\n| evaluate, s | attributions, s | forward passes, s | ratio |\n|---|---|---|---|")
-    ratios = []
-    for pair in range(options.pairs):
-        whole = bench.seconds(bench.whole) if pair % 2 else None
-        parts = bench.seconds(bench.attributions), bench.seconds(bench.forward_passes)
-        whole = bench.seconds(bench.whole) if whole is None else whole
-        ratios.append(whole / sum(parts))
-        print(f"| {whole:.2f} | {parts[0]:.2f} | {parts[1]:.2f} | {ratios[-1]:.3f} |", flush=True)
-    print(f"\nmedian ratio {statistics.median(ratios):.3f}")
+    classifier = load_classifier()
+    model = classifier.model.to(device)
+    pictures = built_in_images(classifier)
+    # As evaluate itself has them.
+    images = channels_last(torch.stack([pictures[index][0] for index in range(options.images)]))
+    with torch.no_grad():
+        target = model(images.to(device)).argmax(1)
+    explainers = [METHODS[method].build(classifier) for method in options.methods]
+
+    def whole() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            evaluate(
+                classifier,
+                images,
+                options.methods,
+                folder,
+                n_steps=options.steps,
+                batch_size=options.images,
+                max_examples_per_batch=options.chunk,
+            )
+
+    def attributions() -> None:
+        at_once = examples_at_once(device)  # as evaluate itself runs them
+        for explainer in explainers:
+            explainer.with_residual(images.to(device), target, examples_at_once=at_once)
+
+    def parts() -> None:
+        attributions()
+        methods = len(explainers)
+        # Of each picture: itself and its baseline; of each method two curves and a masked image.
+        passes = [2] + [2 * (options.steps - 1)] * methods + [1 + methods]
+        room = channels_last(images[:1].to(device).repeat(options.chunk, 1, 1, 1))
+        with torch.no_grad():
+            for part in passes * options.images:
+                for first in range(0, part, options.chunk):
+                    model(room[: min(options.chunk, part - first)])
+
+    attributions()  # a warm-up
+    ratio, one, other = compare(whole, parts, options.pairs, device, options.clock)
+    print("\n| evaluate, s | attributions and forward passes, s | ratio |\n|---|---|---|")
+    print(f"| {one:.2f} | {other:.2f} | {ratio:.3f} |")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from benchmarks.levels_choices import level_maps, purity
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.maps.combine import t_grad_map
 from captum_tgrad.decomposition.maps.levels import _octave
+from captum_tgrad.visualization.map_values import limit_of
+from captum_tgrad.visualization.panels import draw_map
 from captum_tgrad.zoo import load_classifier, sample_image
-
-COLORS = "inferno"
 
 
 def main() -> None:
@@ -50,21 +49,18 @@ def main() -> None:
     first = above.subplots(1, 3)
     first[0].imshow(classifier.crop(sample_image()))
     first[0].set_title("image", fontsize=9)
-    for axes, name in zip(first[1:], ("paper", "levels"), strict=True):
-        _draw(axes, f'aggregation="{name}"', t_grad_map(terms, aggregation=name)[0, 0])
-    for axes, panel in zip(below.subplots(1, len(panels)), reversed(panels), strict=True):
-        _draw(axes, *panel)
+    wholes = [
+        (f'aggregation="{name}"', t_grad_map(terms, aggregation=name)[0, 0])
+        for name in ("paper", "levels")
+    ]
+    axes_of_maps = [*first[1:], *below.subplots(1, len(panels))]
+    for axes, (title, found) in zip(axes_of_maps, [*wholes, *reversed(panels)], strict=True):
+        values = found.numpy()
+        draw_map(axes, values, limit_of([values]), signed=False)
+        axes.set_title(title, fontsize=9)
     for axes in figure.axes:
         axes.set_axis_off()
     figure.savefig(options.out, dpi=90)
-
-
-def _draw(axes, title: str, values: torch.Tensor) -> None:
-    # The value above which 2% of the attribution lie is the brightest.
-    ordered = values.flatten().sort(descending=True).values
-    limit = ordered[int((ordered.cumsum(0) < 0.02 * ordered.sum()).sum())]
-    axes.imshow(values, cmap=COLORS, vmin=0, vmax=float(limit))
-    axes.set_title(title, fontsize=9)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Prints a Markdown table for the built-in model, three methods and a random map. Without a folder,
 the built-in images. Run:
 
-    python benchmarks/masking_variants.py [--images FOLDER] [--limit 20]
+    python -m benchmarks.masking_variants [--images FOLDER] [--limit 20]
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import warnings
 from pathlib import Path
 
 import torch
-from captum.attr import InputXGradient, LayerGradCam
-from torch import Tensor
 
-from captum_tgrad import TGradAttribution
-from captum_tgrad.evaluation import built_in_images, images_in
+from captum_tgrad.evaluation import built_in_images, get_method, images_in
+from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.metrics import average_drop, blur, increase_in_confidence, mean_color
 from captum_tgrad.zoo import load_classifier
 
+METHODS = ("t_grad", "grad_cam", "input_x_gradient", "random")
 # What a black image is normalized to: (0 - 127) / 128.
 BLACK = -127 / 128
 VARIANTS = {
@@ -29,30 +28,6 @@ VARIANTS = {
     "the image's mean color": mean_color,
     "the blurred image": blur(),
 }
-
-
-def _maps(model: torch.nn.Module, images: Tensor, target: Tensor) -> dict[str, Tensor]:
-    layer = [each for each in model.modules() if isinstance(each, torch.nn.Conv2d)][-1]
-    generator = torch.Generator().manual_seed(0)
-    methods = {
-        "T-Grad": TGradAttribution(model).attribute,
-        "GradCAM": lambda x, target: (
-            LayerGradCam(model, layer).attribute(x, target, relu_attributions=True).detach()
-        ),
-        "Input x Gradient": lambda x, target: (
-            InputXGradient(model).attribute(x.requires_grad_(), target).detach()
-        ),
-        "random": lambda x, target: torch.rand(len(x), 1, 224, 224, generator=generator),
-    }
-    return {
-        name: torch.cat(
-            [
-                method(image.clone(), target=label)
-                for image, label in zip(images.split(1), target.split(1), strict=True)
-            ]
-        )
-        for name, method in methods.items()
-    }
 
 
 def main() -> None:
@@ -68,7 +43,8 @@ def main() -> None:
     images = images.to(memory_format=torch.channels_last)
     with torch.no_grad():
         target = classifier.model(images).argmax(1)
-    maps = _maps(classifier.model, images, target)
+    seeds = [image_seed(name) for name in pictures.names[: len(images)]]  # those of evaluate
+    maps = {name: get_method(name).build(classifier)(images, target, seeds) for name in METHODS}
     print(f"{classifier.name}, {len(images)} images, the predicted class; drop / increase in %\n")
     print(f"| the masked part goes to | {' | '.join(maps)} |\n{'|---' * (len(maps) + 1)}|")
     for label, baseline in VARIANTS.items():

@@ -6,11 +6,12 @@ import argparse
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -74,12 +75,14 @@ def resident() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def most_resident() -> float:
-    """The most that was resident so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def peak(call: Call) -> float:
+    """The most that was resident during the first call in a process, above what was before."""
+    loaded = resident()
+    call()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - loaded
 
 
-def in_own_process(script: str, *arguments: str) -> list[float]:
-    """The numbers that a benchmark prints in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{script}", *arguments]
-    return [float(number) for number in subprocess.check_output(command, text=True).split()]
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()

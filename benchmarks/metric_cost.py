@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.measure import Call, add_clock, compare, machine, seconds
@@ -27,8 +28,8 @@ class NearlyFree(nn.Module):
     """Reads one pixel of each channel: what is left is the overhead."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C)."""
-        return inputs[:, :, 0, 0]
+        """(N, 3, H, W) -> (N, 1000)."""
+        return F.pad(inputs[:, :, 0, 0], (0, 997))
 
 
 class StubExtractor:
@@ -68,61 +69,50 @@ class Bench:
             for memory_format in FORMATS.values():
                 self.model(self.images.to(memory_format=memory_format))
 
-    def seconds(self, call: Call) -> float:
-        """How long one call takes."""
-        return seconds(call, self.device, self.options.clock)
-
     def compare(self, one: Call, other: Call) -> tuple[float, float, float]:
         """The median ratio of the two calls, and both medians in seconds."""
         return compare(one, other, self.options.pairs, self.device, self.options.clock)
 
-    def ours(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
+    def ours(self, images: Tensor, model: nn.Module | None = None, chunk: int = 0) -> Call:
         """Both curves, with the baseline given."""
         return partial(
             insertion_deletion,
-            model,
+            model or self.model,
             images,
             self.maps,
             self.baseline,
-            target=self.target.clamp_max(2) if isinstance(model, NearlyFree) else self.target,
+            target=self.target,
             n_steps=self.options.steps,
-            max_examples_per_batch=chunk,
+            max_examples_per_batch=chunk or self.options.chunk,
         )
 
-    def bare(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
+    def bare(self, images: Tensor) -> Call:
         """As many forward passes in the same chunks, and nothing else."""
-        samples = len(images)
+        samples, chunk = len(images), self.options.chunk
         # What is scored in one go: inputs, baselines, both curves.
         parts = [samples, samples, samples * 2 * (self.options.steps - 1)]
-        room = images.repeat_interleave(-(-chunk // samples), 0)[:chunk]
-        room = room.contiguous(memory_format=images_format(images))
+        room = images[torch.arange(chunk) % samples]  # in the memory format of the images
 
         def run() -> None:
             with torch.no_grad():
                 for part in parts:
                     for first in range(0, part, chunk):
-                        model(room[: min(chunk, part - first)])
+                        self.model(room[: min(chunk, part - first)])
 
         return run
 
-    def torchcam(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
+    def torchcam(self, images: Tensor, model: nn.Module | None = None) -> Call:
         """The metric of torchcam on the same maps."""
         from torchcam.metrics import DeletionInsertionMetric
 
         metric = DeletionInsertionMetric(
-            StubExtractor(model, self.maps[:, 0]),
+            StubExtractor(model or self.model, self.maps[:, 0]),
             partial(torch.softmax, dim=-1),
             steps=self.options.steps,
             baseline=self.baseline,
-            batch_size=chunk,
+            batch_size=self.options.chunk,
         )
-        target = self.target.clamp_max(2) if isinstance(model, NearlyFree) else self.target
-        return partial(metric.update, images, target.tolist())
-
-
-def images_format(images: Tensor) -> torch.memory_format:
-    """The memory format of a batch of images."""
-    return torch.contiguous_format if images.is_contiguous() else torch.channels_last
+        return partial(metric.update, images, self.target.tolist())
 
 
 def table_bare(bench: Bench) -> None:
@@ -130,22 +120,17 @@ def table_bare(bench: Bench) -> None:
     print("\n| built-in model | seconds | bare forward passes | ratio |\n|---|---|---|---|")
     for name, memory_format in FORMATS.items():
         images = bench.images.to(memory_format=memory_format)
-        chunk = bench.options.chunk
-        ratio, one, other = bench.compare(
-            bench.ours(bench.model, images, chunk),
-            bench.bare(bench.model, images, chunk),
-        )
+        ratio, one, other = bench.compare(bench.ours(images), bench.bare(images))
         print(f"| {name} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
 
 
 def table_torchcam(bench: Bench) -> None:
     """The ratio to torchcam's metric, which keeps the memory format that it is given too."""
     print("\n| built-in model | seconds | torchcam | ratio |\n|---|---|---|---|")
-    chunk = bench.options.chunk
     for ours, theirs in (("default",) * 2, ("channels_last",) * 2, ("channels_last", "default")):
         ratio, one, other = bench.compare(
-            bench.ours(bench.model, bench.images.to(memory_format=FORMATS[ours]), chunk),
-            bench.torchcam(bench.model, bench.images.to(memory_format=FORMATS[theirs]), chunk),
+            bench.ours(bench.images.to(memory_format=FORMATS[ours])),
+            bench.torchcam(bench.images.to(memory_format=FORMATS[theirs])),
         )
         row = ours if ours == theirs else f"{ours}, torchcam {theirs}"
         print(f"| {row} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
@@ -158,13 +143,11 @@ def table_overhead(bench: Bench) -> None:
     model = NearlyFree().eval()
     for name, memory_format in FORMATS.items():
         images = bench.images.to(memory_format=memory_format)
-        chunk, count = bench.options.chunk, len(images)
-        _, one, other = bench.compare(
-            bench.ours(model, images, chunk),
-            bench.torchcam(model, images, chunk),
+        _, one, other = bench.compare(bench.ours(images, model), bench.torchcam(images, model))
+        blurring = statistics.median(
+            seconds(partial(blur(), images), bench.device, bench.options.clock) for _ in range(5)
         )
-        blurring = statistics.median(bench.seconds(partial(blur(), images)) for _ in range(5))
-        cells = [1000 * each / count for each in (one, one + blurring, other)]
+        cells = [1000 * each / len(images) for each in (one, one + blurring, other)]
         print(f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |", flush=True)
 
 
@@ -190,8 +173,7 @@ def table_quantus(bench: Bench) -> None:
             batch_size=bench.options.chunk,
         )
 
-    ours = bench.ours(bench.model, images, bench.options.chunk)
-    _, one, other = bench.compare(ours, flipping)
+    _, one, other = bench.compare(bench.ours(images), flipping)
     evaluations = len(images) * 2 * steps, len(images) * (images[0].numel() // in_step)
     print("\n| per forward evaluation | ms |\n|---|---|")
     print(f"| this package | {1000 * one / evaluations[0]:.1f} |")
@@ -209,8 +191,9 @@ def table_chunks(bench: Bench) -> None:
         for name, memory_format in FORMATS.items():
             images = bench.images.to(memory_format=memory_format)
             for chunk in chunks:
-                call = bench.ours(bench.model, images, chunk)
-                times.setdefault((name, chunk), []).append(bench.seconds(call))
+                call = bench.ours(images, chunk=chunk)
+                spent = seconds(call, bench.device, bench.options.clock)
+                times.setdefault((name, chunk), []).append(spent)
     for name in FORMATS:
         medians = [statistics.median(times[name, chunk][1:]) for chunk in chunks]
         cells = [f"{1000 * median / evaluations:.2f}" for median in medians]
@@ -218,11 +201,8 @@ def table_chunks(bench: Bench) -> None:
 
 
 TABLES = {
-    "bare": table_bare,
-    "torchcam": table_torchcam,
-    "overhead": table_overhead,
-    "quantus": table_quantus,
-    "chunks": table_chunks,
+    table.__name__.removeprefix("table_"): table
+    for table in (table_bare, table_torchcam, table_overhead, table_quantus, table_chunks)
 }
 
 

@@ -4,7 +4,7 @@ Prints a Markdown table for each method: per step of the cascade, the mean over 
 rank correlation and of SSIM with the map of the trained network, with and without the sign, and
 how many of the maps are constant (they have no rank correlation). Run:
 
-    python benchmarks/sanity_check.py [PICTURE ...] [--mode independent] [--seed 0]
+    python -m benchmarks.sanity_check [PICTURE ...] [--mode independent] [--seed 0]
 
 captum's GuidedBackprop changes the gradient of ``torch.nn.ReLU`` and of nothing else, so that on
 this network, which is made of ReLU6, it is the plain gradient. ``guided_backprop`` therefore
@@ -19,13 +19,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import skimage.data
 import torch
 import torch.nn.functional as F
 from captum.attr import GuidedBackprop, LayerGradCam, Saliency
+from PIL import Image
 from torch import Tensor, nn
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
 from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.zoo import load_classifier, load_image
 
 
@@ -53,16 +56,6 @@ METHODS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _pictures(paths: list[str]) -> list[Any]:
-    if paths:
-        return [load_image(path) for path in paths]
-    import skimage.data
-    from PIL import Image
-
-    samples = (skimage.data.coffee, skimage.data.chelsea, skimage.data.rocket)
-    return [Image.fromarray(sample()) for sample in samples]
-
-
 def main() -> None:
     """Parses the options and prints the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -73,30 +66,26 @@ def main() -> None:
     options = parser.parse_args()
     classifier = load_classifier()
     model = classifier.model
-    images = torch.stack([classifier.preprocess(image) for image in _pictures(options.pictures)])
+    pictures = [load_image(path) for path in options.pictures] or [
+        Image.fromarray(sample())
+        for sample in (skimage.data.coffee, skimage.data.chelsea, skimage.data.rocket)
+    ]
+    images = torch.stack([classifier.preprocess(picture) for picture in pictures])
     images.requires_grad_()
     predicted = [classifier.class_names[index] for index in model(images).argmax(1)]
     print(f"{len(images)} images, predicted: {', '.join(predicted)}")
-    layers = [name for name, _ in model.named_children() if name != "_blocks"]
-    layers = [name for name in layers if list(getattr(model, name).parameters())]
-    layers += [f"_blocks.{number}" for number in range(len(model._blocks))]
+    layers = block_names(model, lambda: model(images))
     for name in options.methods:
         print(f"\n{name}, {options.mode}, seed {options.seed}\n")
         print("| randomized | rank correlation | absolute | SSIM | absolute | constant |")
         print("|---|---|---|---|---|---|")
         start = time.perf_counter()
-        for step in cascading_randomization(
-            model,
-            METHODS[name],
-            images,
-            layers=layers,
-            mode=options.mode,
-            seed=options.seed,
-        ):
-            means = [
-                f"{float(values.nanmean()):.3f}"
-                for values in (step.spearman, step.spearman_absolute, step.ssim, step.ssim_absolute)
-            ]
+        steps = cascading_randomization(
+            model, METHODS[name], images, layers=layers, mode=options.mode, seed=options.seed
+        )
+        for step in steps:
+            values = (step.spearman, step.spearman_absolute, step.ssim, step.ssim_absolute)
+            means = [f"{float(each.nanmean()):.3f}" for each in values]
             constant = int(step.spearman.isnan().sum())
             print(f"| {step.layer or '(trained)'} | {' | '.join(means)} | {constant} |", flush=True)
         print(f"\n{time.perf_counter() - start:.0f} seconds")

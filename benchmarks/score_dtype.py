@@ -31,10 +31,6 @@ METHODS = ("t_grad", "grad_cam")
 AREAS = ("insertion", "deletion", "difference")
 
 
-def _model(name: str) -> nn.Module:
-    return load_classifier(name).model if name in ZOO else random_model(name)
-
-
 def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dtype) -> Callable:
     """A call that scores both curves of one image, from and to zeros."""
     generator = torch.Generator().manual_seed(0)
@@ -55,20 +51,15 @@ def speed(options: argparse.Namespace, device: torch.device) -> None:
     """Prints the ratios to float32."""
     print("\n| network | bfloat16 / float32 | a copy in bfloat16 / float32 |\n|---|---|---|")
     for name in (*ZOO, *RANDOM):
-        model = _model(name).to(device)
+        model = (load_classifier(name).model if name in ZOO else random_model(name)).to(device)
         half = copy.deepcopy(model).to(torch.bfloat16)
         own = _curves(model, options.steps, device, torch.float32)
-        curves = [
-            _curves(each, options.steps, device, dtype)
-            for each, dtype in (
-                (scoring_model(model, torch.bfloat16), torch.float32),
-                (half, torch.bfloat16),
-            )
-        ]
-        cells = [
-            compare(each, own, options.pairs, device, options.clock, warm_up=1)[0]
-            for each in curves
-        ]
+        others = [(scoring_model(model, torch.bfloat16), torch.float32), (half, torch.bfloat16)]
+        cells = []
+        for other, dtype in others:
+            curves = _curves(other, options.steps, device, dtype)
+            ratio, *_ = compare(curves, own, options.pairs, device, options.clock, warm_up=1)
+            cells.append(ratio)
         print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |", flush=True)
 
 
@@ -78,25 +69,23 @@ def effect(images: int, steps: int, device: torch.device) -> None:
     for name in ZOO:
         classifier = load_classifier(name)
         classifier.model.to(device)
-        found = [
+        pictures = built_in_images(classifier)
+        exact, rounded = (
             evaluate(
-                classifier,
-                built_in_images(classifier),
-                METHODS,
-                n_steps=steps,
-                limit=images,
-                score_dtype=dtype,
+                classifier, pictures, METHODS, n_steps=steps, limit=images, score_dtype=dtype
             ).records
             for dtype in (torch.float32, torch.bfloat16)
-        ]
+        )
         for method in METHODS:
             cells = []
             for key in AREAS:
-                exact, rounded = (
-                    np.array([each[key] for each in records if each["method"] == method])
-                    for records in found
+                change = np.array(
+                    [
+                        after[key] - before[key]
+                        for before, after in zip(exact, rounded, strict=True)
+                        if before["method"] == method
+                    ]
                 )
-                change = rounded - exact
                 cells.append(f"{change.mean():+.4f}, {np.sqrt((change**2).mean()):.4f}")
             print(f"| {name} | {method} | {' | '.join(cells)} |", flush=True)
 

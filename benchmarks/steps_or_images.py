@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation import built_in_images, get_method
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
@@ -29,14 +30,11 @@ def areas_by_steps(images: int) -> np.ndarray:
     pictures, model = built_in_images(classifier), classifier.model
     model.to(memory_format=torch.channels_last)
     found = np.zeros((len(STEPS), len(METHODS), images))
-    explainers = [get_method(name).build(classifier) for name in METHODS]
+    explainers = {name: get_method(name).build(classifier) for name in METHODS}
     for number in range(images):
         image = pictures[number][0][None]
         target = model(image).argmax(1)
-        maps = {
-            name: explain(image, target, [number])
-            for name, explain in zip(METHODS, explainers, strict=True)
-        }
+        maps = {name: explain(image, target, [number]) for name, explain in explainers.items()}
         results = insertion_deletion(
             model,
             image,
@@ -48,11 +46,10 @@ def areas_by_steps(images: int) -> np.ndarray:
         )
         for row, result in enumerate(results.values()):
             curve = (result.insertion_curve - result.deletion_curve)[0].double()
+            points = result.fractions[0].double()
             for column, steps in enumerate(STEPS):
-                stride = STEPS[0] // steps
-                heights = curve[::stride]
-                points = result.fractions[0, ::stride].double()
-                found[column, row, number] = float(torch.trapezoid(heights, points))
+                kept = slice(None, None, STEPS[0] // steps)
+                found[column, row, number] = float(torch.trapezoid(curve[kept], points[kept]))
         print(f"{number + 1} of {images} images", flush=True)
     return found
 
@@ -72,8 +69,6 @@ def main() -> None:
     print("|---|---|---|---|")
     for steps, one, mean in zip(STEPS, of_an_image, of_a_mean, strict=True):
         print(f"| {steps} | {one:.4f} | {mean:.4f} | {interval:.3f} |")
-
-    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.subplots()

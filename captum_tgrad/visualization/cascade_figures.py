@@ -19,7 +19,11 @@ from captum_tgrad.visualization.panels import (
     stacked_parts,
     write_title,
 )
-from captum_tgrad.visualization.similarity_figures import checked_steps, draw_similarity
+from captum_tgrad.visualization.similarity_figures import (
+    checked_steps,
+    draw_similarity,
+    evenly_spaced,
+)
 
 _TITLE_HEIGHT = 0.75
 _CURVES_HEIGHT = 3.0
@@ -38,7 +42,8 @@ def cascade_figure(
     """Draws the maps under parameter randomization, and their similarity to the first.
 
     Rows are images. Columns are steps, starting with the trained network. Each map has its own
-    color scale. The plots below show the similarities of all steps, averaged over the images.
+    color scale. The plots below show the similarities of all steps, averaged over the images, with
+    the names of the steps above.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
     Saliency Maps".
@@ -82,7 +87,8 @@ def cascade_figure(
     for name, given in (("images", pictures), ("labels", labels)):
         if given is not None:
             check_one_each(given, shape[0], name)
-    shown = _chosen(steps, columns)
+    chosen = _chosen(steps, columns)
+    shown = [steps[number] for number in chosen]
     samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
@@ -96,27 +102,21 @@ def cascade_figure(
     upper, middle, lower = stacked_parts(WIDTH, [panels_height, BAR_HEIGHT, _CURVES_HEIGHT])
     draw_grid(upper, of_steps, pictures, labels, across, side)
     color_bars(middle, [signed], "scaled to the 98th percentile of each map")
-    draw_similarity(lower, {"": steps})
+    draw_similarity(lower, {"": steps}, chosen)
     write_title(upper, title)
     return upper.figure
 
 
-def _chosen(
-    steps: Sequence[RandomizationStep], columns: int | Sequence[str]
-) -> list[RandomizationStep]:
+def _chosen(steps: Sequence[RandomizationStep], columns: int | Sequence[str]) -> list[int]:
     if isinstance(columns, int):
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")
-        count = min(columns, len(steps))
-        # max: the space between steps is undefined for a single step.
-        places = {round(place * (len(steps) - 1) / max(count - 1, 1)) for place in range(count)}
-        return [steps[place] for place in sorted(places)]
-    by_name = {step.layer: step for step in steps}
-    missing = [name for name in columns if name not in by_name]
+        return evenly_spaced(len(steps), columns)
+    layers = [step.layer for step in steps]
+    missing = [name for name in columns if name not in layers]
     if missing or isinstance(columns, str):
         raise ValueError(
             f"columns is {', '.join(map(repr, missing)) or 'a string'}: pass a number or a list of"
             " randomized layers"
         )
-    wanted = {None, *columns}
-    return [step for step in steps if step.layer in wanted]
+    return [number for number, layer in enumerate(layers) if layer is None or layer in columns]

@@ -13,7 +13,13 @@ from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, wrapped
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    SMALL,
+    draw_picture,
+    finish_plot,
+    wrapped,
+)
 from captum_tgrad.visualization.perturbed_images import CURVES
 
 LEGEND_COLUMNS = 2
@@ -38,15 +44,10 @@ def draw_curves(
     axes.set_title(
         f"{curve.capitalize()}: {'higher' if higher else 'lower'} is better", fontsize=NORMAL
     )
-    axes.set_xlabel(f"pixels {_PAST_TENSE[curve]}", fontsize=NORMAL)
+    axes.set(xlabel=f"pixels {_PAST_TENSE[curve]}", ylabel=_score(methods))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    score = str(next(iter(methods.values())).protocol["score"])
-    label = {"softmax": "probability", "logit": "output"}.get(score, score)
-    axes.set_ylabel(label, fontsize=NORMAL)
     axes.margins(x=0.01)
-    axes.grid(linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL, labelleft=True)
+    finish_plot(axes)
     best = sorted(zip(areas.values(), axes.lines, strict=True), key=lambda pair: pair[0])
     axes.legend(
         handles=[line for _, line in (reversed(best) if higher else best)],
@@ -85,6 +86,12 @@ def draw_perturbed_images(
             draw_picture(axes, shown.images[curve][number])
             score = np.interp(shown.shares[number], *_points(methods[name], curve, sample))
             axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
+    figure.supxlabel(f"below each image: its {_score(methods)}", fontsize=SMALL)
+
+
+def _score(methods: Mapping[str, InsertionDeletionResult]) -> str:
+    score = str(next(iter(methods.values())).protocol["score"])
+    return {"softmax": "probability", "logit": "output"}.get(score, score)
 
 
 def _points(result: Any, curve: str, sample: int) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,10 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     figure.set_layout_engine("constrained", h_pad=0.12)
     for axes in grid.flat[len(numbers) :]:
         axes.axis("off")
-    grid.flat[len(numbers)].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
+    last = grid.flat[len(numbers)]
+    last.text(
+        0, 1, _caption(summary), transform=last.transAxes, va="top", fontsize="small", wrap=True
+    )
     return figure
 
 
@@ -77,11 +80,12 @@ def _with_records(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:
-    places = list(range(len(shown)))
-    cells = [each[metric] for each in shown.values()]
-    means = [cell["mean"] or 0.0 for cell in cells]
-    axes.barh(places, means, color=_colors(shown))
-    axes.errorbar(means, places, xerr=_errors(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
+    cells = [[each[metric][key] for key in ("mean", "low", "high")] for each in shown.values()]
+    # NaN, of which nothing is drawn, for None.
+    means, lows, highs = np.array(cells, dtype=float).T
+    errors = np.abs([lows - means, highs - means])
+    places, colors = range(len(shown)), _colors(shown)
+    axes.barh(places, means, color=colors, xerr=errors, ecolor=_INTERVAL, capsize=2)
     axes.locator_params(axis="x", nbins=5)  # small numbers are long
     _finish(axes, shown, title)
 
@@ -89,20 +93,18 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
 def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
     """The seconds, as a dot for each method with its number."""
     axes.set_xscale("log")
-    cells = {place: each["seconds"] for place, each in enumerate(shown.values())}
-    colors = _colors(shown)
-    for place, cell in cells.items():
-        if not cell["mean"]:
-            continue
-        axes.plot(cell["mean"], place, "o", color=colors[place], markersize=8)
-        axes.annotate(
-            plain(cell["mean"], 2),
-            (cell["mean"], place),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize="small",
-        )
+    for place, (each, color) in enumerate(zip(shown.values(), _colors(shown), strict=True)):
+        mean = each["seconds"]["mean"]
+        if mean:
+            axes.plot(mean, place, "o", color=color, markersize=8)
+            axes.annotate(
+                plain(mean, 2),
+                (mean, place),
+                xytext=(9, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize="small",
+            )
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.5, high * 2.5)  # the last number needs room
     few = high / low < 10**_DECADES_WITHOUT_STEPS
@@ -128,14 +130,6 @@ def _finish(axes: Axes, shown: Mapping[str, Mapping[str, Any]], title: str) -> N
     axes.set_ylim(len(shown) - 0.4, -0.6)  # the first method is at the top
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _errors(cells: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """How far the intervals reach below and above the means."""
-    return [
-        [abs(cell[end] - cell["mean"]) if cell["mean"] is not None else 0.0 for cell in cells]
-        for end in ("low", "high")
-    ]
 
 
 def _caption(summary: Mapping[str, Any]) -> str:

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from captum_tgrad.visualization.explanation_panels import (
     boxes_of_pictures,
-    checked_seen,
     draw_panels,
+    parts_seen,
 )
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import WIDTH, write_title
-from captum_tgrad.zoo.classifier import Box
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9
@@ -86,7 +85,7 @@ def explanation_figure(
     pictures = as_images(image, mean, std)
     count = len(pictures)
     sizes = [picture.shape[:2] for picture in pictures]
-    parts = _parts_seen(seen, sizes)
+    parts = parts_seen(seen, sizes)
     sizes_seen = [(bottom - top, right - left) for left, top, right, bottom in parts]
     maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
     titles = _each(title, count, "title")
@@ -147,12 +146,3 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
         value = [value]
     check_one_each(value, count, argument)
     return list(value)
-
-
-def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
-    """The seen part of each image."""
-    if seen is None:
-        return [(0, 0, width, height) for height, width in sizes]
-    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
-    check_one_each(given, len(sizes), "seen")
-    return [checked_seen(box, size) for box, size in zip(given, sizes, strict=True)]

@@ -13,11 +13,12 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
-from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array, check_one_each
 from captum_tgrad.visualization.map_values import is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
+    SIDES,
     color_bar,
     draw_map,
     draw_picture,
@@ -28,8 +29,10 @@ from captum_tgrad.zoo.classifier import Box
 # keeps there.
 _GRAY, _CONTRAST = 0.75, 0.35
 # White with a black outline is visible on every color.
-_LINE_WIDTH = 1.6
-_OUTLINE = [withStroke(linewidth=2.2 * _LINE_WIDTH, foreground="black")]
+_LINE: dict[str, Any] = {
+    "linewidth": 1.6,
+    "path_effects": [withStroke(linewidth=3.5, foreground="black")],
+}
 
 
 def draw_panels(
@@ -51,41 +54,49 @@ def draw_panels(
     draw_picture(panels[0], picture)
     draw_map(panels[1], whole, limit, signed)
     draw_map(panels[2], whole, limit, signed, picture)
-    headings = ("image", f"{method} ({note})" if note else method, "map over image")
-    for axes, under, heading in zip(panels, (picture, None, picture), headings, strict=True):
-        if whole.shape != values.shape:
-            _gray_out(axes, seen, picture.shape[:2], under)
-        if boxes is not None:
-            _draw_boxes(axes, boxes)
-        axes.set_anchor("N")
-        axes.set_title(heading, fontsize=NORMAL)
+    cropped = whole.shape != values.shape
     # Every place of a constant map is a maximum.
-    if boxes is not None and values.min() < values.max():
+    marked = boxes is not None and values.min() < values.max()
+    notes = ("gray: not seen" if cropped else "", note, "+: maximum" if marked else "")
+    for axes, under, heading, said in zip(
+        panels, (picture, None, picture), ("image", method, "map over image"), notes, strict=True
+    ):
+        if cropped:
+            _gray_out(axes, seen, picture.shape[:2], under)
+        for x0, y0, x1, y1 in () if boxes is None else boxes:
+            corner = (x0 - 0.5, y0 - 0.5)  # the middle of the first pixel is at 0
+            box = Rectangle(corner, x1 - x0, y1 - y0, fill=False, edgecolor="white", **_LINE)
+            axes.add_patch(box)
+        axes.set_anchor("N")
+        axes.set_title(f"{heading} ({said})" if said else heading, fontsize=NORMAL)
+    if marked:
         row, column = divmod(int(values.argmax()), values.shape[1])
         for axes in panels[1:]:
-            axes.plot(
-                column + left,
-                row + top,
-                marker="+",
-                color="white",
-                markersize=11,
-                markeredgewidth=_LINE_WIDTH,
-                path_effects=_OUTLINE,
+            cross = {"marker": "+", "markersize": 11, "markeredgewidth": _LINE["linewidth"]}
+            axes.plot(column + left, row + top, color="white", **cross, **_LINE)
+    scale = "scaled to the 98th percentile"
+    label = f"{SIDES}\n{scale}" if signed else scale
+    below = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 30}
+    color_bar(part, signed, label, None, ax=panels[1], **below)
+    color_bar(part, signed, label, OVERLAY_OPACITY, ax=panels[2], **below)
+
+
+def parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
+    """The seen part of each image; raises ValueError unless the image holds it."""
+    if seen is None:
+        return [(0, 0, width, height) for height, width in sizes]
+    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
+    check_one_each(given, len(sizes), "seen")
+    parts = []
+    for box, (height, width) in zip(given, sizes, strict=True):
+        left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(
+                f"seen must be left, top, right and bottom within the image of {width} x {height}"
+                f" pixels, got {tuple(box)}"
             )
-    color_bar(part, panels[1], signed)
-    color_bar(part, panels[2], signed, opacity=OVERLAY_OPACITY)
-
-
-def checked_seen(box: Any, size: tuple[int, int]) -> Box:
-    """The box as integers; raises ValueError unless an image of this height and width holds it."""
-    height, width = size
-    left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(
-            f"seen must be left, top, right and bottom within the image of {width} x {height}"
-            f" pixels, got {tuple(box)}"
-        )
-    return left, top, right, bottom
+        parts.append((left, top, right, bottom))
+    return parts
 
 
 def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
@@ -120,17 +131,3 @@ def _gray_out(axes: Axes, seen: Box, size: tuple[int, ...], picture: Array | Non
     gray[..., 3] = 1
     gray[top:bottom, left:right, 3] = 0
     axes.imshow(gray)
-
-
-def _draw_boxes(axes: Axes, boxes: Array) -> None:
-    for x0, y0, x1, y1 in boxes:
-        box = Rectangle(
-            (x0 - 0.5, y0 - 0.5),  # the middle of the first pixel is at 0
-            x1 - x0,
-            y1 - y0,
-            fill=False,
-            edgecolor="white",
-            linewidth=_LINE_WIDTH,
-            path_effects=_OUTLINE,
-        )
-        axes.add_patch(box)

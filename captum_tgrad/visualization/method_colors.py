@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import cycle, product
 from typing import Any
 
 # Methods of one family have neighboring hues: T-Grad's are warm, gradients blue and green, class
 # activation maps violet. Two lines of one family differ in their dashes, too.
-_COLORS = {
-    "tgrad": ("#d55e00", "-"),
-    "tgradlevels": ("#e6a100", "-"),
-    "fullgrad": ("#8c510a", "--"),
-    "vanillagradient": ("#56b4e9", "-"),
-    "saliency": ("#56b4e9", "-"),
-    "inputxgradient": ("#0072b2", "-"),
-    "integratedgradients": ("#1f3b73", "--"),
-    "smoothgrad": ("#009e73", "-"),
-    "gradcam": ("#cc5fa3", "-"),
-    "gradcam++": ("#7b3294", "--"),
-    "eigencam": ("#c2a5cf", "-"),
-    "scorecam": ("#e7298a", ":"),
-    "xgradcam": ("#5e4fa2", ":"),
-    "random": ("#8a94a6", "-"),
+_STYLES = {
+    "tgrad": ("-", "#d55e00"),
+    "tgradlevels": ("-", "#e6a100"),
+    "fullgrad": ("--", "#8c510a"),
+    "vanillagradient": ("-", "#56b4e9"),
+    "saliency": ("-", "#56b4e9"),
+    "inputxgradient": ("-", "#0072b2"),
+    "integratedgradients": ("--", "#1f3b73"),
+    "smoothgrad": ("-", "#009e73"),
+    "gradcam": ("-", "#cc5fa3"),
+    "gradcam++": ("--", "#7b3294"),
+    "eigencam": ("-", "#c2a5cf"),
+    "scorecam": (":", "#e7298a"),
+    "xgradcam": (":", "#5e4fa2"),
+    "random": ("-", "#8a94a6"),
 }
 _OTHERS = ("#000000", "#66a61e", "#b2182b", "#01665e", "#bf812d", "#4d4d4d", "#80cdc1")
-_DASHES = ("-", "--", ":")
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -37,15 +37,12 @@ def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
         >>> method_styles(["T-Grad"])["T-Grad"] == method_styles(["mine", "t_grad"])["t_grad"]
         True
     """
-    others = [method for method in methods if _key(method) not in _COLORS]
-    found = {method: _COLORS[_key(method)] for method in methods if method not in others}
-    for number, method in enumerate(others):
-        dashes = _DASHES[number // len(_OTHERS) % len(_DASHES)]
-        found[method] = (_OTHERS[number % len(_OTHERS)], dashes)
-    return {
-        method: {"color": found[method][0], "linestyle": found[method][1], "linewidth": 1.5}
-        for method in methods
-    }
+    others = cycle(product(("-", "--", ":"), _OTHERS))
+    styles = {}
+    for method in methods:
+        dashes, color = _STYLES.get(_key(method)) or next(others)
+        styles[method] = {"color": color, "linestyle": dashes, "linewidth": 1.5}
+    return styles
 
 
 def _key(method: str) -> str:

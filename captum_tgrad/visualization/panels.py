@@ -31,7 +31,8 @@ AGAINST = "#542788"
 OVERLAY_OPACITY = 0.65
 """The opacity of a map over its image."""
 
-_SIDES = "against the class   |   for the class"
+SIDES = "against the class   |   for the class"
+"""The meaning of diverging colors."""
 # Letters per inch, of the title of a figure and of those of its columns.
 _TITLE_LETTERS, _COLUMN_LETTERS = 10, 9
 
@@ -71,28 +72,17 @@ def draw_map(
     axes: Axes, values: Array, limit: float, signed: bool, picture: Array | None = None
 ) -> None:
     """Draws a map, alone or over its gray image; ``limit`` has the strongest color."""
-    opacity = None
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-        opacity = OVERLAY_OPACITY
     # Clipped first, so that the pixels above the limit do not brighten their neighbors.
-    shown, lowest = (values / limit).clip(-1, 1), -1 if signed else 0
-    axes.imshow(shown, cmap=_colors(signed), vmin=lowest, vmax=1, alpha=opacity)
+    axes.imshow(
+        (values / limit).clip(-1, 1),
+        cmap=_colors(signed),
+        vmin=-1 if signed else 0,
+        vmax=1,
+        alpha=None if picture is None else OVERLAY_OPACITY,
+    )
     axes.set(xticks=[], yticks=[])
-
-
-def _label_map(axes: Axes, values: Array) -> None:
-    """Labels a map that is 0, constant or nowhere positive."""
-    if note := note_on(values):
-        axes.text(
-            0.5,
-            0.03,
-            note,
-            transform=axes.transAxes,
-            ha="center",
-            fontsize=SMALL,
-            bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2},
-        )
 
 
 class Column(NamedTuple):
@@ -146,16 +136,10 @@ def draw_grid(
         for number, (axes, values) in enumerate(zip(group, column.maps, strict=True)):
             under = pictures[number] if overlay and pictures is not None else None
             draw_map(axes, values, column.limits[number], column.signed, under)
-            _label_map(axes, values)
-
-
-def color_bar(
-    figure: Figure | SubFigure, axes: Any, signed: bool, opacity: float | None = None
-) -> None:
-    """Draws the scale of maps below ``axes``: its ends, 0, and what they mean."""
-    label = _SIDES if signed else "scaled to the 98th percentile"
-    below = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 30}
-    _draw_bar(figure, signed, label, opacity, ax=axes, **below)
+            if note := note_on(values):
+                place = {"transform": axes.transAxes, "ha": "center", "fontsize": SMALL}
+                box = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2}
+                axes.text(0.5, 0.03, note, bbox=box, **place)
 
 
 def color_bars(
@@ -163,13 +147,14 @@ def color_bars(
 ) -> None:
     """Fills a part of a figure with color bars: for signed maps (True), others (False) or both."""
     for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
-        label = f"{_SIDES}, {meaning}" if signed else meaning
-        _draw_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
+        label = f"{SIDES}, {meaning}" if signed else meaning
+        color_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
 
 
-def _draw_bar(
+def color_bar(
     figure: Figure | SubFigure, signed: bool, label: str, opacity: float | None, **where: Any
 ) -> None:
+    """Draws the scale of maps, its ends and 0; ``where`` are arguments of ``Figure.colorbar``."""
     lowest = -1 if signed else 0
     bar = figure.colorbar(
         ScalarMappable(Normalize(lowest, 1), _colors(signed)),
@@ -180,6 +165,16 @@ def _draw_bar(
     )
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label(label, fontsize=SMALL)
+
+
+def finish_plot(axes: Axes, *, grid: bool = True) -> None:
+    """Gives a plot of lines or bars the style of all figures."""
+    if grid:
+        axes.grid(linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL, labelleft=True)
+    axes.xaxis.label.set_fontsize(NORMAL)
+    axes.yaxis.label.set_fontsize(NORMAL)
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:

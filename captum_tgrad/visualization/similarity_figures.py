@@ -6,27 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, wrapped, write_title
+from captum_tgrad.visualization.panels import (
+    SMALL,
+    WIDTH,
+    finish_plot,
+    wrapped,
+    write_title,
+)
 
 _HEIGHT = 3.6
 _MOST_NAMES = 10
 _LETTERS = 18
-_MEASURES = {
-    "spearman": "rank correlation",
-    "spearman_absolute": "rank correlation of absolute values",
-    "ssim": "SSIM",
-    "ssim_absolute": "SSIM of absolute values",
-}
+_MEASURES = {"spearman": "rank correlation", "ssim": "SSIM"}
 # For the two measures of one method; distinct with every kind of color vision.
 _COLORS = ("#d55e00", "#0072b2")
-_PANELS = (("spearman", "spearman_absolute"), ("ssim", "ssim_absolute"))
 
 
 def similarity_figure(
@@ -58,8 +56,8 @@ def similarity_figure(
         >>> from captum_tgrad.visualization import similarity_figure
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
         >>> steps = cascading_randomization(model, TGradAttribution, torch.rand(2, 4), target=1)
-        >>> similarity_figure(steps).axes[0].get_ylabel()
-        'rank correlation'
+        >>> similarity_figure(steps).axes[0].get_xlabel()
+        'randomized layer'
     """
     by_method = steps if isinstance(steps, Mapping) else {"": steps}
     methods = {name: checked_steps(each) for name, each in by_method.items()}
@@ -71,7 +69,7 @@ def similarity_figure(
         if each != first:
             raise ValueError(f"steps of {name!r} have other layers than the first method")
     figure = new_figure(WIDTH, _HEIGHT)
-    draw_similarity(figure, methods)
+    draw_similarity(figure, methods, evenly_spaced(len(first), _MOST_NAMES))
     write_title(figure, title)
     return figure
 
@@ -92,44 +90,39 @@ def checked_steps(steps: Any) -> list[RandomizationStep]:
     return found
 
 
+def evenly_spaced(steps: int, count: int) -> list[int]:
+    """At most ``count`` of the numbers of the steps, from the first to the last."""
+    return [*map(int, np.unique(np.linspace(0, steps - 1, min(count, steps)).round()))]
+
+
 def draw_similarity(
-    figure: Figure | SubFigure, methods: Mapping[str, Sequence[RandomizationStep]]
+    figure: Figure | SubFigure,
+    methods: Mapping[str, Sequence[RandomizationStep]],
+    named: Sequence[int],
 ) -> None:
-    """Draws the two panels; all methods have the same steps."""
+    """Draws the two panels; all methods have the same steps, of which those ``named`` are."""
+    steps, *others = methods.values()
+    names = [wrapped(steps[number].layer or "trained", _LETTERS, lines=1) for number in named]
     panels: Any = figure.subplots(1, 2, sharey=True)
-    for axes, measures in zip(panels, _PANELS, strict=True):
-        axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
-        lines = [(name, _means(steps, measures[0])) for name, steps in methods.items()]
+    for axes, (measure, title) in zip(panels, _MEASURES.items(), strict=True):
+        lines = [(name, _means(each, measure)) for name, each in methods.items()]
         styles = [*method_styles([*methods]).values()]
-        if len(methods) == 1:
-            (steps,) = methods.values()
-            lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
-            # The two are equal for maps without negative values.
-            one, other = (means for _, means in lines)
-            lines = lines[: 1 if np.allclose(one, other, 1e-9, 1e-9, equal_nan=True) else 2]
+        if not others:
             styles = [{"color": each, "linestyle": "-", "linewidth": 1.5} for each in _COLORS]
+            one, other = _means(steps, measure), _means(steps, f"{measure}_absolute")
+            lines = [(title, one)]
+            # The two are equal for maps without negative values.
+            if not np.allclose(one, other, 1e-9, 1e-9, equal_nan=True):
+                lines.append((f"{title} of absolute values", other))
         for (label, means), style in zip(lines, styles, strict=False):
             axes.plot(range(len(means)), means, label=label, marker="o", markersize=3, **style)
-        _finish(axes, next(iter(methods.values())))
+        if len(lines) > 1:
+            axes.legend(fontsize=SMALL, frameon=False, loc="best")
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set_xticks(named, names, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set(xlabel="randomized layer", ylabel=f"{title}\nwith the trained map")
+        finish_plot(axes)
 
 
 def _means(steps: Sequence[RandomizationStep], measure: str) -> list[float]:
     return [float(getattr(step, measure).nanmean()) for step in steps]
-
-
-def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
-    names = ["trained", *(str(step.layer) for step in steps[1:])]
-    if len(names) <= _MOST_NAMES:
-        shown = [wrapped(name, _LETTERS, lines=1) for name in names]
-        axes.set_xticks(range(len(names)), shown, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set_xlabel("randomized layer")
-    else:
-        axes.set_xlabel(f"randomized layer, 1 to {len(names) - 1}")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.axhline(0, color="black", linewidth=0.6)
-    axes.xaxis.label.set_fontsize(NORMAL)
-    axes.grid(linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL, labelleft=True)
-    if len(axes.lines) > 2:  # the line at 0 is one of them
-        axes.legend(fontsize=SMALL, frameon=False, loc="best")

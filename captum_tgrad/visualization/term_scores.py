@@ -15,7 +15,7 @@ from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Sign
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import AGAINST, FOR, NORMAL, SMALL, WIDTH, write_title
+from captum_tgrad.visualization.panels import AGAINST, FOR, SMALL, WIDTH, finish_plot, write_title
 
 _HEIGHT = 3.6
 # The most bars with room for the names of their terms.
@@ -76,23 +76,15 @@ def draw_scores(
     for index, bar in enumerate(bars):
         if chosen and index not in chosen:
             bar.set_alpha(_FAINT)
-    for number, index in enumerate(chosen, 1):
-        axes.annotate(
-            str(number),
-            (index, scores[index]),
-            xytext=(0, 2 if scores[index] >= 0 else -2),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if scores[index] >= 0 else "top",
-            fontsize=SMALL,
-            fontweight="bold",
-        )
+    numbers = {index: str(number) for number, index in enumerate(chosen, 1)}
+    labels = [numbers.get(index, "") for index in range(len(scores))]
+    axes.bar_label(bars, labels, padding=2, fontsize=SMALL, fontweight="bold")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.margins(x=0.01, y=0.15)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL)
-    axes.set_ylabel("score", fontsize=NORMAL)
+    order = "in forward order: the input, then what each operation adds"
+    axes.set(xlabel=f"the {len(scores)} terms {order}", ylabel="score")
     _name_bars(axes, [term.name for term in decomposition.terms], len(decomposition.inputs))
+    finish_plot(axes, grid=False)
     axes.legend(
         handles=[Patch(color=FOR, label="for the class"), Patch(color=AGAINST, label="against it")],
         fontsize=SMALL,
@@ -109,10 +101,6 @@ def _name_bars(axes: Axes, names: Sequence[str], inputs: int) -> None:
     steps = [index for index in axes.get_xticks() if inputs <= index < len(names)]
     steps = sorted({int(index) for index in steps if index > inputs})
     axes.set_xticks([0, *steps], ["input", *map(str, steps)])
-    axes.set_xlabel(
-        f"the {len(names)} terms in forward order: the input, then what each operation adds",
-        fontsize=NORMAL,
-    )
 
 
 def scores_of(decomposition: Decomposition, sample: int) -> list[float]:

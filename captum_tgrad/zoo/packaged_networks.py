@@ -116,18 +116,21 @@ def read_arrays(path: Path) -> Any:
         ) from error
 
 
+# All that a pickled array consists of. NumPy 2 moved the function to another module.
+_PARTS_OF_ARRAYS = {
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+    "_reconstruct": np.empty(0).__reduce__()[0],
+}
+
+
 class _ArrayUnpickler(pickle.Unpickler):
-    """Allows only the three names that a pickled NumPy array uses."""
+    """Allows only the three names that a pickled NumPy array uses, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The object of that name; raises UnpicklingError for all others."""
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return np.dtype
-        # NumPy 2 moved "core" to "_core".
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return np.empty(0).__reduce__()[0]  # wherever this NumPy has it
+        if module.partition(".")[0] == "numpy" and name in _PARTS_OF_ARRAYS:
+            return _PARTS_OF_ARRAYS[name]
         raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
 
 

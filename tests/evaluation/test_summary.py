@@ -178,6 +178,9 @@ def test_figures_show_the_means_and_the_intervals():
     assert ends[0].tolist() == pytest.approx([0.1, 0.5])
     titles = [axes.get_title().rsplit(" (", 1)[0] for axes in figure.axes if axes.axison]
     assert titles == [number.title for number in NUMBERS.values()]
+    figure.canvas.draw()
+    (caption,) = (text for axes in figure.axes if not axes.axison for text in axes.texts)
+    assert caption.get_window_extent().y1 == pytest.approx(caption.axes.bbox.y1, abs=3)
 
     axes = seconds_figure(summary).axes[0]
     assert axes.get_xscale() == "log"

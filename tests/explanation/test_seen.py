@@ -105,6 +105,8 @@ def test_the_map_lies_over_the_photograph_where_the_network_saw_it(resize, size)
     left, top, right, bottom = found.seen_of_photo
     figure = explanation_figure(found.photo, found.map_of_seen, seen=found.seen_of_photo)
     drawn = [axes for axes in figure.axes if axes.get_title()]
+    whole = found.seen_of_photo == (0, 0, *found.photo.size)
+    assert drawn[0].get_title() == ("image" if whole else "image (gray: not seen)")
     heat = np.asarray(drawn[1].images[0].get_array())
     photo = np.asarray(found.photo).astype(float)[..., 0]
     assert heat.shape == photo.shape

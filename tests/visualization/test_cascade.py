@@ -59,9 +59,18 @@ def test_methods_share_the_axes(steps):
         similarity_figure({"one": steps, "other": steps[:3]})
 
 
-def test_many_steps_are_counted(steps):
-    axes = similarity_figure([steps[0], *steps[1:2] * 20]).axes[0]
-    assert axes.get_xlabel() == "randomized layer, 1 to 20"
+def test_some_of_many_steps_are_named(steps):
+    many = [steps[0], *(dataclasses.replace(steps[1], layer=f"layer{n}") for n in range(1, 28))]
+    axes = similarity_figure(many).axes[0]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["trained", *(f"layer{number}" for number in range(3, 28, 3))]
+    assert [*axes.get_xticks()] == [*range(0, 28, 3)]
+
+
+def test_the_curves_of_a_cascade_name_the_steps_above(steps):
+    *_, rank, _ = cascade_figure(steps, columns=3).axes
+    assert [label.get_text() for label in rank.get_xticklabels()] == ["trained", "3", "0"]
+    assert [*rank.get_xticks()] == [0, 2, 4]
 
 
 def test_signed_maps_have_their_absolute_values_too(steps):

@@ -57,6 +57,7 @@ def test_pictures_stand_below_with_the_score_of_each(results, maps):
     expected = replaced_images(images(), maps["one"], 0.0)["insertion"][1]
     for axes, image in zip(panels[:3], expected, strict=True):
         np.testing.assert_allclose(axes.images[0].get_array(), image.permute(1, 2, 0), atol=1e-6)
+    assert figure.subfigs[1].get_supxlabel() == "below each image: its probability"
     # Of 8 steps, the second is at 25%.
     assert panels[1].get_xlabel() == f"{float(results['one'].insertion_curve[1, 2]):.3f}"
 

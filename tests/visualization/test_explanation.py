@@ -193,6 +193,7 @@ def test_boxes_and_the_peak_are_where_the_metrics_see_them():
         assert _marks(axes) == (wanted, [(4, 1)])
         assert axes.get_xlim() == (-0.5, 5.5)
         assert axes.get_ylim() == (3.5, -0.5)
+    assert overlay.get_title() == "map over image (+: maximum)"
     assert _marks(_panels(explanation_figure(_picture(), attribution))[1]) == ([], [])
 
 
@@ -203,6 +204,7 @@ def test_every_picture_of_a_batch_has_its_boxes():
     first, second = (_marks(_panels(figure)[at]) for at in (1, 4))
     assert (len(first[0]), len(first[1])) == (1, 1)
     assert second == ([], [])  # no box, and a constant map has no peak
+    assert _panels(figure)[5].get_title() == "map over image"
     one_each = torch.tensor([[0.0, 0.0, 3.0, 2.0], [1.0, 1.0, 2.0, 2.0]])
     figure = explanation_figure([_picture(), _picture()], maps, boxes=one_each)
     assert _marks(_panels(figure)[3])[0] == [[0.5, 0.5, 1.5, 1.5]]
