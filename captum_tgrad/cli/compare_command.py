@@ -11,7 +11,7 @@ from captum_tgrad.cli.printer import Printer, existing, print_skipped
 from captum_tgrad.cli.resolve import chosen_methods, chosen_target, load_for
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, class_title, write_comparison
-from captum_tgrad.evaluation.storage.overwriting import check_owner
+from captum_tgrad.evaluation.storage.files import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
-from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
+from captum_tgrad.evaluation.storage.files import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 _SAMPLE_STEM = "coffee"

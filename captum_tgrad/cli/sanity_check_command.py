@@ -21,8 +21,7 @@ from captum_tgrad.cli.resolve import chosen_target, load_for
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.table import Table
-from captum_tgrad.evaluation.storage.files import csv_text, png, write_files
-from captum_tgrad.evaluation.storage.overwriting import check_owner
+from captum_tgrad.evaluation.storage.files import check_owner, csv_text, png, write_files
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity

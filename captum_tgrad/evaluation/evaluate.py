@@ -18,7 +18,6 @@ from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation import checks
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
@@ -33,6 +32,11 @@ from captum_tgrad.evaluation.running.settings import (
     Scores,
     Settings,
     Targets,
+    check_black,
+    check_budget,
+    check_model,
+    check_out,
+    check_score_dtype,
     examples_at_once,
     examples_per_batch,
 )
@@ -170,19 +174,19 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    checks.check_out(out, resume)
+    check_out(out, resume)
     chosen = checked_methods(methods)
     samples = Samples(dataset, limit)
     classifier = model if isinstance(model, Classifier) else None
     module = model.model if isinstance(model, Classifier) else model
-    checks.check_model(module)
+    check_model(module)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
-    checks.check_black(black)
+    check_black(black)
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    checks.check_budget(budget)
-    checks.check_score_dtype(score_dtype, module, device)
+    check_budget(budget)
+    check_score_dtype(score_dtype, module, device)
     seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {

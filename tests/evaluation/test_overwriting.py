@@ -4,7 +4,7 @@ import pytest
 
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import OutputError, evaluate
-from captum_tgrad.evaluation.storage.overwriting import check_owner
+from captum_tgrad.evaluation.storage.files import check_owner
 from captum_tgrad.visualization import Report
 from tests.evaluation.networks import dense_network, images
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.compare import Comparison
-from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
+from captum_tgrad.evaluation.report.table import Markdown, add_protocol, add_table
 from captum_tgrad.evaluation.storage.files import png, write_files
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
@@ -123,5 +123,4 @@ def _add_results(report: Report | Markdown, comparison: Comparison) -> None:
     add_table(report, comparison.summary)
     for note in comparison.notes:
         report.text(note)
-    report.section("Protocol")
-    report.protocol(comparison.summary["protocol"])
+    add_protocol(report, comparison.summary["protocol"])

@@ -1,4 +1,4 @@
-"""Files of an output folder that are complete also after a crash or on a full disk.
+"""Files of an output folder: complete after a crash or on a full disk, and never those of others.
 
 The last functions turn tables and figures into the contents of such files.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -16,6 +17,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
+from captum_tgrad.visualization.html_report import GENERATOR
+
+PROTOCOL_FILE = "protocol.json"
+REPORT = "report.html"
+
+# Bytes of a report in which its ``generator`` tag stands.
+_BEGINNING = 1000
 
 
 class OutputError(ValueError):
@@ -120,6 +128,42 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
             _make_durable(folder)
+
+
+def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
+    """Checks that a command, which writes these files, overwrites only those of its own runs.
+
+    The ``report`` in the folder says which command wrote it.
+
+    Raises:
+        OutputError: A file of another command or another program would be overwritten.
+    """
+    names = list(names)
+    is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
+    owner = "evaluate" if is_evaluation else _writer(folder / report)
+    if owner == command:
+        return
+    if owner is not None:
+        raise OutputError(
+            f"{folder} has the results of captum-tgrad {owner}, such as {report}, which would be"
+            " overwritten: use another folder"
+        )
+    for name in names:
+        if (folder / name).is_file():
+            raise OutputError(
+                f"{folder / name} would be overwritten, but captum-tgrad {command} did not write"
+                " it: use another folder, or move the file"
+            )
+
+
+def _writer(report: Path) -> str | None:
+    """The command that wrote a report; None if there is no report, or it names none."""
+    if not report.is_file():
+        return None
+    with report.open("rb") as file:
+        beginning = file.read(_BEGINNING).decode("utf-8", "replace")
+    found = re.search(rf'content="{GENERATOR} ([a-z-]+)"', beginning)
+    return found[1] if found else None
 
 
 def _encoded(text: str) -> bytes:

@@ -14,15 +14,17 @@ from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.storage.files import (
+    PROTOCOL_FILE,
+    REPORT,
     JsonLines,
     OutputError,
     as_json,
+    check_owner,
     cut_half_written,
     read_lines,
     write_files,
 )
-from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
-from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
+from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
 

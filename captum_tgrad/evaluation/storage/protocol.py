@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE, OutputError
 
 Protocol = dict[str, Any]
 
-PROTOCOL_FILE = "protocol.json"
+CHECKSUMS = ("weights", "architecture", "preprocessing", "black", "regions")
+"""Entries that only say whether the network, its preprocessing, or the boxes have changed."""
+
 _METHODS = "methods"
 # Entries that protocols of earlier versions lack.
 _FURTHER = ("architecture", "preprocessing")
