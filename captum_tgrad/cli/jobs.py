@@ -18,18 +18,11 @@ _SAMPLE_STEM = "coffee"
 
 @dataclass(frozen=True)
 class Job:
-    """An image to explain, and its output files.
+    """An image to explain, and its output files."""
 
-    Attributes:
-        picture: Its file; None for the built-in sample.
-        stem: The output files without their endings.
-        endings: ``.png`` for the figure, ``.npy`` for the map, and if requested ``-layers.png`` for
-            the terms by layer and ``.html`` for the walkthrough page.
-    """
-
-    picture: Path | None
-    stem: Path
-    endings: tuple[str, ...]
+    picture: Path | None  # None: the built-in sample
+    stem: Path  # of the output files
+    endings: tuple[str, ...]  # .png and .npy; if requested, also -layers.png and .html
 
     @property
     def title(self) -> str:
@@ -46,15 +39,6 @@ class Job:
         """The last line of the report, with the output files and which of them exist already."""
         *first, last = (f"{path}{' (replaced)' * path.exists()}" for path in self.paths)
         return f"  written: {', '.join(first)} and {last}"
-
-    @property
-    def foreign_files(self) -> list[Path]:
-        """The existing output files, unless an interrupted run may have written them.
-
-        Such a run leaves no report, but the figure and the map of each finished image.
-        """
-        there = [path for path in self.paths if path.is_file()]
-        return [] if there[:2] == self.paths[:2] else there
 
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
@@ -91,18 +75,16 @@ def plan_jobs(
         [_SAMPLE_STEM if picture is None else picture.stem for picture in each], endings
     )
     jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
-    check_files(pictures, out, [REPORT, *(path.name for job in jobs for path in job.paths)])
-    foreign = (path.name for job in jobs for path in job.foreign_files)
-    check_owner(out, "explain", [REPORT, *foreign])
+    names = [REPORT, *(path.name for job in jobs for path in job.paths)]
+    check_files(pictures, out, names)
+    check_owner(out, "explain", names)
     return jobs
 
 
 def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> None:
     """Checks that images can be read, and that files with these names in ``out`` replace no image.
 
-    Raises:
-        FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or an image would be overwritten.
+    Raises as ``check_image`` and ``check_folder``, and ValueError if an image would be overwritten.
     """
     for picture in pictures:
         check_image(picture)

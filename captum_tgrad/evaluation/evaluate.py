@@ -32,10 +32,7 @@ from captum_tgrad.evaluation.running.settings import (
     Scores,
     Settings,
     Targets,
-    check_black,
-    check_budget,
-    check_model,
-    check_out,
+    check_arguments,
     check_score_dtype,
     examples_at_once,
     examples_per_batch,
@@ -174,18 +171,15 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    check_out(out, resume)
     chosen = checked_methods(methods)
     samples = Samples(dataset, limit)
     classifier = model if isinstance(model, Classifier) else None
     module = model.model if isinstance(model, Classifier) else model
-    check_model(module)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
-    check_black(black)
+    check_arguments(module, out, resume, black, budget)
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    check_budget(budget)
     check_score_dtype(score_dtype, module, device)
     seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)

@@ -33,17 +33,11 @@ def heading(column: str) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of the methods as text.
-
-    Attributes:
-        headings: The headings of the columns.
-        rows: The cells of each method, its title first.
-        best: For each heading, the numbers of the rows with the best mean.
-    """
+    """The numbers of the methods as text."""
 
     headings: list[str]
-    rows: list[list[str]]
-    best: dict[str, list[int]]
+    rows: list[list[str]]  # the cells of each method, its title first
+    best: dict[str, list[int]]  # by heading, the indices of the rows with the best mean
 
 
 def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) -> Table:

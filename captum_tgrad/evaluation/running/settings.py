@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.arguments import check_choice, check_count, check_number
+from captum_tgrad._support.arguments import check_choice, check_count
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation.methods.method import EXAMPLES_AT_ONCE
 from captum_tgrad.metrics.baselines import PRESETS
@@ -23,12 +23,7 @@ Scores = Literal["softmax", "logit"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of ``evaluate`` that its numbers depend on.
-
-    Raises:
-        TypeError: A number is not an integer.
-        ValueError: A number is not positive, or a name is unknown.
-    """
+    """The arguments of ``evaluate`` that its numbers depend on; raises for invalid ones."""
 
     target: Targets
     n_steps: int
@@ -89,36 +84,14 @@ def channels_last(images: Tensor) -> Tensor:
 _SCORE_DTYPES = (torch.float32, torch.bfloat16)
 
 
-def check_out(out: Any, resume: bool) -> None:
-    """Raises TypeError or ValueError unless ``out`` names a folder, or is None without resuming."""
-    if out is None:
-        if resume:
-            raise ValueError("resume=True needs the folder of the records: pass it as out.")
-        return
-    if not isinstance(out, (str, Path)):
+def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any) -> None:
+    """Raises TypeError or ValueError for arguments of ``evaluate`` that are invalid."""
+    if out is None and resume:
+        raise ValueError("resume=True needs the folder of the records: pass it as out.")
+    if out is not None and not isinstance(out, (str, Path)):
         raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")
     if isinstance(out, str) and not out.strip():
         raise ValueError(f"out must be a folder, got {out!r}: pass a path, or None for no files.")
-
-
-def check_budget(budget: Any) -> None:
-    """Raises TypeError or ValueError unless it is a positive number of seconds or None."""
-    if budget is not None and not check_number(budget, "budget") > 0:
-        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
-
-
-def check_black(black: Any) -> None:
-    """Raises TypeError unless it is a number or an image, and ValueError unless it is finite."""
-    is_tensor = isinstance(black, Tensor)
-    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
-        got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
-        raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
-    if not bool(torch.as_tensor(black).isfinite().all()):
-        raise ValueError("black holds NaN or inf: pass the model's input for a black image.")
-
-
-def check_model(model: Any) -> None:
-    """Raises TypeError unless it is a module, and ValueError if it is in training mode."""
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model must be a torch.nn.Module or a Classifier, got {type(model).__name__}."
@@ -128,6 +101,16 @@ def check_model(model: Any) -> None:
             f"model is in training mode, so its scores are random: call model.eval(). In training"
             f" mode: {', '.join(training[:5])}."
         )
+    is_tensor = isinstance(black, Tensor)
+    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
+        got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
+        raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
+    if not bool(torch.as_tensor(black).isfinite().all()):
+        raise ValueError("black holds NaN or inf: pass the model's input for a black image.")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, Real)):
+        raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
+    if budget is not None and not float(budget) > 0:
+        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
 
 
 def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:

@@ -31,10 +31,7 @@ class OutputError(ValueError):
 
 
 class JsonLines:
-    """A context with a file to append lines to; each is on disk when ``append`` returns.
-
-    The file is created if it does not exist.
-    """
+    """A context with a file, created if needed; each line is on disk when ``append`` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,11 +46,7 @@ class JsonLines:
         os.close(self._descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Appends a line.
-
-        Raises:
-            WriteError: An OSError, such as a full disk; earlier lines stay complete.
-        """
+        """Appends a line; earlier ones stay complete if it raises WriteError, as on a full disk."""
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
         whole = os.fstat(self._descriptor).st_size
         with writing(self.path):
@@ -68,11 +61,7 @@ class JsonLines:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of one file; a half-written last line is skipped.
-
-    Raises:
-        OutputError: A line before the last is not a JSON object.
-    """
+    """The entries of one file, without a half-written last line; OutputError for other damage."""
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             if not line.endswith(b"\n"):
@@ -106,10 +95,7 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     Each file is replaced atomically: after a crash, the old or the new one is complete. Contents
     are computed before the call, so an interruption rarely leaves only some of the files. The first
     file should be the one by which the next run recognizes the files as its own: see
-    ``check_owner``.
-
-    Raises:
-        WriteError: An OSError: the folder or a file cannot be written.
+    ``check_owner``. Raises WriteError, an OSError.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,12 +117,9 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
 
 
 def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
-    """Checks that a command, which writes these files, overwrites only those of its own runs.
+    """Raises OutputError if a command would overwrite files of another command or program.
 
     The ``report`` in the folder says which command wrote it.
-
-    Raises:
-        OutputError: A file of another command or another program would be overwritten.
     """
     names = list(names)
     is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()

@@ -65,19 +65,12 @@ REJECTED = "the model rejects it: "
 
 @dataclass
 class Output:
-    """The folder that the processes of one run write to.
+    """The folder that the processes of one run write to."""
 
-    Attributes:
-        path: The folder; from ``begin`` on, that of the first process.
-        own_titles: The titles of the methods of this run, by name.
-        workers: The processes.
-        locks: Keeps other runs out until it is closed.
-    """
-
-    path: Path
-    own_titles: Mapping[str, str]
+    path: Path  # from begin on, that of the first process
+    own_titles: Mapping[str, str]  # of the methods of this run, by name
     workers: Workers
-    locks: ExitStack
+    locks: ExitStack  # keeps other runs out until it is closed
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -94,11 +87,8 @@ class Output:
     ) -> set[tuple[str, str]]:
         """Prepares the folder; returns the images and methods that have a record.
 
-        ``check`` raises OutputError if records do not fit the data set.
-
-        Raises:
-            OutputError: There are records and ``resume`` is not set, or they used other settings;
-                the folder is a file; or another run writes to it.
+        ``check`` raises OutputError if records do not fit the data set. So does this method if
+        there are records without ``resume`` or with other settings, or if another run writes here.
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
