@@ -67,7 +67,7 @@ def plan_jobs(
     """A job for each image, or for the built-in sample if there are none.
 
     If file names would collide, as with equal stems, the second image gets ``STEM-2``. Raises as
-    ``check_files`` and ``check_owner``.
+    ``check_files``.
     """
     each: Sequence[Path | None] = pictures or [None]
     endings = (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page)
@@ -76,15 +76,17 @@ def plan_jobs(
     )
     jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
     names = [REPORT, *(path.name for job in jobs for path in job.paths)]
-    check_files(pictures, out, names)
-    check_owner(out, "explain", names)
+    check_files("explain", pictures, out, names)
     return jobs
 
 
-def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> None:
-    """Checks that images can be read, and that files with these names in ``out`` replace no image.
+def check_files(
+    command: str, pictures: Sequence[Path], out: Path, names: Sequence[str], report: str = REPORT
+) -> None:
+    """Checks that images can be read, and that a command may write files of these names to ``out``.
 
-    Raises as ``check_image`` and ``check_folder``, and ValueError if an image would be overwritten.
+    Raises as ``check_image``, ``check_folder`` and ``check_owner``, and ValueError if a file would
+    replace an image.
     """
     for picture in pictures:
         check_image(picture)
@@ -93,6 +95,7 @@ def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> No
     for name in names:
         if (out / name).resolve() in sources:
             raise ValueError(f"the figure {out / name} would overwrite an image: use another --out")
+    check_owner(out, command, names, report)
 
 
 def load_or_sample(picture: Path | None) -> Image:

@@ -202,8 +202,8 @@ def add_protocol(report: Report | Markdown, protocol: Mapping[str, Any]) -> None
     """Adds how the numbers were computed, without checksums, which only a program compares."""
     report.section("Protocol")
     report.protocol({name: each for name, each in protocol.items() if name not in CHECKSUMS})
-    if checksums := [name for name in CHECKSUMS if name in protocol]:
-        report.text(f"{PROTOCOL_FILE} also has checksums, for --resume: {', '.join(checksums)}.")
+    if words := [words for name, words in CHECKSUMS.items() if name in protocol]:
+        report.text(f"For --resume, {PROTOCOL_FILE} also has checksums of: {', '.join(words)}.")
 
 
 def add_table(report: Report | Markdown, summary: Summary, part: str | None = None) -> None:

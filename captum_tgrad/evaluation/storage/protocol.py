@@ -15,8 +15,14 @@ from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE, OutputError
 
 Protocol = dict[str, Any]
 
-CHECKSUMS = ("weights", "architecture", "preprocessing", "black", "regions")
-"""Entries that only say whether the network, its preprocessing, or the boxes have changed."""
+CHECKSUMS = {
+    "weights": "weights",
+    "architecture": "architecture",
+    "preprocessing": "preprocessing",
+    "black": "black image",
+    "regions": "regions of objects",
+}
+"""Entries that only say whether something has changed, with its name in plain words."""
 
 _METHODS = "methods"
 # Entries that protocols of earlier versions lack.
