@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,33 +200,34 @@ def evaluate(
     }
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
-        output = Output(Path(folder), titles_of(chosen), Workers(), stack)
-        done = output.begin(
-            protocol,
-            resume,
-            lambda records: samples.check_records(records, target == "label", regions),
+        workers = Workers()
+        output = Output(Path(folder), titles_of(chosen), workers, stack)
+        check = partial(samples.check_records, by_label=target == "label", regions=regions)
+        # Without a given folder, each process has created one: all use that of the first.
+        output.path, done = workers.once(
+            lambda: (output.path, output.begin(protocol, resume, check))
         )
-        work = output.workers.share(_work(samples, chosen, done, seed))
+        work = workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
-        with progress_bar(total, show_progress if output.workers.first else False) as bar:
+        with progress_bar(total, show_progress if workers.first else False) as bar:
             with output.opened() as files:
                 run = Run(module, timed, samples, settings, *files, bar, regions)
                 run(work, budget)
-            output.workers.wait()  # until all have written what they skipped
-            rejection = output.workers.once(lambda: output.rejection(len(samples)))
+            workers.wait()  # until all have written what they skipped
+            rejection = workers.once(lambda: output.rejection(len(samples)))
             if rejection is not None:
                 raise run.refused or RuntimeError(rejection)
             bar.show("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
-            summary, table = output.workers.once(lambda: write_results(output, images))
+            summary, table = workers.once(lambda: write_results(output, images))
             bar.update(1)
         records = output.records()
-        if work and not records and output.workers.first:
+        if work and not records and workers.first:
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
             reason = first["reason"].rstrip(".")
             warn_user(f"dataset: no image was evaluated; the first was skipped: {reason}.")
         # The first process may delete a temporary folder only after all have read it.
-        output.workers.wait()
+        workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
 

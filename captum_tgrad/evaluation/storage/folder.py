@@ -67,7 +67,7 @@ REJECTED = "the model rejects it: "
 class Output:
     """The folder that the processes of one run write to."""
 
-    path: Path  # from begin on, that of the first process
+    path: Path
     own_titles: Mapping[str, str]  # of the methods of this run, by name
     workers: Workers
     locks: ExitStack  # keeps other runs out until it is closed
@@ -90,15 +90,6 @@ class Output:
         ``check`` raises OutputError if records do not fit the data set. So does this method if
         there are records without ``resume`` or with other settings, or if another run writes here.
         """
-        # Without a given folder, each process has created one: use that of the first.
-        self.path, done = self.workers.once(
-            lambda: (self.path, self._begin(protocol, resume, check))
-        )
-        return done
-
-    def _begin(
-        self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
-    ) -> set[tuple[str, str]]:
         folder = self.path
         try:
             check_folder(folder, "out")
