@@ -29,13 +29,12 @@ _CURVES = (
 )
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes ``FILES`` into a folder, which is created if needed, and returns their paths."""
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Writes ``FILES`` into a folder, which is created if needed."""
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
     report = page(comparison, figures).html()
     drawn = {f"{name}.png": png(figure, _DOTS_PER_INCH) for name, figure in figures.items()}
     write_files(folder, {"report.html": report, **drawn, "table.md": markdown(comparison)})
-    return [folder / name for name in FILES]
 
 
 def draw_methods(comparison: Comparison) -> Figure:
