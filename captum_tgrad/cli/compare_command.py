@@ -11,7 +11,6 @@ from captum_tgrad.cli.printer import Printer, existing, print_skipped
 from captum_tgrad.cli.resolve import chosen_methods, chosen_target, load_for
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, class_title, write_comparison
-from captum_tgrad.evaluation.storage.overwriting import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:
@@ -19,8 +18,7 @@ def run_compare(options: argparse.Namespace) -> int:
     with user_errors():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
-        check_files(pictures, options.out, FILES)
-        check_owner(options.out, "compare", FILES)
+        check_files("compare", pictures, options.out, FILES)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         image = load_or_sample(options.image)

@@ -15,17 +15,16 @@ from captum_tgrad.cli.printer import Printer, print_skipped
 from captum_tgrad.cli.resolve import chosen_methods, load_for
 from captum_tgrad.evaluation import (
     ImageFiles,
-    Method,
     OutputError,
     boxes_of,
     built_in_images,
     evaluate,
     images_in,
 )
-from captum_tgrad.evaluation.checks import check_score_dtype
 from captum_tgrad.evaluation.distributed import Workers, joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import summary_title
+from captum_tgrad.evaluation.running.settings import check_score_dtype
 from captum_tgrad.evaluation.storage.folder import FILES
 from captum_tgrad.zoo import Classifier
 
@@ -39,22 +38,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
         boxes = _boxes(options, pictures, classifier)
         device = device_of(classifier.model)
         check_score_dtype(getattr(torch, options.score_dtype), classifier.model, device)
-    with joined_processes(device):
-        return _evaluate(options, classifier, pictures, methods, boxes)
-
-
-def _evaluate(
-    options: argparse.Namespace,
-    classifier: Classifier,
-    pictures: ImageFiles,
-    methods: list[Method],
-    boxes: Mapping[str, Tensor] | None,
-) -> int:
     printer = Printer(options)
+    advice = "out of memory with a single image: use another --device or a smaller --model"
     try:
-        with out_of_memory_errors(
-            "out of memory with a single image: use another --device or a smaller --model"
-        ):
+        with joined_processes(device), out_of_memory_errors(advice):
+            prints = Workers().first
             found = evaluate(
                 classifier,
                 pictures,
@@ -78,7 +66,7 @@ def _evaluate(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{error}{resume_hint(options.out)}") from error
-    if not Workers().first:
+    if not prints:
         return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
     printer.results(f"{classifier.name}, {summary_title(summary)}", summary)

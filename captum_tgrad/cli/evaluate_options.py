@@ -23,10 +23,11 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="compare attribution methods on a data set",
         description="Scores every method on every image by Insertion, Deletion, their difference,"
         " Average Drop and Increase in Confidence. Writes DIR/records*.jsonl (one line per image"
-        " and method, as soon as it is computed), DIR/summary.json, DIR/summary.csv, DIR/table.md,"
-        " DIR/metrics.png, DIR/seconds.png and DIR/report.html (one page with all of these and the"
-        " maps of three images). Under torchrun, the images are divided among the"
-        " processes. The exit status is 1 if an image or a method was skipped.",
+        " and method, as soon as it is computed), DIR/protocol.json (the settings, for --resume),"
+        " DIR/summary.json, DIR/summary.csv, DIR/table.md, DIR/metrics.png, DIR/seconds.png and"
+        " DIR/report.html (one page with all of these and the maps of three images). Under"
+        " torchrun, the images are divided among the processes. The exit status is 1 if an image or"
+        " a method was skipped.",
         examples=(
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",

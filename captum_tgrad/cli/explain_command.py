@@ -19,8 +19,7 @@ from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.printer import Printer, existing, fitted, print_skipped
 from captum_tgrad.cli.resolve import chosen_target, load_for
-from captum_tgrad.evaluation.storage.files import png, write_files
-from captum_tgrad.evaluation.storage.overwriting import REPORT
+from captum_tgrad.evaluation.storage.files import REPORT, png, write_files
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
-from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
+from captum_tgrad.evaluation.storage.files import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 _SAMPLE_STEM = "coffee"
@@ -18,18 +18,11 @@ _SAMPLE_STEM = "coffee"
 
 @dataclass(frozen=True)
 class Job:
-    """An image to explain, and its output files.
+    """An image to explain, and its output files."""
 
-    Attributes:
-        picture: Its file; None for the built-in sample.
-        stem: The output files without their endings.
-        endings: ``.png`` for the figure, ``.npy`` for the map, and if requested ``-layers.png`` for
-            the terms by layer and ``.html`` for the walkthrough page.
-    """
-
-    picture: Path | None
-    stem: Path
-    endings: tuple[str, ...]
+    picture: Path | None  # None: the built-in sample
+    stem: Path  # of the output files
+    endings: tuple[str, ...]  # .png and .npy; if requested, also -layers.png and .html
 
     @property
     def title(self) -> str:
@@ -46,15 +39,6 @@ class Job:
         """The last line of the report, with the output files and which of them exist already."""
         *first, last = (f"{path}{' (replaced)' * path.exists()}" for path in self.paths)
         return f"  written: {', '.join(first)} and {last}"
-
-    @property
-    def foreign_files(self) -> list[Path]:
-        """The existing output files, unless an interrupted run may have written them.
-
-        Such a run leaves no report, but the figure and the map of each finished image.
-        """
-        there = [path for path in self.paths if path.is_file()]
-        return [] if there[:2] == self.paths[:2] else there
 
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
@@ -83,7 +67,7 @@ def plan_jobs(
     """A job for each image, or for the built-in sample if there are none.
 
     If file names would collide, as with equal stems, the second image gets ``STEM-2``. Raises as
-    ``check_files`` and ``check_owner``.
+    ``check_files``.
     """
     each: Sequence[Path | None] = pictures or [None]
     endings = (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page)
@@ -91,18 +75,18 @@ def plan_jobs(
         [_SAMPLE_STEM if picture is None else picture.stem for picture in each], endings
     )
     jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
-    check_files(pictures, out, [REPORT, *(path.name for job in jobs for path in job.paths)])
-    foreign = (path.name for job in jobs for path in job.foreign_files)
-    check_owner(out, "explain", [REPORT, *foreign])
+    names = [REPORT, *(path.name for job in jobs for path in job.paths)]
+    check_files("explain", pictures, out, names)
     return jobs
 
 
-def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> None:
-    """Checks that images can be read, and that files with these names in ``out`` replace no image.
+def check_files(
+    command: str, pictures: Sequence[Path], out: Path, names: Sequence[str], report: str = REPORT
+) -> None:
+    """Checks that images can be read, and that a command may write files of these names to ``out``.
 
-    Raises:
-        FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or an image would be overwritten.
+    Raises as ``check_image``, ``check_folder`` and ``check_owner``, and ValueError if a file would
+    replace an image.
     """
     for picture in pictures:
         check_image(picture)
@@ -111,6 +95,7 @@ def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> No
     for name in names:
         if (out / name).resolve() in sources:
             raise ValueError(f"the figure {out / name} would overwrite an image: use another --out")
+    check_owner(out, command, names, report)
 
 
 def load_or_sample(picture: Path | None) -> Image:

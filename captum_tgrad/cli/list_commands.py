@@ -17,39 +17,36 @@ from captum_tgrad.zoo.load import listed_models
 _GAP = "  "
 
 
-def run_methods(options: argparse.Namespace) -> int:
-    """Lists the methods that the other commands compare; returns the exit status."""
-    cam = is_installed("pytorch_grad_cam")
-    listed: list[dict[str, Any]] = [
-        {
-            "name": each.name,
-            "title": each.title,
-            "cost": each.cost,
-            "source": each.source,
-            "extra": each.extra,
-            "installed": cam or each.extra != "cam",
-        }
-        for each in METHODS.values()
-    ]
-    rows = [[each["name"], each["cost"], each["source"], _needs(each)] for each in listed]
-    return _list(options, ["name", "cost per image", "source", "extra"], rows, listed)
-
-
-def run_models(options: argparse.Namespace) -> int:
-    """Lists the networks for ``--model``; returns the exit status."""
-    listed = [asdict(each) for each in listed_models()]
-    rows = [
-        [
-            each["name"],
-            f"{each['parameters'] / 1e6:.1f} million",
-            f"{each['multiply_adds'] / 1e9:.2f} billion",
-            each["source"],
-            _needs(each),
+def run_list(options: argparse.Namespace) -> int:
+    """Lists the methods to compare or the networks for ``--model``; returns the exit status."""
+    if options.command == "methods":
+        cam = is_installed("pytorch_grad_cam")
+        keys = ("name", "title", "cost", "source", "extra")
+        listed: list[dict[str, Any]] = [
+            {key: getattr(each, key) for key in keys} | {"installed": cam or each.extra != "cam"}
+            for each in METHODS.values()
         ]
-        for each in listed
-    ]
-    headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
-    return _list(options, headings, rows, listed)
+        rows = [[each["name"], each["cost"], each["source"], _needs(each)] for each in listed]
+        headings = ["name", "cost per image", "source", "extra"]
+    else:
+        listed = [asdict(each) for each in listed_models()]
+        rows = [
+            [
+                each["name"],
+                f"{each['parameters'] / 1e6:.1f} million",
+                f"{each['multiply_adds'] / 1e9:.2f} billion",
+                each["source"],
+                _needs(each),
+            ]
+            for each in listed
+        ]
+        headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
+    printer = Printer(options)
+    printer.print(columns(headings, rows, line_width()))
+    if missing := sorted({each["extra"] for each in listed if not each["installed"]}):
+        printer.print(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
+    printer.json(listed)
+    return 0
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
@@ -89,18 +86,3 @@ def _needs(each: Mapping[str, Any]) -> str:
     if not each["extra"]:
         return "none"
     return f"{each['extra']}{'' if each['installed'] else ', not installed'}"
-
-
-def _list(
-    options: argparse.Namespace,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    listed: Sequence[Mapping[str, Any]],
-) -> int:
-    """Prints a table and the missing extras, or the list as JSON; returns the exit status."""
-    printer = Printer(options)
-    printer.print(columns(headings, rows, line_width()))
-    if missing := sorted({each["extra"] for each in listed if not each["installed"]}):
-        printer.print(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
-    printer.json(listed)
-    return 0

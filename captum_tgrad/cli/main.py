@@ -106,8 +106,6 @@ def _run(options: argparse.Namespace) -> int:
         from captum_tgrad.cli.evaluate_command import run_evaluate as run
     elif options.command == "sanity-check":
         from captum_tgrad.cli.sanity_check_command import run_sanity_check as run
-    elif options.command == "methods":
-        from captum_tgrad.cli.list_commands import run_methods as run
     else:
-        from captum_tgrad.cli.list_commands import run_models as run
+        from captum_tgrad.cli.list_commands import run_list as run
     return run(options)

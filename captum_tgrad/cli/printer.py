@@ -26,17 +26,12 @@ _NARROWEST = 40
 
 
 class Printer:
-    """Prints what a command found: as text, only as JSON (``--json``), or not at all (``--quiet``).
-
-    Attributes:
-        silent: Whether no text is printed.
-        show_progress: As for ``progress_bar``: never (False), or on a terminal only (None).
-    """
+    """Prints what a command found: as text, as JSON (``--json``), or not at all (``--quiet``)."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._json = options.json
         self.silent = options.json or options.quiet
-        self.show_progress = False if options.quiet else None
+        self.show_progress = False if options.quiet else None  # None: on a terminal only
 
     def print(self, text: str = "") -> None:
         """Prints a text."""

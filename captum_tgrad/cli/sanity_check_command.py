@@ -22,7 +22,6 @@ from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.evaluation.storage.files import csv_text, png, write_files
-from captum_tgrad.evaluation.storage.overwriting import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity
@@ -46,8 +45,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         method = get_method(options.method)
         stem = f"{method.name}-{options.mode}"
         names = [f"{stem}.html", f"{stem}.png", f"{stem}.csv"]
-        check_files(options.images, options.out, names)
-        check_owner(options.out, "sanity-check", names, names[0])
+        check_files("sanity-check", options.images, options.out, names, names[0])
         pictures = options.images or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained and a randomized network")

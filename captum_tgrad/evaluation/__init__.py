@@ -1,4 +1,9 @@
-"""Compares attribution methods by name, on one image or on a data set."""
+"""Compares attribution methods by name, on one image (``compare``) or on a data set (``evaluate``).
+
+To read the code, start with ``evaluate.py``. It takes the methods from ``methods/`` and the images
+from ``samples.py``, keeps records with ``storage/``, lets ``running/`` explain and score the images
+of this process, and summarizes all records with ``report/``.
+"""
 
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.compare import Comparison, compare

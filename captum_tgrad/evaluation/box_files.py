@@ -18,20 +18,15 @@ from captum_tgrad.metrics.engine.regions import mask_of_boxes
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
 
-ObjectBox = tuple[float, float, float, float]
+ObjectBox = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of one image.
-
-    Attributes:
-        boxes: ``(x0, y0, x1, y1)`` in pixels, from the upper left corner of the image.
-        size: Width and height to which they refer; None: those of the image.
-    """
+    """The boxes of one image, in pixels from its upper left corner."""
 
     boxes: tuple[ObjectBox, ...]
-    size: tuple[float, float] | None = None
+    size: tuple[float, float] | None = None  # to which they refer; None: that of the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +50,7 @@ class BoxRegions(Mapping[str, Tensor]):
         return name in self.boxes  # by default, a mapping computes the region to find out
 
     def __getitem__(self, name: str) -> Tensor:
-        """The pixels of the crop that are in a box, ``(H, W)``, bool.
-
-        Raises:
-            ValueError: A box is not in the image; or as ``load_image``.
-        """
+        """The pixels of the crop that are in a box, ``(H, W)``, bool; raises as ``load_image``."""
         found = self.boxes[name]
         width, height = load_image(self.files[name]).size
         boxes = torch.tensor(found.boxes, dtype=torch.float64, device="cpu").reshape(-1, 4)

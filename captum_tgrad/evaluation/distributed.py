@@ -53,12 +53,7 @@ def joined_processes(device: torch.device) -> Iterator[None]:
 
 
 class Workers:
-    """This process and the others of its group; alone unless ``torch.distributed`` is initialized.
-
-    Attributes:
-        rank: The rank of this process.
-        count: The number of processes.
-    """
+    """The processes of this one's group; one unless ``torch.distributed`` is initialized."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, 1

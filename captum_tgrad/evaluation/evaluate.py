@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation import checks
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
@@ -33,6 +33,8 @@ from captum_tgrad.evaluation.running.settings import (
     Scores,
     Settings,
     Targets,
+    check_arguments,
+    check_score_dtype,
     examples_at_once,
     examples_per_batch,
 )
@@ -170,19 +172,16 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    checks.check_out(out, resume)
     chosen = checked_methods(methods)
     samples = Samples(dataset, limit)
     classifier = model if isinstance(model, Classifier) else None
     module = model.model if isinstance(model, Classifier) else model
-    checks.check_model(module)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
-    checks.check_black(black)
+    check_arguments(module, out, resume, black, budget)
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    checks.check_budget(budget)
-    checks.check_score_dtype(score_dtype, module, device)
+    check_score_dtype(score_dtype, module, device)
     seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
@@ -201,33 +200,34 @@ def evaluate(
     }
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
-        output = Output(Path(folder), titles_of(chosen), Workers(), stack)
-        done = output.begin(
-            protocol,
-            resume,
-            lambda records: samples.check_records(records, target == "label", regions),
+        workers = Workers()
+        output = Output(Path(folder), titles_of(chosen), workers, stack)
+        check = partial(samples.check_records, by_label=target == "label", regions=regions)
+        # Without a given folder, each process has created one: all use that of the first.
+        output.path, done = workers.once(
+            lambda: (output.path, output.begin(protocol, resume, check))
         )
-        work = output.workers.share(_work(samples, chosen, done, seed))
+        work = workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
-        with progress_bar(total, show_progress if output.workers.first else False) as bar:
+        with progress_bar(total, show_progress if workers.first else False) as bar:
             with output.opened() as files:
                 run = Run(module, timed, samples, settings, *files, bar, regions)
                 run(work, budget)
-            output.workers.wait()  # until all have written what they skipped
-            rejection = output.workers.once(lambda: output.rejection(len(samples)))
+            workers.wait()  # until all have written what they skipped
+            rejection = workers.once(lambda: output.rejection(len(samples)))
             if rejection is not None:
                 raise run.refused or RuntimeError(rejection)
             bar.show("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
-            summary, table = output.workers.once(lambda: write_results(output, images))
+            summary, table = workers.once(lambda: write_results(output, images))
             bar.update(1)
         records = output.records()
-        if work and not records and output.workers.first:
+        if work and not records and workers.first:
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
             reason = first["reason"].rstrip(".")
             warn_user(f"dataset: no image was evaluated; the first was skipped: {reason}.")
         # The first process may delete a temporary folder only after all have read it.
-        output.workers.wait()
+        workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.image_labels import folder_labels, listed_labels
-from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
+from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE
 from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.images import load_image
 

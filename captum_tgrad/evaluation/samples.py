@@ -22,12 +22,8 @@ from captum_tgrad.evaluation.storage.records import Record
 class Samples:
     """The first ``limit`` images of a data set as of ``evaluate``, each with a name.
 
-    An image without a name in ``dataset.names`` is named by its index.
-
-    Raises:
-        TypeError: It has no length or cannot be indexed, or ``limit`` is not an integer.
-        ValueError: It is empty, its names are not distinct or not one for each image, or ``limit``
-            is not positive.
+    Without ``dataset.names``, images are named by their indices. Raises TypeError or ValueError if
+    it is not such a data set, or ``limit`` is not a positive integer.
     """
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
@@ -65,9 +61,8 @@ class Samples:
     def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
         """An image and its label or None.
 
-        Raises:
-            TypeError: It is not a tensor, or the label is not an integer.
-            ValueError: It cannot be loaded, or is not an image of finite floats.
+        Raises TypeError if they are no tensor and no integer, and ValueError if the image cannot be
+        loaded, or is not one of finite floats.
         """
         try:
             item = self._dataset[index]
@@ -94,10 +89,7 @@ class Samples:
         return image, None if label is None else _index(label, index)
 
     def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
-        """A short hash of an image: of the bytes of a file, or of the pixels, which may be given.
-
-        It is None for an image that cannot be read.
-        """
+        """A short hash of the bytes of a file, or of the pixels; None if it cannot be read."""
         index = self._indices[name]
         try:
             if isinstance(self._dataset, ImageFiles):
@@ -111,10 +103,8 @@ class Samples:
     ) -> None:
         """Checks that records are of these images, with their present regions and labels.
 
-        Images beyond ``limit`` may have records. ``by_label``: the label is the target.
-
-        Raises:
-            OutputError: An image is missing, or it, its region or its label has changed.
+        Images beyond ``limit`` may have records. ``by_label``: the label is the target. Raises
+        OutputError if an image is missing, or it, its region or its label has changed.
         """
         by_image = {record["image"]: record for record in records}
         if unknown := [name for name in by_image if name not in self._indices]:

@@ -110,6 +110,12 @@ def test_every_output_is_there_and_carries_the_protocol(tmp_path):
     assert (out / "table.md").read_text() == found.table
     assert "- n_steps: 8" in found.table
     assert len(found.records) == 6
+    # Checksums are for --resume: tables and pages only name them.
+    checksums = {"weights", "architecture", "black"}
+    assert all(len(protocol[name]) == 16 for name in checksums)
+    for text in (found.table, page):
+        assert "protocol.json also has checksums of: weights, architecture, black image." in text
+        assert not any(protocol[name] in text for name in checksums)
 
 
 def test_the_protocol_is_that_of_the_metrics():

@@ -4,7 +4,7 @@ import pytest
 
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import OutputError, evaluate
-from captum_tgrad.evaluation.storage.overwriting import check_owner
+from captum_tgrad.evaluation.storage.files import check_owner
 from captum_tgrad.visualization import Report
 from tests.evaluation.networks import dense_network, images
 
@@ -51,18 +51,13 @@ def test_a_second_evaluation_replaces_its_own_results(tmp_path):
     assert found.summary["images"] == 2
 
 
-@pytest.mark.parametrize("name", ["coffee.png", "coffee.npy"])
-def test_explain_replaces_no_image_or_array_of_the_user(tmp_path, capsys, name):
-    (tmp_path / name).write_bytes(b"mine")
+@pytest.mark.parametrize("names", [["coffee.png"], ["coffee.npy"], ["coffee.png", "coffee.npy"]])
+def test_explain_replaces_no_image_or_array_of_the_user(tmp_path, capsys, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"mine")
     assert main(["explain", "--out", str(tmp_path)]) == 2
-    assert f"{name} would be overwritten" in capsys.readouterr().err
-    assert (tmp_path / name).read_bytes() == b"mine"
-
-
-def test_explain_goes_on_after_an_interrupted_run(tmp_path):
-    for name in ("coffee.png", "coffee.npy"):
-        (tmp_path / name).write_bytes(b"earlier")
-    assert main(["explain", "--out", str(tmp_path)]) == 0
+    assert f"{names[0]} would be overwritten" in capsys.readouterr().err
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
 
 
 def test_sanity_check_replaces_no_file_of_the_user(tmp_path, capsys):

@@ -165,11 +165,16 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
     # On a copy: some classes leave hooks in the model if they fail, which would change the results
     # of all later methods.
     duplicate, _ = copy_model(model, share_parameters=True)
-    method = _construct(kind, table, duplicate)
+    options = _tuples(table.get("constructor", {}))
+    layer = _layer(duplicate, table["layer"]) if "layer" in table else None
+    if kind.__module__.startswith("pytorch_grad_cam"):
+        method = CamAttribution(duplicate, kind, None if layer is None else [layer], **options)
+    else:
+        method = kind(duplicate, *(() if layer is None else (layer,)), **options)
 
     def explain(inputs: Tensor, target: Tensor, seed: int) -> Tensor:
         # TOML has no tuples, and Captum takes only tuples of sizes, strides and layers.
-        options = _with_tuples(table.get("attribute", {}))
+        options = _tuples(table.get("attribute", {}))
         if options.get("baselines") == _BLACK:
             options["baselines"] = black_batch(black, inputs)
         with own_randomness(seed, inputs.device):
@@ -184,21 +189,10 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
     return lambda inputs, target: explain(inputs, target, 0)
 
 
-def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
-    """An object of the class, for the named layer of the model, if any."""
-    options = _with_tuples(table.get("constructor", {}))
-    layer = _layer(model, table["layer"]) if "layer" in table else None
-    if kind.__module__.startswith("pytorch_grad_cam"):
-        return CamAttribution(model, kind, None if layer is None else [layer], **options)
-    return kind(model, *(() if layer is None else (layer,)), **options)
-
-
-def _with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _tuple(value) for name, value in options.items()}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(each) for name, each in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _layer(model: nn.Module, path: str) -> nn.Module:

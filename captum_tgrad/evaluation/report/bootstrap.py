@@ -17,14 +17,7 @@ _AT_ONCE = 4_000_000
 
 
 class Interval(NamedTuple):
-    """A mean and its bootstrap interval.
-
-    Attributes:
-        mean: The mean over the images that have a value.
-        low: Lower end of the 95% percentile interval.
-        high: Upper end of the interval.
-        images: The number of images that have a value.
-    """
+    """The mean over the images that have a value, its 95% interval, and their number."""
 
     mean: float
     low: float

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.compare import Comparison
-from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
+from captum_tgrad.evaluation.report.table import Markdown, add_protocol, add_table
 from captum_tgrad.evaluation.storage.files import png, write_files
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
@@ -29,13 +29,12 @@ _CURVES = (
 )
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes ``FILES`` into a folder, which is created if needed, and returns their paths."""
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Writes ``FILES`` into a folder, which is created if needed."""
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
     report = page(comparison, figures).html()
     drawn = {f"{name}.png": png(figure, _DOTS_PER_INCH) for name, figure in figures.items()}
     write_files(folder, {"report.html": report, **drawn, "table.md": markdown(comparison)})
-    return [folder / name for name in FILES]
 
 
 def draw_methods(comparison: Comparison) -> Figure:
@@ -123,5 +122,4 @@ def _add_results(report: Report | Markdown, comparison: Comparison) -> None:
     add_table(report, comparison.summary)
     for note in comparison.notes:
         report.text(note)
-    report.section("Protocol")
-    report.protocol(comparison.summary["protocol"])
+    add_protocol(report, comparison.summary["protocol"])

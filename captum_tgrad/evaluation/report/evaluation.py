@@ -8,14 +8,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.evaluation.report.markdown import Markdown, add_table
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
-from captum_tgrad.evaluation.report.table import one_line, summary_title
+from captum_tgrad.evaluation.report.table import (
+    Markdown,
+    add_protocol,
+    add_table,
+    one_line,
+    summary_title,
+)
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
-from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
+from captum_tgrad.evaluation.storage.files import REPORT, as_json, csv_text, png, write_files
 from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.overwriting import REPORT
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
 
@@ -77,8 +81,7 @@ def markdown(summary: Summary) -> str:
     """The tables of a summary, with the protocol and what was skipped, as Markdown."""
     report = Markdown(summary_title(summary), _introduction(summary))
     _add_results(report, summary)
-    report.section("Protocol")
-    report.protocol(summary["protocol"])
+    add_protocol(report, summary["protocol"])
     if skipped := summary["skipped"]:
         report.section("Skipped")
         more = len(skipped) - _SKIPPED_SHOWN
@@ -113,8 +116,7 @@ def page(
         if not number:
             report.text(_IMAGES)
         report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
-    report.section("Protocol")
-    report.protocol(summary["protocol"])
+    add_protocol(report, summary["protocol"])
     if summary["skipped"]:
         report.section("Skipped")
         columns = ["image", "method", "reason"]

@@ -50,10 +50,7 @@ def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str,
 def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) -> dict[str, Any]:
     """The protocol entries of the regions; empty without regions.
 
-    Raises:
-        TypeError: ``regions`` is not a mapping, or a region is neither a tensor nor a list, or does
-            not hold numbers.
-        ValueError: No image has a region.
+    Raises TypeError unless they are a mapping to numbers, and ValueError if no image has a region.
     """
     if regions is None:
         return {}

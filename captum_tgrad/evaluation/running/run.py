@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
+from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
 from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
@@ -40,11 +40,7 @@ class _Loaded:
 
 @dataclass
 class Run:
-    """Explains, scores and records the images of one process, with reasons for skipped ones.
-
-    Attributes:
-        refused: The model's error for the first image that it rejected; None without one.
-    """
+    """Explains, scores and records the images of one process, with reasons for skipped ones."""
 
     model: nn.Module
     methods: Mapping[str, TimedMethod]
@@ -54,7 +50,7 @@ class Run:
     skipped: JsonLines
     bar: Bar
     regions: Mapping[str, Any] | None = None
-    refused: RuntimeError | None = None
+    refused: RuntimeError | None = None  # for the first image that the model rejected
 
     def __post_init__(self) -> None:
         self._scoring = Scoring(self.model, self.settings)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.evaluation.storage.records import Record, record_of

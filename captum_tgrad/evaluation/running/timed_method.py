@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness, synchronize
+from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
-from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.metrics.engine.importance import importance_maps
 
 # A method that fails on this many first images is abandoned.
@@ -24,30 +24,18 @@ _LONG = 1.0
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """The result of a method for one image.
+    """The result of a method for one image."""
 
-    Attributes:
-        importance: The importance of each place, ``(1, H, W)``.
-        residual: T-Grad's convergence delta; None for other methods.
-        seconds: The time of its batch, divided by the number of images.
-    """
-
-    importance: Tensor
-    residual: float | None
-    seconds: float
+    importance: Tensor  # of each place, (1, H, W)
+    residual: float | None  # T-Grad's convergence delta; None for other methods
+    seconds: float  # the time of its batch, divided by the number of images
 
 
-Result = ExplainedImage | str
-"""The result for one image, or the reason why the method failed."""
+Result = ExplainedImage | str  # or the reason why the method failed
 
 
 class TimedMethod:
-    """A method built for a model; its failures do not affect others.
-
-    Attributes:
-        method: The method.
-        gave_up: The reason why it is no longer tried; None while it is.
-    """
+    """A method built for a model; its failures do not affect others."""
 
     def __init__(
         self,
@@ -58,7 +46,7 @@ class TimedMethod:
         examples_at_once: int,
     ) -> None:
         self.method = method
-        self.gave_up: str | None = None
+        self.gave_up: str | None = None  # why it is no longer tried
         self._model, self._black = model, black
         self._asked_for = batch_size, examples_at_once
         self._parts, self._examples = Halving(batch_size), Halving(examples_at_once)

@@ -1,4 +1,4 @@
-"""Files of an output folder that are complete also after a crash or on a full disk.
+"""Files of an output folder: complete after a crash or on a full disk, and never those of others.
 
 The last functions turn tables and figures into the contents of such files.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -16,6 +17,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
+from captum_tgrad.visualization.html_report import GENERATOR
+
+PROTOCOL_FILE = "protocol.json"
+REPORT = "report.html"
+
+# Bytes of a report in which its ``generator`` tag stands.
+_BEGINNING = 1000
 
 
 class OutputError(ValueError):
@@ -23,10 +31,7 @@ class OutputError(ValueError):
 
 
 class JsonLines:
-    """A context with a file to append lines to; each is on disk when ``append`` returns.
-
-    The file is created if it does not exist.
-    """
+    """A context with a file, created if needed; each line is on disk when ``append`` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,11 +46,7 @@ class JsonLines:
         os.close(self._descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Appends a line.
-
-        Raises:
-            WriteError: An OSError, such as a full disk; earlier lines stay complete.
-        """
+        """Appends a line; earlier ones stay complete if it raises WriteError, as on a full disk."""
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
         whole = os.fstat(self._descriptor).st_size
         with writing(self.path):
@@ -60,11 +61,7 @@ class JsonLines:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of one file; a half-written last line is skipped.
-
-    Raises:
-        OutputError: A line before the last is not a JSON object.
-    """
+    """The entries of one file, without a half-written last line; OutputError for other damage."""
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             if not line.endswith(b"\n"):
@@ -98,10 +95,7 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     Each file is replaced atomically: after a crash, the old or the new one is complete. Contents
     are computed before the call, so an interruption rarely leaves only some of the files. The first
     file should be the one by which the next run recognizes the files as its own: see
-    ``check_owner``.
-
-    Raises:
-        WriteError: An OSError: the folder or a file cannot be written.
+    ``check_owner``. Raises WriteError, an OSError.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +114,39 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
             _make_durable(folder)
+
+
+def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
+    """Raises OutputError if a command would overwrite files of another command or program.
+
+    The ``report`` in the folder says which command wrote it.
+    """
+    names = list(names)
+    is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
+    owner = "evaluate" if is_evaluation else _writer(folder / report)
+    if owner == command:
+        return
+    if owner is not None:
+        raise OutputError(
+            f"{folder} has the results of captum-tgrad {owner}, such as {report}, which would be"
+            " overwritten: use another folder"
+        )
+    for name in names:
+        if (folder / name).is_file():
+            raise OutputError(
+                f"{folder / name} would be overwritten, but captum-tgrad {command} did not write"
+                " it: use another folder, or move the file"
+            )
+
+
+def _writer(report: Path) -> str | None:
+    """The command that wrote a report; None if there is no report, or it names none."""
+    if not report.is_file():
+        return None
+    with report.open("rb") as file:
+        beginning = file.read(_BEGINNING).decode("utf-8", "replace")
+    found = re.search(rf'content="{GENERATOR} ([a-z-]+)"', beginning)
+    return found[1] if found else None
 
 
 def _encoded(text: str) -> bytes:

@@ -14,15 +14,17 @@ from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.storage.files import (
+    PROTOCOL_FILE,
+    REPORT,
     JsonLines,
     OutputError,
     as_json,
+    check_owner,
     cut_half_written,
     read_lines,
     write_files,
 )
-from captum_tgrad.evaluation.storage.overwriting import REPORT, check_owner
-from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
+from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
 
@@ -63,19 +65,12 @@ REJECTED = "the model rejects it: "
 
 @dataclass
 class Output:
-    """The folder that the processes of one run write to.
-
-    Attributes:
-        path: The folder; from ``begin`` on, that of the first process.
-        own_titles: The titles of the methods of this run, by name.
-        workers: The processes.
-        locks: Keeps other runs out until it is closed.
-    """
+    """The folder that the processes of one run write to."""
 
     path: Path
-    own_titles: Mapping[str, str]
+    own_titles: Mapping[str, str]  # of the methods of this run, by name
     workers: Workers
-    locks: ExitStack
+    locks: ExitStack  # keeps other runs out until it is closed
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -92,21 +87,9 @@ class Output:
     ) -> set[tuple[str, str]]:
         """Prepares the folder; returns the images and methods that have a record.
 
-        ``check`` raises OutputError if records do not fit the data set.
-
-        Raises:
-            OutputError: There are records and ``resume`` is not set, or they used other settings;
-                the folder is a file; or another run writes to it.
+        ``check`` raises OutputError if records do not fit the data set. So does this method if
+        there are records without ``resume`` or with other settings, or if another run writes here.
         """
-        # Without a given folder, each process has created one: use that of the first.
-        self.path, done = self.workers.once(
-            lambda: (self.path, self._begin(protocol, resume, check))
-        )
-        return done
-
-    def _begin(
-        self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
-    ) -> set[tuple[str, str]]:
         folder = self.path
         try:
             check_folder(folder, "out")

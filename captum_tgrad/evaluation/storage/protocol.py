@@ -11,11 +11,19 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE, OutputError
 
 Protocol = dict[str, Any]
 
-PROTOCOL_FILE = "protocol.json"
+CHECKSUMS = {
+    "weights": "weights",
+    "architecture": "architecture",
+    "preprocessing": "preprocessing",
+    "black": "black image",
+    "regions": "regions of objects",
+}
+"""Entries that only say whether something has changed, with its name in plain words."""
+
 _METHODS = "methods"
 # Entries that protocols of earlier versions lack.
 _FURTHER = ("architecture", "preprocessing")
