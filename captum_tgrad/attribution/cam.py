@@ -36,7 +36,7 @@ from captum_tgrad.attribution.cam_library import (
     selected_indices,
     without_progress_bars,
 )
-from captum_tgrad.attribution.nesting import check_not_nested
+from captum_tgrad.attribution.layer_activation import check_not_nested
 from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.decomposition.nested import map_tensors, usable_in_backward
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_tgrad._support import input_checks
-from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import got
 from captum_tgrad.attribution.probe import Probe
 
 
@@ -47,12 +46,10 @@ def constructor_arguments(
 ) -> dict[str, Any]:
     """The ``cam_arguments`` that the constructor accepts: all except ScoreCAM's ``batch_size``."""
     # ScoreCAM reads an attribute of this name, which its constructor does not take.
-    parameters = signature.parameters
-    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {
         name: value
         for name, value in cam_arguments.items()
-        if name != "batch_size" or takes_all or name in parameters
+        if name != "batch_size" or name in signature.parameters
     }
 
 
@@ -60,20 +57,18 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
     """The images in ``inputs``; raises TypeError or ValueError for what cannot be explained."""
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(f"inputs must be a torch.Tensor, got {got(inputs)}.")
-    tensors = format_tensor_into_tuples(inputs)
-    input_checks.check_inputs(tensors)
+    tensors = input_checks.checked_inputs(inputs, model)
     if len(tensors) != 1:
         raise ValueError(
             f"inputs has {len(tensors)} tensors, but a class activation map explains one. Pass the"
             " others as additional_forward_args, which are held constant."
         )
-    images: Tensor = tensors[0]
+    (images,) = tensors
     if images.dim() < 4:
         raise ValueError(
             f"inputs has shape {tuple(images.shape)}, but a class activation map needs images,"
             " shape (N, C, H, W)."
         )
-    input_checks.check_device(model, tensors)
     return images
 
 

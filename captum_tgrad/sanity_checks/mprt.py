@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.extras import import_from_extra
-from captum_tgrad._support.show import shown
+from captum_tgrad._support.show import Result
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.map_maker import Smoothed
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class SmoothMprtResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SmoothMprtResult(Result):
     """The result of ``smooth_mprt``, float64 on the CPU.
 
     Attributes:
@@ -36,9 +35,8 @@ class SmoothMprtResult:
     layers: tuple[str, ...]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class EfficientMprtResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class EfficientMprtResult(Result):
     """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
     Attributes:

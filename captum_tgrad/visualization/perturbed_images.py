@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad._support.arguments import check_numbers
+from captum_tgrad._support.arguments import check_numbers, got
 from captum_tgrad._support.input_checks import listed
-from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.features import count_of

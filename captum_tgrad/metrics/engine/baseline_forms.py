@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
     Baseline,

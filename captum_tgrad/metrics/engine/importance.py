@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.metrics.engine.features import channels_first
 

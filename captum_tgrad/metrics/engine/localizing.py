@@ -9,8 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
