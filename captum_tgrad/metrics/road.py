@@ -20,11 +20,7 @@ from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    pooled,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
@@ -36,8 +32,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     """The scores of the inputs with imputed pixels, for each method."""
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_count(seed, "seed", least=0)
-    _check(call, percentages, noise)
-    images = channels_first(call.inputs[0], call.channel_dims[0]).nan_to_num(0, 0, 0)
+    images = _checked_images(call, percentages, noise).nan_to_num(0, 0, 0)
     generator = torch.Generator().manual_seed(seed)
     # The same noise for all samples and methods.
     drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
@@ -140,7 +135,8 @@ def road(
     """
 
 
-def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
+def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float) -> Tensor:
+    """The images, ``(N, C, H, W)``; raises TypeError or ValueError for what ROAD cannot impute."""
     if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
             "percentages must be above 0 and below 100, because the remaining pixels impute the"
@@ -164,6 +160,7 @@ def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None
             f"inputs has dtype {images.dtype}, which cannot hold imputed values: pass"
             " inputs.float()."
         )
+    return images
 
 
 def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:

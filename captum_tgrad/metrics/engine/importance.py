@@ -62,11 +62,6 @@ def pooled(maps: Maps) -> Tensor:
     return torch.cat([each.flatten(1) for each in maps if each is not None], 1)
 
 
-def not_finite(maps: Maps) -> Tensor:
-    """Which samples have NaN or inf in their maps, ``(N,)``."""
-    return ~torch.isfinite(pooled(maps)).all(1)
-
-
 def is_constant(maps: Maps) -> Tensor:
     """Which samples have equal importance for all features, ``(N,)``."""
     importance = pooled(maps)
@@ -121,13 +116,10 @@ def _map(
     attribution = in_full_precision(attribution) if is_float else wide(attribution)
     if tensor.dim() <= 2:
         tensor = attribution = attribution.reshape(attribution.shape[0], 1, -1)
-    if channel_reduce == "sum":
-        reduced = attribution.sum(1, keepdim=True)
-    elif channel_reduce == "abs":
-        reduced = attribution.abs().sum(1, keepdim=True)
-    else:
-        reduced = attribution.amax(1, keepdim=True)
-    return _enlarged(reduced, tensor.shape[2:], mode).squeeze(1)
+    if channel_reduce == "abs":
+        attribution = attribution.abs()
+    reduce = torch.amax if channel_reduce == "max" else torch.sum
+    return _enlarged(reduce(attribution, 1, keepdim=True), tensor.shape[2:], mode).squeeze(1)
 
 
 def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, got
+from captum_tgrad._support.input_checks import broken_samples
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
@@ -18,7 +19,6 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     importance_maps,
     is_constant,
-    not_finite,
 )
 from captum_tgrad.metrics.engine.metric import declared, protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
@@ -134,7 +134,7 @@ def _localized(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        broken = not_finite((maps,))
+        broken = broken_samples(maps)
         check_omitted(broken, nan_policy, f"{name} holds NaN or inf in sample")
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
