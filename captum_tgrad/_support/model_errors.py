@@ -1,7 +1,8 @@
-"""Says what is wrong with the inputs where an error of torch does not name them."""
+"""What an error means: inputs that do not fit a model, or too little memory."""
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,15 @@ from torch import Tensor, nn
 _TOO_FEW = re.compile(r"xpected (\d)D .*got (\d)D input")
 # For example from a convolution: "expected input[2, 64, 64, 3] to have 3 channels, but got 64".
 _CHANNELS = re.compile(r"xpected input\[([\d, ]+)\] to have (\d+) channels")
+
+
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",  # The CPU's allocator has no class of its own.
+    "out of memory",  # CUDA, MPS and XPU, where they raise no OutOfMemoryError
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "std::bad_alloc",
+    "Cannot allocate memory",  # mmap, also of a file of weights
+)
 
 
 @contextmanager
@@ -110,3 +120,17 @@ def _batch_dimensions(error: Exception, forward_func: Any, inputs: Sequence[Any]
         return None
     is_sample = isinstance(inputs[0], Tensor) and inputs[0].shape[:1] == (first.in_channels,)
     return first.weight.dim() if is_sample else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is an out-of-memory error of a device, Python or the CPU allocator.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("size mismatch"))
+        (True, False)
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

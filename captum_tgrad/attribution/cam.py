@@ -20,8 +20,8 @@ from captum_tgrad._support.captum_private import (
     is_tuple,
     log_usage,
 )
-from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.attribution.cam_checks import (
     cam_signature,
     check_layers_return_maps,

@@ -41,7 +41,7 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, ImportError):  # torch's own libraries may not fit
         return "failed to map segment" in str(error) or "allocate memory" in str(error)
     # Imported here: torch takes a second to load.
-    from captum_tgrad._support.out_of_memory import is_out_of_memory
+    from captum_tgrad._support.model_errors import is_out_of_memory
 
     return is_out_of_memory(error)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_tgrad._support import input_checks
 from captum_tgrad._support.arguments import check_choice, check_count, got
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.model_copy import copy_model
+from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,

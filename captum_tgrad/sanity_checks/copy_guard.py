@@ -18,8 +18,8 @@ _ADVICE = (
 )
 
 
-def check_method(method: Any, original: set[nn.Module]) -> None:
-    """Raises TypeError or ValueError unless ``method`` is an attribution of the copy."""
+def checked_method(method: Any, original: set[nn.Module]) -> Any:
+    """``method``; raises TypeError or ValueError unless it is an attribution of the copy."""
     if not callable(getattr(method, "attribute", None)):
         raise TypeError(
             "attribution_factory must return a Captum attribution, an object with a method"
@@ -30,6 +30,7 @@ def check_method(method: Any, original: set[nn.Module]) -> None:
             "attribution_factory returned a method that holds modules of your model itself, which"
             " is never randomized." + _ADVICE
         )
+    return method
 
 
 def _modules(method: Any, depth: int = 3) -> Iterator[nn.Module]:

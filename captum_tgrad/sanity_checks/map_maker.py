@@ -14,7 +14,7 @@ from captum_tgrad._support.captum_private import GradientAttribution, LayerAttri
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
+from captum_tgrad.sanity_checks.copy_guard import checked_method, mark, only_the_copy_runs
 
 
 @dataclass
@@ -86,9 +86,7 @@ class MapMaker:
         return self._summed(attributions, after)
 
     def _method(self) -> Any:
-        method = self.factory(self.model)
-        check_method(method, self.original)
-        return method
+        return checked_method(self.factory(self.model), self.original)
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
         when = "" if after is None else f" after {after!r} was randomized"

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from captum_tgrad._support.extras import import_from_extra
-from captum_tgrad._support.out_of_memory import is_out_of_memory
+from captum_tgrad._support.model_errors import is_out_of_memory
 
 # What DataParallel, torch.compile and Lightning put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")

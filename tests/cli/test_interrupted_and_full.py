@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_tgrad._support.out_of_memory import is_out_of_memory
+from captum_tgrad._support.model_errors import is_out_of_memory
 from captum_tgrad.cli import evaluate_command, resolve
 from captum_tgrad.cli.main import main
 from tests.cli.helpers import use_tiny_model

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from captum_tgrad._support.accelerator import empty_caches
-from captum_tgrad._support.out_of_memory import is_out_of_memory
+from captum_tgrad._support.model_errors import is_out_of_memory
 
 Result = TypeVar("Result")
 
