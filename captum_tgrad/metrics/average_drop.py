@@ -19,8 +19,12 @@ from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
-from captum_tgrad.metrics.engine.features import channels_back
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    channels_back,
+    pooled,
+)
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score

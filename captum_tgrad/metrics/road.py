@@ -19,8 +19,14 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import NanPolicy
-from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    channels_back,
+    channels_first,
+    count_of,
+    pooled,
+)
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores

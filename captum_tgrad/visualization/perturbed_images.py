@@ -13,10 +13,10 @@ from captum_tgrad._support.arguments import check_numbers, got
 from captum_tgrad._support.input_checks import broken_samples, listed
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
-from captum_tgrad.metrics.engine.features import count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
+    count_of,
     importance_maps,
     pooled,
 )

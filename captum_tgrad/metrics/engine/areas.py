@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,13 +13,13 @@ from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.features import (
+from captum_tgrad.metrics.engine.importance import (
     by_feature,
     channels_back,
     channels_first,
     empty_examples,
+    is_constant,
 )
-from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
@@ -104,11 +103,11 @@ def _curve_scores(
     """
     shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
     scores = clean.new_full(shape, torch.nan)
-    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
+    for of_method, (ranking, _) in zip(scores, rankings, strict=True):
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
-            for run in _runs(ranking, broken, buffer.capacity):
+            for run in _runs(ranking, buffer):
                 here = slice(run.start, run.stop)
                 for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
                     buffer.add(examples, run, of_curve[here, point])
@@ -141,19 +140,11 @@ def _fields(
     return fields
 
 
-def _runs(ranking: Ranking, leave_out: Tensor, at_once: int) -> Iterator[range]:
-    """Ranges of samples that replace the same number of features of every input at every point.
-
-    Each has at most ``at_once`` samples. Samples to ``leave_out``, ``(N,)``, are in none of them.
-    """
+def _runs(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[range]:
+    """Ranges of samples that replace the same number of features of every input at every point."""
     counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
-    keys = list(zip(leave_out.tolist(), counts.tolist(), strict=True))
-    for (left_out, _), group in groupby(range(len(keys)), keys.__getitem__):
-        if not left_out:
-            samples = list(group)
-            for first in range(0, len(samples), at_once):
-                some = samples[first : first + at_once]
-                yield range(some[0], some[-1] + 1)
+    alike = bool((counts == counts[:1]).all())
+    return buffer.chunks(len(counts), None if alike else 1)
 
 
 def _curve_examples(

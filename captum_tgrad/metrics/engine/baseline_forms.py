@@ -17,7 +17,7 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
-from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
+from captum_tgrad.metrics.engine.importance import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
 """The baseline of every input, shaped like it, and their label in a protocol."""

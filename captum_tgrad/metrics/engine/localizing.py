@@ -12,11 +12,12 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad._support.input_checks import broken_samples
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
-from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
+    channels_back,
+    channels_first,
     importance_maps,
     is_constant,
 )
