@@ -47,9 +47,9 @@ def areas(
     for tensors, _ in resolved.values():
         check_finite(tensors, "baselines", call.nan_policy)
     title = " and ".join(curves)
-    points = rankings[0][0].counts.shape[1]
+    n_points = rankings[0][0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.
-    further = len(rankings) * len(curves) * (points - 2)
+    further = len(rankings) * len(curves) * (n_points - 2)
     further += len({id(each) for each in resolved.values()})
     with call.clean_scores(title, call.samples * further) as (clean, buffer):
         scored: dict[int, Tensor] = {}  # a baseline of both curves is scored once
@@ -61,18 +61,20 @@ def areas(
                 call.findings.baseline(clean, end, name)
         ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
-    # Only if given, so that older protocols stay equal.
-    own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
+    own = {"n_steps": n_points - 1, "features": rankings[0][0].features, "ties": ties}
+    if patch_size is not None:  # so that older protocols stay equal
+        own["patch_size"] = patch_size
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
     for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
         broken = broken.to(by_curve.device)
+        points = ranking.scored_points().to(by_curve.device).expand_as(by_curve)
+        by_curve = by_curve.gather(2, points).masked_fill(broken[:, None], torch.nan)
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
         fields = _fields(by_curve, ranking, ends, return_curves)
         fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
         found.append(fields)
-    features = rankings[0][0].features
-    return call.protocol(labels, metric=title, n_steps=points - 1, features=features, **own), found
+    return call.protocol(labels, metric=title, **own), found
 
 
 def _ranked(
@@ -96,10 +98,11 @@ def _curve_scores(
     ends: dict[str, Tensor],
     clean: Tensor,
     rankings: list[tuple[Ranking, Tensor]],
-) -> list[Tensor]:
-    """For each method, the scores at all points, ``(curves, N, points)``; NaN for broken maps.
+) -> Tensor:
+    """The scores at all points, ``(methods, curves, N, points)``, once the buffer is finished.
 
-    Insertion runs from the baseline to the input, and deletion back.
+    Insertion runs from the baseline to the input, and deletion back. Only the first of several
+    points with the same examples has a score.
     """
     shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
     scores = clean.new_full(shape, torch.nan)
@@ -111,15 +114,9 @@ def _curve_scores(
                 here = slice(run.start, run.stop)
                 for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
                     buffer.add(examples, run, of_curve[here, point])
-            ends_of_curve = (ends[name], clean) if inserts else (clean, ends[name])
-            of_curve[:, 0], of_curve[:, -1] = ends_of_curve
-    buffer.finish()
-    found = []
-    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
-        points = ranking.scored_points().to(scores.device).expand_as(of_method)
-        leave_out = broken[:, None].to(scores.device)
-        found.append(of_method.gather(2, points).masked_fill(leave_out, torch.nan))
-    return found
+            of_curve[:, 0] = ends[name] if inserts else clean
+            of_curve[:, -1] = clean if inserts else ends[name]
+    return scores
 
 
 def _fields(
