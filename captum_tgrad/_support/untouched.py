@@ -58,20 +58,17 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            for each in saved:
-                _restore(*each)
-
-
-def _restore(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
-    # If the model assigned another tensor to this name, the original one comes back.
-    module._buffers[name] = buffer
-    # Unchanged buffers are not written to: some cannot be, such as expanded ones. Sparse ones
-    # cannot be compared.
-    if buffer is None or before is None or buffer.layout != torch.strided:
-        return
-    if not torch.equal(buffer, before):
-        # Through .data: autograd would refuse a pending backward pass of the user's after a write.
-        buffer.data.copy_(before)
+            for module, name, buffer, before in saved:
+                # If the model assigned another tensor to this name, the original one comes back.
+                module._buffers[name] = buffer
+                # Unchanged buffers are not written to: some cannot be, such as expanded ones.
+                # Sparse ones cannot be compared.
+                if buffer is None or before is None or buffer.layout != torch.strided:
+                    continue
+                if not torch.equal(buffer, before):
+                    # Through .data: after another write, autograd would refuse a pending backward
+                    # pass of the user's.
+                    buffer.data.copy_(before)
 
 
 def copy_model(
