@@ -46,14 +46,13 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
     with call.clean_scores(call.name, call.samples * len(weights)) as (clean, buffer):
         scores = clean.new_empty(len(weights), call.samples)
         for (of_inputs, _), of_method in zip(weights, scores, strict=True):
-            for run in buffer.chunks(call.samples):
-                here = slice(run.start, run.stop)
+            for here in buffer.chunks(call.samples):
                 examples = tuple(
                     # At 1, exactly the input.
                     tensor[here] if w is None else torch.lerp(other[here], tensor[here], w[here])
                     for other, tensor, w in zip(baseline, call.inputs, of_inputs, strict=True)
                 )
-                buffer.add(examples, run, of_method[here])
+                buffer.add(examples, here, of_method)
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, weights, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)

@@ -53,12 +53,11 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
             first = order[:, : count_of(percentage / 100, order.shape[1])]
             missing = torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
             missing = missing.reshape(-1, *images.shape[2:])
-            for run in buffer.chunks(call.samples):
-                here = slice(run.start, run.stop)
+            for here in buffer.chunks(call.samples):
                 filled = linear_imputation(images[here], missing[here])
                 filled = torch.where(missing[here, None], filled + noises, filled)
                 examples = (channels_back(filled, call.channel_dims[0]),)
-                buffer.add(examples, run, of_case[here])
+                buffer.add(examples, here, of_case)
     found = []
     each_method = zip(call.methods, scores.transpose(2, 3), rankings, strict=True)
     for method, both, (_, broken) in each_method:

@@ -56,7 +56,7 @@ def areas(
         for name, baseline in resolved.items():
             if id(baseline) not in scored:
                 end = scored[id(baseline)] = torch.empty_like(clean)
-                buffer.add(baseline[0], range(call.samples), end)
+                buffer.add(baseline[0], slice(0, call.samples), end)
                 buffer.finish()
                 call.findings.baseline(clean, end, name)
         ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
@@ -110,10 +110,9 @@ def _curve_scores(
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
-            for run in _runs(ranking, buffer):
-                here = slice(run.start, run.stop)
-                for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
-                    buffer.add(examples, run, of_curve[here, point])
+            for here in _alike(ranking, buffer):
+                for point, examples in _curve_examples(*way, call.channel_dims, ranking, here):
+                    buffer.add(examples, here, of_curve[:, point])
             of_curve[:, 0] = ends[name] if inserts else clean
             of_curve[:, -1] = clean if inserts else ends[name]
     return scores
@@ -137,8 +136,8 @@ def _fields(
     return fields
 
 
-def _runs(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[range]:
-    """Ranges of samples that replace the same number of features of every input at every point."""
+def _alike(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[slice]:
+    """Slices of samples that replace the same number of features of every input at every point."""
     counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
     alike = bool((counts == counts[:1]).all())
     return buffer.chunks(len(counts), None if alike else 1)
@@ -149,15 +148,14 @@ def _curve_examples(
     finish: tuple[Tensor, ...],
     channel_dims: tuple[int | None, ...],
     ranking: Ranking,
-    run: range,
+    here: slice,
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
 
-    Yields each point of the curve and the examples of the samples of ``run`` there: every time the
-    same tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
+    Yields each point of the curve and the examples of the samples ``here``: every time the same
+    tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
     more is replaced.
     """
-    here = slice(run.start, run.stop)
     examples, replaced = [], []
     for before, after, ordered, dim in zip(
         start, finish, ranking.inputs, channel_dims, strict=True
@@ -166,14 +164,14 @@ def _curve_examples(
             examples.append(before[here])
             continue
         first = channels_first(before[here], dim)
-        own = empty_examples(len(run), first).copy_(first)
+        own = empty_examples(len(first), first).copy_(first)
         examples.append(channels_back(own, dim))
         last = by_feature(channels_first(after[here], dim))
         places = ordered.order[here, None].expand(-1, last.shape[1], -1)
         # In the order in which they are needed, so that a step is a slice.
         values = last.gather(2, places)
-        replaced.append((by_feature(own), places, values, ordered.counts[run.start].tolist()))
-    counts = ranking.counts[run.start].tolist()
+        replaced.append((by_feature(own), places, values, ordered.counts[here.start].tolist()))
+    counts = ranking.counts[here.start].tolist()
     for point in range(1, len(counts)):
         if counts[point - 1] < counts[point] < counts[-1]:
             for own, places, values, of_input in replaced:

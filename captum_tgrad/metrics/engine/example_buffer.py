@@ -43,17 +43,18 @@ class ExampleBuffer:
         self._samples: list[int] = []
         self._places: list[Tensor] = []
 
-    def chunks(self, samples: int, size: int | None = None) -> Iterator[range]:
-        """Ranges of the numbers of ``samples`` samples, as long as the capacity or ``size``."""
+    def chunks(self, samples: int, size: int | None = None) -> Iterator[slice]:
+        """Slices of ``samples`` samples, as long as the capacity or ``size``."""
         size = size or self.capacity
         for first in range(0, samples, size):
-            yield range(samples)[first : first + size]
+            yield slice(first, min(first + size, samples))
 
-    def add(self, examples: tuple[Tensor, ...], samples: range, scores: Tensor) -> None:
-        """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each.
+    def add(self, examples: tuple[Tensor, ...], here: slice, scores: Tensor) -> None:
+        """Copies examples of the samples ``here`` into the buffer, one each.
 
-        Their scores are in ``scores``, ``(len(samples),)``, after the next ``finish``.
+        Their scores are in ``scores[here]``, of ``(N,)``, after the next ``finish``.
         """
+        samples, scores = range(here.start, here.stop), scores[here]
         taken = 0
         while taken < len(samples):
             filled = len(self._samples)
