@@ -10,7 +10,6 @@ from typing import Any, ParamSpec, TypeVar
 from torch import Tensor
 
 from captum_tgrad._support import input_checks
-from captum_tgrad._support.arguments import did_you_mean
 from captum_tgrad._support.captum_private import (
     GradientAttribution,
     TargetType,
@@ -26,6 +25,7 @@ from captum_tgrad._support.output_checks import (
     targets_per_sample,
     with_gradient,
 )
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.attribution.layer_activation import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposition import Decomposition

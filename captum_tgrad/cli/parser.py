@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import captum_tgrad
-from captum_tgrad._support.arguments import did_you_mean
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.options import (
     add_choice,

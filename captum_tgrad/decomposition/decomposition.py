@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import did_you_mean
 from captum_tgrad._support.show import html_table, numbers
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options, t_grad_map
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.precision import without_autocast

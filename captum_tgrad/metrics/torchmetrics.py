@@ -15,8 +15,8 @@ from uuid import uuid4
 import torch
 
 from captum_tgrad import metrics as functions
-from captum_tgrad._support.arguments import did_you_mean
 from captum_tgrad._support.extras import import_from_extra
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 
 import_from_extra("torchmetrics", "metrics")  # its error says how to install it

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from captum_tgrad._support.arguments import did_you_mean, few
+from captum_tgrad._support.suggest import did_you_mean, few
 
 # Modules that only contain other modules. A subclass of one is a block by itself.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice, check_sample, did_you_mean
+from captum_tgrad._support.arguments import check_choice, check_sample
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Sign
 from captum_tgrad.visualization.notebook_figure import new_figure

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torchvision.models
 
-from captum_tgrad._support.arguments import did_you_mean
 from captum_tgrad._support.extras import is_installed
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.packaged_networks import (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from captum_tgrad._support.arguments import did_you_mean
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation.methods import builders
 from captum_tgrad.evaluation.methods.method import Builder, Method
 
