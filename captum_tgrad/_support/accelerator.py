@@ -15,9 +15,13 @@ _WITHOUT_NUMBERS = ("mps",)
 """Kinds of device with a single device: their functions accept no device argument."""
 
 
-def _module(device: torch.device) -> Any:
-    """``torch.cuda``, ``torch.xpu`` or ``torch.mps``; None for the CPU and other devices."""
-    return None if device.type == "cpu" else getattr(torch, device.type, None)
+def _call(name: str, device: torch.device, *arguments: Any) -> Any:
+    """Calls a function of ``torch.cuda``, ``torch.xpu`` or ``torch.mps``; None if there is none."""
+    module = None if device.type == "cpu" else getattr(torch, device.type, None)
+    if not hasattr(module, name):
+        return None
+    of_device = () if device.type in _WITHOUT_NUMBERS else (device,)
+    return getattr(module, name)(*arguments, *of_device)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -29,20 +33,12 @@ def device_of(model: nn.Module) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     """The name of the hardware, or the type of the device if it has none."""
-    module = _module(device)
-    has_name = hasattr(module, "get_device_name")
-    return str(module.get_device_name(device)) if has_name else device.type
-
-
-def _arguments(device: torch.device) -> tuple[torch.device, ...]:
-    return () if device.type in _WITHOUT_NUMBERS else (device,)
+    return str(_call("get_device_name", device) or device.type)
 
 
 def synchronize(device: torch.device) -> None:
     """Waits until the device has finished its queued work."""
-    module = _module(device)
-    if hasattr(module, "synchronize"):
-        module.synchronize(*_arguments(device))
+    _call("synchronize", device)
 
 
 def empty_caches() -> None:
@@ -53,17 +49,14 @@ def empty_caches() -> None:
 
 def random_state(device: torch.device) -> Tensor | None:
     """The state of the device's generator; None for a device that uses the CPU's."""
-    module = _module(device)
-    if not hasattr(module, "get_rng_state"):
-        return None
-    state: Tensor = module.get_rng_state(*_arguments(device))
+    state: Tensor | None = _call("get_rng_state", device)
     return state
 
 
 def set_random_state(device: torch.device, state: Tensor | None) -> None:
     """Restores what ``random_state`` returned."""
     if state is not None:
-        _module(device).set_rng_state(state, *_arguments(device))
+        _call("set_rng_state", device, state)
 
 
 @contextmanager
@@ -86,7 +79,9 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     of_python, of_numpy = random.getstate(), np.random.get_state()
     with forked_random_state(device):
         torch.default_generator.manual_seed(seed)
-        _seed(device, seed)
+        if random_state(device) is not None:
+            # The module's ``manual_seed`` seeds the current device, or all of them.
+            set_random_state(device, torch.Generator(device).manual_seed(seed).get_state())
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
@@ -94,18 +89,6 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
-
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seeds only the device's generator."""
-    module = _module(device)
-    if not hasattr(module, "manual_seed"):
-        return
-    if device.type in _WITHOUT_NUMBERS:
-        module.manual_seed(seed)
-    else:
-        with module.device(device):
-            module.manual_seed(seed)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
-"""Checks of single arguments: numbers, counts, seeds, names and indices."""
+"""Checks of single arguments, and what messages say about a wrong one."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
 from typing import Any, get_args
 
+import numpy as np
 from torch import Tensor
 
 
@@ -50,3 +51,20 @@ def check_sample(sample: int, samples: int) -> None:
     """Raises ValueError unless ``sample`` is the index of one of ``samples`` samples."""
     if not 0 <= sample < samples:
         raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")
+
+
+def got(value: Any) -> str:
+    """What a value is, and how to make a tensor of it.
+
+    Example:
+        >>> got(np.zeros(2)), got("a")
+        ('a NumPy array: convert it with torch.from_numpy', 'str')
+    """
+    if isinstance(value, np.ndarray):
+        return "a NumPy array: convert it with torch.from_numpy"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__}: convert it with torch.as_tensor or torch.stack"
+    if callable(getattr(value, "attribute", None)):
+        name = type(value).__name__
+        return f"a {name}: pass the result of its attribute(inputs, target=...)"
+    return type(value).__name__

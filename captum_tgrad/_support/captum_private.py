@@ -11,7 +11,6 @@ from typing import ParamSpec, TypeVar
 
 from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
 from captum._utils.common import _format_output as format_output
-from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
 from captum._utils.progress import NullProgress, progress
@@ -28,7 +27,6 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
-    "format_tensor_into_tuples",
     "is_tuple",
     "log_usage",
     "progress",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import got
 
 _IMAGES = " Preprocess images as in training: images.float() alone keeps values up to 255."
 _TOKENS = (
@@ -43,12 +43,15 @@ def check_forward_func(forward_func: Any) -> None:
     check_callable(forward_func)
 
 
-def check_inputs(inputs: Any, differentiable: bool = True) -> None:
-    """Raises TypeError or ValueError unless every input is a finite, non-empty tensor.
+def checked_inputs(
+    inputs: Any, forward_func: Any, differentiable: bool = True
+) -> tuple[Tensor, ...]:
+    """The inputs as a tuple; raises TypeError or ValueError for those that cannot be explained.
 
-    If they must be ``differentiable``, only float tensors are accepted.
+    They have to be finite and on the model's device and, if ``differentiable``, floats.
     """
-    for name, tensor in named_tensors(inputs):
+    named = named_tensors(inputs)
+    for name, tensor in named:
         if differentiable and not tensor.is_floating_point():
             advice = _IMAGES if tensor.dtype == torch.uint8 else _TOKENS
             raise TypeError(
@@ -67,6 +70,9 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} holds NaN or inf in sample {listed(broken)}. Leave these out, or see"
                 " torch.nan_to_num."
             )
+    tensors = tuple(tensor for _, tensor in named)
+    check_device(forward_func, tensors)
+    return tensors
 
 
 def broken_samples(tensor: Tensor) -> Tensor:

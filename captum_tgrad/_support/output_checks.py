@@ -33,28 +33,8 @@ def with_gradient(output: Any, samples: int) -> Tensor:
 def with_batch(output: Any, samples: int, or_else: str = "") -> Tensor:
     """The output, ``(N, ...)``; that of one sample may be a scalar, of a model that squeezes.
 
-    Raises TypeError or ValueError for other outputs; ``or_else`` is as for ``check_is_tensor``.
+    Raises TypeError or ValueError for other outputs; ``or_else`` is further advice.
     """
-    check_is_tensor(output, or_else)
-    found: Tensor = output
-    if found.dim() == 0 and samples == 1:
-        return found.reshape(1)
-    if found.dim() == 0:
-        raise ValueError(
-            "forward_func returned a scalar for the whole batch; it must return one number per"
-            " sample, shape (N,) or (N, classes)."
-        )
-    if found.shape[0] != samples:
-        raise ValueError(
-            f"forward_func returned shape {tuple(found.shape)} for a batch of {samples}; its first"
-            " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
-            " If the model squeezes, pass lambda x: model(x).reshape(len(x), -1)."
-        )
-    return found
-
-
-def check_is_tensor(output: Any, or_else: str = "") -> None:
-    """Raises TypeError unless an output is a real tensor; ``or_else`` is further advice."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
@@ -67,6 +47,20 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
             + _WRAPPER.format(example="model(x).abs()")
             + or_else
         )
+    if output.dim() == 0 and samples == 1:
+        return output.reshape(1)
+    if output.dim() == 0:
+        raise ValueError(
+            "forward_func returned a scalar for the whole batch; it must return one number per"
+            " sample, shape (N,) or (N, classes)."
+        )
+    if output.shape[0] != samples:
+        raise ValueError(
+            f"forward_func returned shape {tuple(output.shape)} for a batch of {samples}; its first"
+            " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
+            " If the model squeezes, pass lambda x: model(x).reshape(len(x), -1)."
+        )
+    return output
 
 
 def tensor_of(output: Any) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.printable import in_html
-
-Kind = TypeVar("Kind")
 
 _SHOWN = 4  # numbers in a text
 _COLUMNS = 8  # samples in a table
@@ -40,37 +37,33 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     )
 
 
-def shown(kind: type[Kind]) -> type[Kind]:
-    """Adds a short ``repr`` and a table of each sample's numbers to a dataclass of tensors.
+class Result:
+    """A base class for frozen dataclasses of tensors, with a short ``repr`` and a notebook table.
 
     ``torch.load`` also reads its objects with ``weights_only=True``.
     """
-    setattr(kind, "__repr__", _text_of)  # noqa: B010
-    setattr(kind, "_repr_html_", _table_of)  # noqa: B010
-    torch.serialization.add_safe_globals([kind])
-    return kind
 
+    def __init_subclass__(cls) -> None:
+        torch.serialization.add_safe_globals([cls])
 
-def _text_of(result: Any) -> str:
-    """``"InsertionResult(insertion=0.71, clean_score=0.98)"``: the first numbers of each tensor."""
-    parts = [f"{name}={numbers(values)}" for name, values in _per_sample(result).items()]
-    return f"{type(result).__name__}({', '.join(parts)})"
+    def __repr__(self) -> str:
+        """``"InsertionResult(insertion=0.71, clean_score=0.98)"``: each tensor's first numbers."""
+        parts = [f"{name}={numbers(values)}" for name, values in self._per_sample().items()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, *(f"{float(value):.4g}" for value in values.flatten()[:_COLUMNS]))
+            for name, values in self._per_sample().items()
+        ]
+        width = max((len(row) for row in rows), default=1)
+        padded = [(*row, *[""] * (width - len(row))) for row in rows]
+        headings = ["", *(f"sample {number}" for number in range(width - 1))]
+        return html_table(type(self).__name__, headings, padded)
 
-def _table_of(result: Any) -> str:
-    rows = [
-        (name, *(f"{float(value):.4g}" for value in values.flatten()[:_COLUMNS]))
-        for name, values in _per_sample(result).items()
-    ]
-    width = max((len(row) for row in rows), default=1)
-    padded = [(*row, *[""] * (width - len(row))) for row in rows]
-    headings = ["", *(f"sample {number}" for number in range(width - 1))]
-    return html_table(type(result).__name__, headings, padded)
-
-
-def _per_sample(result: Any) -> dict[str, Tensor]:
-    return {
-        name: value
-        for name, value in vars(result).items()
-        if isinstance(value, Tensor) and value.dim() < 2
-    }
+    def _per_sample(self) -> dict[str, Tensor]:
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and value.dim() < 2
+        }

@@ -1,15 +1,18 @@
-"""Keeps a model's buffers and the random state unchanged."""
+"""Leaves a model as it is: runs that restore its buffers, and copies to change instead of it."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import forked_random_state
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 # Layers of torch.nn that behave differently in training mode, some through their dropout.
 _BY_MODE = (
@@ -55,17 +58,50 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            for each in saved:
-                _restore(*each)
+            for module, name, buffer, before in saved:
+                # If the model assigned another tensor to this name, the original one comes back.
+                module._buffers[name] = buffer
+                # Unchanged buffers are not written to: some cannot be, such as expanded ones.
+                # Sparse ones cannot be compared.
+                if buffer is None or before is None or buffer.layout != torch.strided:
+                    continue
+                if not torch.equal(buffer, before):
+                    # Through .data: after another write, autograd would refuse a pending backward
+                    # pass of the user's.
+                    buffer.data.copy_(before)
 
 
-def _restore(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
-    # If the model assigned another tensor to this name, the original one comes back.
-    module._buffers[name] = buffer
-    # Unchanged buffers are not written to: some cannot be, such as expanded ones. Sparse ones
-    # cannot be compared.
-    if buffer is None or before is None or buffer.layout != torch.strided:
-        return
-    if not torch.equal(buffer, before):
-        # Through .data: autograd would refuse a pending backward pass of the user's after a write.
-        buffer.data.copy_(before)
+def copy_model(
+    model: ModuleType, share_parameters: bool = False
+) -> tuple[ModuleType, dict[int, Any]]:
+    """Copies a model with its modes, buffers and hooks; nothing done to the copy reaches it.
+
+    With ``share_parameters``, its parameters are frozen views of the model's, which need no memory.
+    Also returns the copy of each module of the model by the ``id`` of that module.
+
+    Raises:
+        TypeError: Something in the model cannot be copied.
+    """
+    copies: dict[int, Any] = {}
+    for module in model.modules():
+        if share_parameters:
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    # Autograd takes no tensor that was made under torch.inference_mode.
+                    own = parameter.clone() if parameter.is_inference() else parameter.detach()
+                    view = nn.Parameter(own, requires_grad=False)
+                    copies[id(parameter)] = view
+        # Results that a module keeps (the weight under torch.nn.utils.weight_norm) belong to a
+        # graph, and torch refuses to copy them.
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                copies[id(value)] = value.detach().clone()
+    try:
+        duplicate = copy.deepcopy(model, copies)
+    except (TypeError, RuntimeError, AttributeError, copy.Error) as error:
+        raise TypeError(
+            "model cannot be copied, and this function works on a copy to leave yours unchanged:"
+            f" copy.deepcopy(model) raised {error!r}. Pass the submodule with the layers, or remove"
+            " what cannot be copied."
+        ) from error
+    return duplicate, {id(module): copies[id(module)] for module in model.modules()}

@@ -20,9 +20,10 @@ from captum_tgrad._support.captum_private import (
     is_tuple,
     log_usage,
 )
-from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.attribution.cam_checks import (
+    Probe,
     cam_signature,
     check_layers_return_maps,
     check_target_layers,
@@ -36,8 +37,7 @@ from captum_tgrad.attribution.cam_library import (
     selected_indices,
     without_progress_bars,
 )
-from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.attribution.probe import Probe
+from captum_tgrad.attribution.layer_activation import check_not_nested
 from captum_tgrad.decomposition.nested import map_tensors, usable_in_backward
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.tracing.compiled_models import (

@@ -1,4 +1,4 @@
-"""Checks of the arguments of class activation maps, before anything is computed."""
+"""Checks of the arguments and the layers of class activation maps, before a long computation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from captum_tgrad._support import input_checks
-from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution.probe import Probe
+from captum_tgrad._support.arguments import got
 
 
 def cam_signature(
@@ -47,12 +47,10 @@ def constructor_arguments(
 ) -> dict[str, Any]:
     """The ``cam_arguments`` that the constructor accepts: all except ScoreCAM's ``batch_size``."""
     # ScoreCAM reads an attribute of this name, which its constructor does not take.
-    parameters = signature.parameters
-    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {
         name: value
         for name, value in cam_arguments.items()
-        if name != "batch_size" or takes_all or name in parameters
+        if name != "batch_size" or name in signature.parameters
     }
 
 
@@ -60,20 +58,18 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
     """The images in ``inputs``; raises TypeError or ValueError for what cannot be explained."""
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(f"inputs must be a torch.Tensor, got {got(inputs)}.")
-    tensors = format_tensor_into_tuples(inputs)
-    input_checks.check_inputs(tensors)
+    tensors = input_checks.checked_inputs(inputs, model)
     if len(tensors) != 1:
         raise ValueError(
             f"inputs has {len(tensors)} tensors, but a class activation map explains one. Pass the"
             " others as additional_forward_args, which are held constant."
         )
-    images: Tensor = tensors[0]
+    (images,) = tensors
     if images.dim() < 4:
         raise ValueError(
             f"inputs has shape {tuple(images.shape)}, but a class activation map needs images,"
             " shape (N, C, H, W)."
         )
-    input_checks.check_device(model, tensors)
     return images
 
 
@@ -98,6 +94,58 @@ def check_target_layers(target_layers: Any, model: nn.Module) -> None:
                 f"target_layers[{number}] ({type(layer).__name__}) is not a module of the model."
                 " Take it from the model itself, not from a copy."
             )
+
+
+class Probe:
+    """One run of a model on an image, to see what its layers return.
+
+    Args:
+        model: The model.
+        image: Shape ``(1, C, H, W)``.
+        layers: The layers whose outputs are of interest; those of all convolutions are too.
+
+    Attributes:
+        output: What the model returned.
+        shapes: The shape that each of these layers returned last; None if it was not a tensor.
+    """
+
+    def __init__(self, model: nn.Module, image: Tensor, layers: Sequence[nn.Module] = ()) -> None:
+        self.shapes: dict[nn.Module, torch.Size | None] = {}
+        self._last_convolution: nn.Module | None = None
+        self._convolutions = {each for each in model.modules() if isinstance(each, _ConvNd)}
+        watched = self._convolutions.union(layers)
+        handles = [layer.register_forward_hook(self._ran) for layer in watched]
+        try:
+            with torch.no_grad():
+                # A copy, because an in-place operation may overwrite the image.
+                self.output = model(image.clone())
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def last_convolution(self) -> nn.Module:
+        """The last convolution that ran with more than one output position.
+
+        The order in which the layers run counts, not the order of their definition. A convolution
+        after global pooling (a classifier made of 1x1 convolutions, the gate of a
+        squeeze-excitation block) is skipped, because its map would be constant. Raises ValueError
+        if there is none.
+        """
+        if self._last_convolution is None:
+            spatial = "no convolution in the forward pass has a spatial output"
+            reason = spatial if self._convolutions else "it has none"
+            raise ValueError(
+                "target_layers is missing, and the model has no convolution to use instead:"
+                f" {reason}. Pass target_layers=[a module with a spatial output], or for evaluate"
+                ' and compare, write layer = "MODULE" in a file of methods (--config); a'
+                " transformer also needs reshape_transform=."
+            )
+        return self._last_convolution
+
+    def _ran(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        shape = self.shapes[module] = output.shape if isinstance(output, Tensor) else None
+        if module in self._convolutions and shape and shape[2:].numel() > 1:
+            self._last_convolution = module
 
 
 def is_reshaped(signature: inspect.Signature, cam_arguments: Mapping[str, Any]) -> bool:

@@ -14,7 +14,6 @@ from captum_tgrad._support.captum_private import (
     GradientAttribution,
     TargetType,
     format_additional_forward_args,
-    format_tensor_into_tuples,
     log_usage,
     select_targets,
 )
@@ -27,7 +26,7 @@ from captum_tgrad._support.output_checks import (
     with_gradient,
 )
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.attribution.nesting import check_not_nested
+from captum_tgrad.attribution.layer_activation import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.nested import usable_in_backward
@@ -161,9 +160,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> tuple[Tensor, ...]:
         """The inputs as a tuple; raises TypeError or ValueError for what cannot be explained."""
         check_not_nested(self.forward_func)
-        input_checks.check_inputs(inputs, differentiable)
-        tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
-        input_checks.check_device(self.forward_func, tensors)
+        tensors = input_checks.checked_inputs(inputs, self.forward_func, differentiable)
         if target is not None:
             # Before the model runs: attribute(inputs, baselines, target) would let it fail first.
             targets_per_sample(target, len(tensors[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.layer_places import layer_places, without_channels
-from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
@@ -23,6 +23,9 @@ from captum_tgrad.decomposition.tracing.compiled_models import (
 )
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 from captum_tgrad.decomposition.tracing.trace import Trace
+
+_replaced: ContextVar[tuple[nn.Module, ...]] = ContextVar("_replaced", default=())
+"""The layers whose activations are replaced in this thread."""
 
 HOW_TO_EXPLAIN_ONE = (
     "In the model, wrap it in a module that returns the one tensor to explain, and pass that"
@@ -143,12 +146,24 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
         return call(given if at_input else returned)
 
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
-    handle = register(hook)
+    handle, token = register(hook), _replaced.set((*_replaced.get(), layer))
     try:
-        with replacing(layer):
-            yield
+        yield
     finally:
+        _replaced.reset(token)
         handle.remove()
+
+
+def check_not_nested(forward_func: Any) -> None:
+    """Raises ValueError if an activation of a model is replaced: both maps would be wrong."""
+    for layer in _replaced.get():
+        if isinstance(forward_func, nn.Module) and layer in forward_func.modules():
+            raise ValueError(
+                "A hook of forward_func called attribute() or decompose() while"
+                f" LayerTGradAttribution replaces the activation of a {type(layer).__name__} of"
+                " this model. Compute one attribution after the other, or explain"
+                " copy.deepcopy(model) in the hook."
+            )
 
 
 def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:

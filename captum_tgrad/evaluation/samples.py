@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_count
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_count, got
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.running.localization import region_digest
 from captum_tgrad.evaluation.storage.digests import bytes_digest, image_digest

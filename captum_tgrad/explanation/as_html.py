@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from html import escape
 
-from PIL.Image import Image
-
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
@@ -29,11 +27,13 @@ def page_of(explanation: Explanation, name: str) -> str:
         about.append(
             f'the map here is that of aggregation "paper", not "{explanation.aggregation}"'
         )
-    if explanation.seen is not None and explanation.cut_away > 0:
+    if explanation.cut_away > 0:
         about.append(f"{explanation.cut_away:.0%} of the image is cropped")
+    whole, seen = explanation.original, explanation.seen
     return walkthrough_page(
         _views(explanation, explanation.decomposition),
-        _photo(explanation),
+        # In full resolution, if it is known which part of the image the network saw.
+        explanation.image if whole is None or seen is None else whole.crop(seen),
         title=f"Why {target.name}?",
         about=" \N{MIDDLE DOT} ".join(filter(None, about)),
     )
@@ -49,34 +49,13 @@ def frame_of(page: str) -> str:
 
 
 def _views(explanation: Explanation, decomposition: Decomposition) -> list[View]:
-    one = explanation.target.name
-    rival = explanation.rival
-    if rival is None:
-        return [_view_of_class(one, decomposition)]
-    other = rival.prediction.name
-    difference = View(
-        f"{one}, not {other}",
-        rival.difference,
-        output=f"the logit of {one} minus that of {other}",
-        speaks_for=f"for {one}",
-        speaks_against=f"for {other}",
-    )
-    of_rival = _view_of_class(other, rival.decomposition)
-    return [_view_of_class(one, decomposition), of_rival, difference]
-
-
-def _view_of_class(name: str, decomposition: Decomposition) -> View:
-    return View(
-        name,
-        decomposition,
-        output=f"the logit of {name}",
-        speaks_for=f"for {name}",
-        speaks_against=f"against {name}",
-    )
-
-
-def _photo(explanation: Explanation) -> Image:
-    """The part of the image that the network saw, in full resolution."""
-    if explanation.original is None or explanation.seen is None:
-        return explanation.image
-    return explanation.original.crop(explanation.seen)
+    """The target's logit and, if there is a rival, the rival's and the difference of the two."""
+    one, rival = explanation.target.name, explanation.rival
+    views = [View(one, decomposition, f"the logit of {one}", f"for {one}", f"against {one}")]
+    if rival is not None:
+        other = rival.prediction.name
+        of_rival = (f"the logit of {other}", f"for {other}", f"against {other}")
+        difference = (f"the logit of {one} minus that of {other}", f"for {one}", f"for {other}")
+        views.append(View(other, rival.decomposition, *of_rival))
+        views.append(View(f"{one}, not {other}", rival.difference, *difference))
+    return views

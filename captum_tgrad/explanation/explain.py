@@ -55,9 +55,9 @@ def explain(
     """
     check_classifier(classifier)
     check_options("positive", aggregation)
-    if hasattr(images, "resize") and not isinstance(images, Tensor):
+    if isinstance(images, Image):
         raise TypeError("images must be a list, got a single image: pass [image]")
-    if isinstance(images, Tensor) or not all(hasattr(image, "resize") for image in images):
+    if not all(isinstance(image, Image) for image in images):
         raise TypeError(
             "images must be a list of Pillow images, as from load_image; for tensors, use"
             " TGradAttribution"
@@ -73,10 +73,10 @@ def explain(
     steps = classifier.preprocess if isinstance(classifier.preprocess, Preprocessing) else None
     found = []
     for sample, image in enumerate(images):
-        best = probabilities[sample].topk(min(_PREDICTIONS, logits.shape[1])).indices.tolist()
+        best = probabilities[sample].topk(min(_PREDICTIONS, logits.shape[1])).indices
         explained, *others = (
-            Prediction(index, classifier.class_names[index], float(probabilities[sample, index]))
-            for index in (int(targets[sample]), *best)
+            _prediction(classifier, probabilities[sample], int(index))
+            for index in (targets[sample], *best)
         )
         found.append(
             Explanation(
@@ -99,6 +99,10 @@ def explain(
     return found
 
 
+def _prediction(classifier: Classifier, probabilities: Tensor, index: int) -> Prediction:
+    return Prediction(index, classifier.class_names[index], float(probabilities[index]))
+
+
 def _parts_of_logits(decomposition: Decomposition) -> list[dict[str, Any]]:
     """The parts of the logit of each sample, as fields of its explanation."""
     signed = torch.stack([term.score for term in decomposition.terms])
@@ -107,24 +111,21 @@ def _parts_of_logits(decomposition: Decomposition) -> list[dict[str, Any]]:
     positive = signed.relu()
     total = positive.sum(dim=0)
     shares = positive / torch.where(total > 0, total, 1.0)
-    found = []
-    for sample, (own, share) in enumerate(zip(signed.T, shares.T, strict=True)):
-        largest = own.abs().argsort(descending=True)[:_LARGEST_TERMS].tolist()
-        found.append(
-            {
-                "logit": float(decomposition.output[sample]),
-                "input_score": float(own[0]),
-                "bias_score": float(own[1:].sum()),
-                "input_share": float(share[0]),
-                "bias_share": float(share[1:].sum()),
-                "largest_terms": tuple(
-                    TermScore(decomposition.terms[term].name, float(own[term]), float(share[term]))
-                    for term in largest
-                ),
-                "residual": float(decomposition.delta[sample]),
-            }
-        )
-    return found
+    return [
+        {
+            "logit": float(decomposition.output[sample]),
+            "input_score": float(own[0]),
+            "bias_score": float(own[1:].sum()),
+            "input_share": float(share[0]),
+            "bias_share": float(share[1:].sum()),
+            "largest_terms": tuple(
+                TermScore(decomposition.terms[term].name, float(own[term]), float(share[term]))
+                for term in own.abs().argsort(descending=True)[:_LARGEST_TERMS].tolist()
+            ),
+            "residual": float(decomposition.delta[sample]),
+        }
+        for sample, (own, share) in enumerate(zip(signed.T, shares.T, strict=True))
+    ]
 
 
 def _rivals(
@@ -158,7 +159,7 @@ def _rivals(
     probabilities = logits.softmax(dim=1).cpu()
     return [
         Rival(
-            Prediction(index, classifier.class_names[index], float(probabilities[sample, index])),
+            _prediction(classifier, probabilities[sample], index),
             of_classes.sample(sample).to("cpu"),
             of_differences.sample(sample).to("cpu"),
         )

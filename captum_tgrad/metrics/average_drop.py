@@ -15,11 +15,16 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim, listed, named_tensors
+from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
-from captum_tgrad.metrics.engine.features import channels_back
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, Maps, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    channels_back,
+    pooled,
+)
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
@@ -35,55 +40,45 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
                 f" {name}.float(), for token IDs their embeddings, or None as its attributions"
                 " to leave it unmasked."
             )
-    masks = [_masks(call, method) for method in call.methods]
+    weights = [_weights(call, method) for method in call.methods]
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
     check_finite(baseline, "baselines", call.nan_policy)
-    with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
-        scores = clean.new_empty(len(masks), call.samples)
-        for (maps, _), of_method in zip(masks, scores, strict=True):
-            for run in buffer.chunks(call.samples):
-                here = slice(run.start, run.stop)
-                buffer.add(_masked(call, baseline, maps, here), run, of_method[here])
+    with call.clean_scores(call.name, call.samples * len(weights)) as (clean, buffer):
+        scores = clean.new_empty(len(weights), call.samples)
+        for (of_inputs, _), of_method in zip(weights, scores, strict=True):
+            for here in buffer.chunks(call.samples):
+                examples = tuple(
+                    # At 1, exactly the input.
+                    tensor[here] if w is None else torch.lerp(other[here], tensor[here], w[here])
+                    for other, tensor, w in zip(baseline, call.inputs, of_inputs, strict=True)
+                )
+                buffer.add(examples, here, of_method)
     found = []
-    for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
+    for method, masked, (_, broken) in zip(call.methods, scores, weights, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
         call.check_scores(finite, method)
         found.append({"masked_score": masked.masked_fill(~finite, torch.nan)})
     return call.protocol(label), found
 
 
-def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
-    """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken."""
+def _weights(call: MetricCall, method: str) -> tuple[list[Tensor | None], Tensor]:
+    """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken.
+
+    Each has the layout of its input, with one channel.
+    """
     maps, broken = call.maps(method, "everything is masked")
-    together = pooled(maps)
-    lowest = together.amin(1)
-    span = together.amax(1) - lowest
-    return tuple(None if each is None else _scaled(each, lowest, span) for each in maps), broken
-
-
-def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:
-    sizes = (-1, *[1] * (each.dim() - 1))
-    scaled = (each - lowest.reshape(sizes)) / span.reshape(sizes)
-    return torch.where(span.reshape(sizes) == 0, 0, scaled)
-
-
-def _masked(
-    call: MetricCall, baseline: tuple[Tensor, ...], maps: Maps, here: slice
-) -> tuple[Tensor, ...]:
-    """``baseline + map * (input - baseline)`` of some samples; the input where there is no map."""
-    found = []
-    each_input = zip(call.inputs, baseline, maps, call.channel_dims, strict=True)
-    for tensor, other, each, channel_dim in each_input:
-        masked = tensor[here]
+    lowest, highest = pooled(maps).aminmax(dim=1)
+    weights: list[Tensor | None] = []
+    for each, tensor, channel_dim in zip(maps, call.inputs, call.channel_dims, strict=True):
         if each is not None:
-            weight = each[here].to(tensor.dtype)
+            low, span = per_sample(lowest, each), per_sample(highest - lowest, each)
+            each = torch.where(span == 0, 0, (each - low) / span).to(tensor.dtype)
             if tensor.dim() > 2:
-                weight = channels_back(weight.unsqueeze(1), channel_dim)
+                each = channels_back(each.unsqueeze(1), channel_dim)
             else:
-                weight = weight.reshape(masked.shape)
-            masked = torch.lerp(other[here], masked, weight)  # at 1, exactly the input
-        found.append(masked)
-    return tuple(found)
+                each = each.reshape(tensor.shape)
+        weights.append(each)
+    return weights, broken
 
 
 def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:

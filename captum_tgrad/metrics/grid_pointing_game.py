@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +16,7 @@ from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    Maps,
-    importance_maps,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, importance_maps
 from captum_tgrad.metrics.engine.metric import by_name, protocol_of
 from captum_tgrad.metrics.mass_in_mask import share_in_mask
 from captum_tgrad.metrics.results import GridPointingGameResult
@@ -128,17 +122,12 @@ def grid_pointing_game(
     }
     results = []
     for name, method in named.items():
-        read = partial(
-            importance_maps,
-            channel_reduce=channel_reduce,
-            interpolate_mode=interpolate_mode,
-            argument=f"the result of {name}",
-        )
+        how = (channel_reduce, interpolate_mode, f"the result of {name}")
         shares = []
         with own_randomness(seed, images.device):
             for each in chosen:
                 image = tiled(images[each], grid)
-                maps = _maps(image, classes[each], method, max_examples_per_batch, read)
+                maps = _maps(image, classes[each], method, max_examples_per_batch, *how)
                 share = share_in_mask(maps.clamp_min(0), own_cell)
                 shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
@@ -164,19 +153,16 @@ def _check_methods(methods: Mapping[str, Any]) -> None:
             )
 
 
-def _maps(
-    image: Tensor, classes: Tensor, method: Any, chunk: int, read: Callable[..., Maps]
-) -> Tensor:
+def _maps(image: Tensor, classes: Tensor, method: Any, chunk: int, *how: Any) -> Tensor:
     """The map of each class for a grid, ``(1, C, H, W)``: ``(classes, H, W)``."""
-    maps = []
+    maps: list[Any] = []
     for targets in torch.split(classes, chunk):
         images = image.repeat(len(targets), 1, 1, 1)  # its own: a method may write into it
         if hasattr(method, "attribute"):
             attributions = method.attribute(images, target=targets)
         else:
             attributions = method(images, targets)
-        (each,) = read(attributions, (image.expand(len(targets), -1, -1, -1),))
-        maps.append(cast("Tensor", each))
+        maps += importance_maps(attributions, (image.expand(len(targets), -1, -1, -1),), *how)
     return torch.cat(maps)
 
 

@@ -26,23 +26,17 @@ def _share_of_peaks(maps: Tensor, masks: Tensor) -> Tensor:
 def _widened(masks: Tensor, tolerance: float) -> Tensor:
     """The masks and all pixels less than ``tolerance`` pixels away from them."""
     near = masks.clone()
-    height = masks.shape[1]
+    height, width = masks.shape[1:]
+    before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))  # pixels left of a column
+    here = torch.arange(width, device=masks.device)
     # The disk, row by row: pixels within ``columns`` columns, ``rows`` rows below or above.
     for rows in range(min(math.ceil(tolerance), height)):
         columns = math.ceil(math.sqrt(tolerance**2 - rows**2)) - 1
-        wide = _wide(masks, columns)
+        first, end = (here - columns).clamp_min(0), (here + columns + 1).clamp_max(width)
+        wide = before[..., end] > before[..., first]
         near[:, rows:] |= wide[:, : height - rows]
         near[:, : height - rows] |= wide[:, rows:]
     return near
-
-
-def _wide(masks: Tensor, columns: int) -> Tensor:
-    """The masks and all pixels at most ``columns`` columns away from them."""
-    width = masks.shape[2]
-    before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))
-    here = torch.arange(width, device=masks.device)
-    first, end = (here - columns).clamp_min(0), (here + columns + 1).clamp_max(width)
-    return before[..., end] > before[..., first]
 
 
 @localization_metric(PointingGameResult)

@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._support.show import shown
+from captum_tgrad._support.show import Result
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class InsertionDeletionResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class InsertionDeletionResult(Result):
     """Result of ``insertion_deletion``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
@@ -43,9 +42,8 @@ class InsertionDeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class InsertionResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class InsertionResult(Result):
     """Result of ``insertion``; the attributes are those of ``InsertionDeletionResult``."""
 
     insertion: Tensor
@@ -57,9 +55,8 @@ class InsertionResult:
     insertion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class DeletionResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class DeletionResult(Result):
     """Result of ``deletion``; the attributes are those of ``InsertionDeletionResult``."""
 
     deletion: Tensor
@@ -71,9 +68,8 @@ class DeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class AverageDropResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class AverageDropResult(Result):
     """Result of ``average_drop``.
 
     Attributes:
@@ -92,9 +88,8 @@ class AverageDropResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class IncreaseInConfidenceResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class IncreaseInConfidenceResult(Result):
     """Result of ``increase_in_confidence``.
 
     Attributes:
@@ -114,9 +109,8 @@ class IncreaseInConfidenceResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class PointingGameResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PointingGameResult(Result):
     """Result of ``pointing_game``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
@@ -130,9 +124,8 @@ class PointingGameResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class EnergyInMaskResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class EnergyInMaskResult(Result):
     """Result of ``energy_in_mask``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
@@ -144,9 +137,8 @@ class EnergyInMaskResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class MassAccuracyResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class MassAccuracyResult(Result):
     """Result of ``mass_accuracy``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
@@ -158,9 +150,8 @@ class MassAccuracyResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class RankAccuracyResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class RankAccuracyResult(Result):
     """Result of ``rank_accuracy``; the other attributes are those of ``PointingGameResult``.
 
     Attributes:
@@ -172,9 +163,8 @@ class RankAccuracyResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class GridPointingGameResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class GridPointingGameResult(Result):
     """Result of ``grid_pointing_game``.
 
     Attributes:
@@ -195,9 +185,8 @@ class GridPointingGameResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class RoadResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class RoadResult(Result):
     """Result of ``road``; unless stated otherwise, one number per sample, shape ``(N,)``.
 
     Attributes:

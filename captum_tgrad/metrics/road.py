@@ -19,10 +19,12 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import NanPolicy
-from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
+    channels_back,
+    channels_first,
+    count_of,
     pooled,
 )
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
@@ -36,8 +38,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     """The scores of the inputs with imputed pixels, for each method."""
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_count(seed, "seed", least=0)
-    _check(call, percentages, noise)
-    images = channels_first(call.inputs[0], call.channel_dims[0]).nan_to_num(0, 0, 0)
+    images = _checked_images(call, percentages, noise).nan_to_num(0, 0, 0)
     generator = torch.Generator().manual_seed(seed)
     # The same noise for all samples and methods.
     drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
@@ -52,12 +53,11 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
             first = order[:, : count_of(percentage / 100, order.shape[1])]
             missing = torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
             missing = missing.reshape(-1, *images.shape[2:])
-            for run in buffer.chunks(call.samples):
-                here = slice(run.start, run.stop)
+            for here in buffer.chunks(call.samples):
                 filled = linear_imputation(images[here], missing[here])
                 filled = torch.where(missing[here, None], filled + noises, filled)
                 examples = (channels_back(filled, call.channel_dims[0]),)
-                buffer.add(examples, run, of_case[here])
+                buffer.add(examples, here, of_case)
     found = []
     each_method = zip(call.methods, scores.transpose(2, 3), rankings, strict=True)
     for method, both, (_, broken) in each_method:
@@ -140,7 +140,8 @@ def road(
     """
 
 
-def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
+def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float) -> Tensor:
+    """The images, ``(N, C, H, W)``; raises TypeError or ValueError for what ROAD cannot impute."""
     if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
             "percentages must be above 0 and below 100, because the remaining pixels impute the"
@@ -164,6 +165,7 @@ def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None
             f"inputs has dtype {images.dtype}, which cannot hold imputed values: pass"
             " inputs.float()."
         )
+    return images
 
 
 def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:

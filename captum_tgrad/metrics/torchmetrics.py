@@ -70,17 +70,16 @@ class _PerSample(Metric):
     _values: ClassVar[dict[str, str]]
     """The states, and from which field of the function's result each is."""
 
-    def __init_subclass__(cls, number: str = "", function: str = "", **options: Any) -> None:
-        """Takes the function of a number, its field and its direction from the registry.
+    def __init_subclass__(cls, number: str = "", **options: Any) -> None:
+        """Takes the field and the direction of a number from the registry.
 
-        ``function`` is one that returns this number alone.
+        The function of the same name returns it.
         """
         super().__init_subclass__(**options)
         if number:
-            known = ALL_NUMBERS[number]
-            cls.higher_is_better = known.higher_is_better
-            cls._function = function or known.function
-            cls._values = {"values": known.field}
+            cls.higher_is_better = ALL_NUMBERS[number].higher_is_better
+            cls._function = number
+            cls._values = {"values": ALL_NUMBERS[number].field}
 
     def __init__(
         self, forward_func: Callable[..., Any] | None, *, reduction: str = "mean", **options: Any
@@ -120,8 +119,8 @@ class _PerSample(Metric):
             target: As for the function.
             options: Arguments for this batch only, such as ``additional_forward_args``.
         """
-        model, options = self._forward_func[0], {"target": target, **options}
-        self._keep(model, inputs, attributions=attributions, **options)
+        model = self._forward_func[0]
+        self._keep(model, inputs, attributions=attributions, target=target, **options)
 
     def _keep(self, *arguments: Any, attributions: Any, **options: Any) -> None:
         """Keeps the numbers that the function returns for these arguments and the fixed options."""
@@ -142,7 +141,7 @@ class _PerSample(Metric):
         for name in self._values:
             kept = getattr(self, name)
             empty = torch.empty(0, dtype=self.dtype, device=self.device)
-            numbers = dim_zero_cat(kept) if len(kept) > 0 else empty
+            numbers = dim_zero_cat(kept if len(kept) > 0 else [empty])
             found[name] = numbers if self._reduction == "none" else numbers.nanmean()
         return found if len(found) > 1 else next(iter(found.values()))
 
@@ -151,7 +150,7 @@ class _PerSample(Metric):
         return self._plot(val, ax)
 
 
-class Insertion(_PerSample, number="insertion", function="insertion"):
+class Insertion(_PerSample, number="insertion"):
     """The area under the insertion curve; see ``captum_tgrad.metrics.insertion``.
 
     Example:
@@ -166,7 +165,7 @@ class Insertion(_PerSample, number="insertion", function="insertion"):
     """
 
 
-class Deletion(_PerSample, number="deletion", function="deletion"):
+class Deletion(_PerSample, number="deletion"):
     """The area under the deletion curve; see ``captum_tgrad.metrics.deletion``."""
 
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support import input_checks
-from captum_tgrad._support.arguments import check_choice, check_count
+from captum_tgrad._support.arguments import check_choice, check_count, got
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.model_copy import copy_model
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
@@ -209,6 +208,4 @@ def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
             f"inputs must be a torch.Tensor, got {got(inputs)}. Pass other tensors as"
             " additional_forward_args, which are held constant."
         )
-    input_checks.check_inputs((inputs,))
-    input_checks.check_device(model, (inputs,))
-    return inputs
+    return input_checks.checked_inputs(inputs, model)[0]

@@ -1,20 +1,28 @@
-"""Computes maps of a network whose parameters change between calls, also averaged over noise."""
+"""Computes maps of a copy whose parameters change between calls; nothing else may be explained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils._pytree import tree_leaves
 
 from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
+
+_MARK = "_mark_of_the_copy"
+_ADVICE = (
+    " It must construct the method from the model it receives and that model's modules, for example"
+    " lambda copy: LayerGradCam(copy, copy.layer4)."
+)
 
 
 @dataclass
@@ -38,7 +46,9 @@ class MapMaker:
     seed: int
 
     def __post_init__(self) -> None:
-        mark(self.model)
+        # Copies that a method makes of the modules are marked, too.
+        for module in self.model.modules():
+            vars(module)[_MARK] = True
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
@@ -74,7 +84,7 @@ class MapMaker:
             torch.inference_mode(False),
             torch.enable_grad(),
             own_randomness(self.seed, self.inputs.device),
-            only_the_copy_runs(self.original),
+            _only_the_copy_runs(self.original),
         ):
             # A copy for every call: models may overwrite it.
             inputs = self.inputs.detach().clone()
@@ -86,9 +96,7 @@ class MapMaker:
         return self._summed(attributions, after)
 
     def _method(self) -> Any:
-        method = self.factory(self.model)
-        check_method(method, self.original)
-        return method
+        return _checked_method(self.factory(self.model), self.original)
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
         when = "" if after is None else f" after {after!r} was randomized"
@@ -118,30 +126,52 @@ def one_tensor(attributions: Any, when: str = "") -> Tensor:
     return attributions
 
 
-class Smoothed:
-    """An attribution method whose maps are averaged over noise, for ``smooth_mprt``.
+def _checked_method(method: Any, original: set[nn.Module]) -> Any:
+    """``method``; raises TypeError or ValueError unless it is an attribution of the copy."""
+    if not callable(getattr(method, "attribute", None)):
+        raise TypeError(
+            "attribution_factory must return a Captum attribution, an object with a method"
+            f" 'attribute', got {type(method).__name__}."
+        )
+    if not original.isdisjoint(_modules(method)):
+        raise ValueError(
+            "attribution_factory returned a method that holds modules of your model itself, which"
+            " is never randomized." + _ADVICE
+        )
+    return method
 
-    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
-    copies of the input.
-    """
 
-    def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
-        self.method, self.n_samples, self.noise_level = method, n_samples, noise_level
+def _modules(method: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a method holds, also those of a method inside it, as in NoiseTunnel."""
+    for value in tree_leaves(getattr(method, "__dict__", {})):
+        if isinstance(value, nn.Module):
+            yield value
+        elif hasattr(value, "attribute") and depth > 1:
+            yield from _modules(value, depth - 1)
 
-    @property
-    def forward_func(self) -> Any:
-        """The method's ``forward_func``; None if it has none."""
-        return getattr(self.method, "forward_func", None)
 
-    def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
-        """The mean of the attributions, in float32 or better."""
-        rows = inputs.detach().flatten(1)
-        spread = self.noise_level * (rows.amax(1) - rows.amin(1))
-        spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
-        mean = torch.zeros((), device="cpu")
-        for number in range(self.n_samples):
-            noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
-            noisy = inputs.detach() + spread * noise
-            found = one_tensor(self.method.attribute(noisy, target=target, **options))
-            mean = mean + in_full_precision(found.detach()) / self.n_samples
-        return mean
+@contextmanager
+def _only_the_copy_runs(original: set[nn.Module]) -> Iterator[None]:
+    """A context that raises ValueError if the user's model runs in it, or the copy does not."""
+    thread = threading.get_ident()
+    ran = False
+
+    def entered(module: nn.Module, inputs: Any) -> None:
+        nonlocal ran
+        if threading.get_ident() == thread and module in original:
+            raise ValueError(
+                "attribution_factory returned a method that calls your model itself, which is"
+                " never randomized." + _ADVICE
+            )
+        ran = ran or _MARK in vars(module)
+
+    handle = register_module_forward_pre_hook(entered)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if not ran:
+        raise ValueError(
+            "attribution_factory returned a method that never calls the model it was constructed"
+            " with, so that its map cannot change." + _ADVICE
+        )

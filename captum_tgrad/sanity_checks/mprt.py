@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.extras import import_from_extra
-from captum_tgrad._support.show import shown
+from captum_tgrad._support.show import Result
+from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
-from captum_tgrad.sanity_checks.map_maker import Smoothed
+from captum_tgrad.sanity_checks.map_maker import one_tensor
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class SmoothMprtResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SmoothMprtResult(Result):
     """The result of ``smooth_mprt``, float64 on the CPU.
 
     Attributes:
@@ -36,9 +36,8 @@ class SmoothMprtResult:
     layers: tuple[str, ...]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class EfficientMprtResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class EfficientMprtResult(Result):
     """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
     Attributes:
@@ -180,9 +179,37 @@ def _entropy(maps: Tensor, n_bins: int) -> Tensor:
     for values in maps.detach().double().cpu().flatten(1).numpy():
         if not np.isfinite(values).all():
             found.append(np.nan)
-            continue
-        if np.ptp(values) <= n_bins * rounding * np.abs(values).max():
+        elif np.ptp(values) <= n_bins * rounding * np.abs(values).max():
             found.append(0.0)  # bins would be narrower than rounding: the map is constant
-            continue
-        found.append(float(stats.entropy(np.histogram(values, n_bins)[0])))
+        else:
+            found.append(float(stats.entropy(np.histogram(values, n_bins)[0])))
     return torch.tensor(found, dtype=torch.float64, device="cpu")
+
+
+class Smoothed:
+    """An attribution method whose maps are averaged over noise, for ``smooth_mprt``.
+
+    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
+    copies of the input.
+    """
+
+    def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
+        self.method, self.n_samples, self.noise_level = method, n_samples, noise_level
+
+    @property
+    def forward_func(self) -> Any:
+        """The method's ``forward_func``; None if it has none."""
+        return getattr(self.method, "forward_func", None)
+
+    def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
+        """The mean of the attributions, in float32 or better."""
+        rows = inputs.detach().flatten(1)
+        spread = self.noise_level * (rows.amax(1) - rows.amin(1))
+        spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
+        mean = torch.zeros((), device="cpu")
+        for number in range(self.n_samples):
+            noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
+            noisy = inputs.detach() + spread * noise
+            found = one_tensor(self.method.attribute(noisy, target=target, **options))
+            mean = mean + in_full_precision(found.detach()) / self.n_samples
+        return mean

@@ -36,18 +36,14 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
     and a constant map is 0. SSIM is NaN for maps smaller than 3 places, and for features, which
     have no neighbors. All four are NaN for a map that is not finite.
     """
-    has_places = one.dim() > 2
     pairs = list(zip(_arrays(one), _arrays(other), strict=True))
     absolute = [(np.abs(first), np.abs(second)) for first, second in pairs]
-    columns = (
-        [_spearman(first, second) for first, second in pairs],
-        [_spearman(first, second) for first, second in absolute],
-        [_ssim(first, second) if has_places else math.nan for first, second in pairs],
-        [_ssim(first, second) if has_places else math.nan for first, second in absolute],
-    )
-    return Similarity(
-        *(torch.tensor(column, dtype=torch.float64, device="cpu") for column in columns)
-    )
+    columns = [
+        [measure(first, second) for first, second in those]
+        for measure in (_spearman, _ssim if one.dim() > 2 else lambda *_: math.nan)
+        for those in (pairs, absolute)
+    ]
+    return Similarity(*torch.tensor(columns, dtype=torch.float64, device="cpu"))
 
 
 def _arrays(maps: Tensor) -> _Array:

@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_numbers, check_sample
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_numbers, check_sample, got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import (

@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import got
 
 Array = npt.NDArray[np.float64]
 Images = Tensor | Image | Sequence[Image]

@@ -8,7 +8,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import got
 from captum_tgrad.visualization.image_arrays import Array, check_one_each
 
 # The share of the sum of absolute values beyond the end of the color scale, as in Captum: single

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad._support.arguments import check_numbers
-from captum_tgrad._support.input_checks import listed
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_numbers, got
+from captum_tgrad._support.input_checks import broken_samples, listed
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
-from captum_tgrad.metrics.engine.features import count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
+    count_of,
     importance_maps,
-    not_finite,
+    pooled,
 )
 from captum_tgrad.metrics.engine.ranking import Ties, rank
 
@@ -98,7 +97,7 @@ def replaced_and_shares(
     maps = importance_maps(
         attributions, (inputs,), protocol["channel_reduce"], protocol["interpolate_mode"]
     )
-    broken = not_finite(maps)
+    broken = broken_samples(pooled(maps))
     if bool(broken.any()):
         raise ValueError(
             f"attributions holds NaN or inf in sample {listed(broken)}, which cannot be ranked:"

@@ -15,7 +15,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import to_tensor
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.attribution.probe import Probe
+from captum_tgrad.attribution.cam_checks import Probe
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS, evaluate
 from captum_tgrad.metrics.registry import NUMBERS

@@ -10,7 +10,7 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.sanity_checks import efficient_mprt, smooth_mprt
-from captum_tgrad.sanity_checks.map_maker import Smoothed
+from captum_tgrad.sanity_checks.mprt import Smoothed
 from tests.sanity_checks.networks import images, network
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad.attribution.cam import CamAttribution
+from captum_tgrad.attribution.cam_checks import Probe
 from captum_tgrad.attribution.full_grad import FullGradAttribution
-from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.maps.combine import Aggregation
 from captum_tgrad.evaluation.methods.method import Black, Compute

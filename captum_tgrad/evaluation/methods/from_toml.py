@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.extras import import_from_extra
-from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.suggest import did_you_mean, few
+from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.evaluation.methods.builders import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute, Method

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import metrics
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import got
 from captum_tgrad.evaluation.box_files import BoxRegions
 from captum_tgrad.metrics.engine.findings import no_warnings
 from captum_tgrad.metrics.engine.regions import as_masks, mask_of_boxes, numbers_of

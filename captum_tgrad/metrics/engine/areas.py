@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -14,13 +13,13 @@ from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.features import (
+from captum_tgrad.metrics.engine.importance import (
     by_feature,
     channels_back,
     channels_first,
     empty_examples,
+    is_constant,
 )
-from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
@@ -48,32 +47,34 @@ def areas(
     for tensors, _ in resolved.values():
         check_finite(tensors, "baselines", call.nan_policy)
     title = " and ".join(curves)
-    points = rankings[0][0].counts.shape[1]
+    n_points = rankings[0][0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.
-    further = len(rankings) * len(curves) * (points - 2)
+    further = len(rankings) * len(curves) * (n_points - 2)
     further += len({id(each) for each in resolved.values()})
     with call.clean_scores(title, call.samples * further) as (clean, buffer):
         scored: dict[int, Tensor] = {}  # a baseline of both curves is scored once
         for name, baseline in resolved.items():
             if id(baseline) not in scored:
                 end = scored[id(baseline)] = torch.empty_like(clean)
-                buffer.add(baseline[0], range(call.samples), end)
+                buffer.add(baseline[0], slice(0, call.samples), end)
                 buffer.finish()
                 call.findings.baseline(clean, end, name)
         ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
-    # Only if given, so that older protocols stay equal.
-    own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
+    own = {"n_steps": n_points - 1, "features": rankings[0][0].features, "ties": ties}
+    if patch_size is not None:  # so that older protocols stay equal
+        own["patch_size"] = patch_size
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
     for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
         broken = broken.to(by_curve.device)
+        points = ranking.scored_points().to(by_curve.device).expand_as(by_curve)
+        by_curve = by_curve.gather(2, points).masked_fill(broken[:, None], torch.nan)
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
         fields = _fields(by_curve, ranking, ends, return_curves)
         fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
         found.append(fields)
-    features = rankings[0][0].features
-    return call.protocol(labels, metric=title, n_steps=points - 1, features=features, **own), found
+    return call.protocol(labels, metric=title, **own), found
 
 
 def _ranked(
@@ -97,30 +98,24 @@ def _curve_scores(
     ends: dict[str, Tensor],
     clean: Tensor,
     rankings: list[tuple[Ranking, Tensor]],
-) -> list[Tensor]:
-    """For each method, the scores at all points, ``(curves, N, points)``; NaN for broken maps.
+) -> Tensor:
+    """The scores at all points, ``(methods, curves, N, points)``, once the buffer is finished.
 
-    Insertion runs from the baseline to the input, and deletion back.
+    Insertion runs from the baseline to the input, and deletion back. Only the first of several
+    points with the same examples has a score.
     """
     shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
     scores = clean.new_full(shape, torch.nan)
-    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
+    for of_method, (ranking, _) in zip(scores, rankings, strict=True):
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
-            for run in _runs(ranking, broken, buffer.capacity):
-                here = slice(run.start, run.stop)
-                for point, examples in _curve_examples(*way, call.channel_dims, ranking, run):
-                    buffer.add(examples, run, of_curve[here, point])
-            ends_of_curve = (ends[name], clean) if inserts else (clean, ends[name])
-            of_curve[:, 0], of_curve[:, -1] = ends_of_curve
-    buffer.finish()
-    found = []
-    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
-        points = ranking.scored_points().to(scores.device).expand_as(of_method)
-        leave_out = broken[:, None].to(scores.device)
-        found.append(of_method.gather(2, points).masked_fill(leave_out, torch.nan))
-    return found
+            for here in _alike(ranking, buffer):
+                for point, examples in _curve_examples(*way, call.channel_dims, ranking, here):
+                    buffer.add(examples, here, of_curve[:, point])
+            of_curve[:, 0] = ends[name] if inserts else clean
+            of_curve[:, -1] = clean if inserts else ends[name]
+    return scores
 
 
 def _fields(
@@ -141,19 +136,11 @@ def _fields(
     return fields
 
 
-def _runs(ranking: Ranking, leave_out: Tensor, at_once: int) -> Iterator[range]:
-    """Ranges of samples that replace the same number of features of every input at every point.
-
-    Each has at most ``at_once`` samples. Samples to ``leave_out``, ``(N,)``, are in none of them.
-    """
+def _alike(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[slice]:
+    """Slices of samples that replace the same number of features of every input at every point."""
     counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
-    keys = list(zip(leave_out.tolist(), counts.tolist(), strict=True))
-    for (left_out, _), group in groupby(range(len(keys)), keys.__getitem__):
-        if not left_out:
-            samples = list(group)
-            for first in range(0, len(samples), at_once):
-                some = samples[first : first + at_once]
-                yield range(some[0], some[-1] + 1)
+    alike = bool((counts == counts[:1]).all())
+    return buffer.chunks(len(counts), None if alike else 1)
 
 
 def _curve_examples(
@@ -161,15 +148,14 @@ def _curve_examples(
     finish: tuple[Tensor, ...],
     channel_dims: tuple[int | None, ...],
     ranking: Ranking,
-    run: range,
+    here: slice,
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
 
-    Yields each point of the curve and the examples of the samples of ``run`` there: every time the
-    same tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
+    Yields each point of the curve and the examples of the samples ``here``: every time the same
+    tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
     more is replaced.
     """
-    here = slice(run.start, run.stop)
     examples, replaced = [], []
     for before, after, ordered, dim in zip(
         start, finish, ranking.inputs, channel_dims, strict=True
@@ -178,14 +164,14 @@ def _curve_examples(
             examples.append(before[here])
             continue
         first = channels_first(before[here], dim)
-        own = empty_examples(len(run), first).copy_(first)
+        own = empty_examples(len(first), first).copy_(first)
         examples.append(channels_back(own, dim))
         last = by_feature(channels_first(after[here], dim))
         places = ordered.order[here, None].expand(-1, last.shape[1], -1)
         # In the order in which they are needed, so that a step is a slice.
         values = last.gather(2, places)
-        replaced.append((by_feature(own), places, values, ordered.counts[run.start].tolist()))
-    counts = ranking.counts[run.start].tolist()
+        replaced.append((by_feature(own), places, values, ordered.counts[here.start].tolist()))
+    counts = ranking.counts[here.start].tolist()
     for point in range(1, len(counts)):
         if counts[point - 1] < counts[point] < counts[-1]:
             for own, places, values, of_input in replaced:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
     Baseline,
@@ -18,7 +17,7 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
-from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
+from captum_tgrad.metrics.engine.importance import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
 """The baseline of every input, shaped like it, and their label in a protocol."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.features import empty_examples
+from captum_tgrad.metrics.engine.importance import empty_examples
 
 Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 
@@ -43,16 +43,18 @@ class ExampleBuffer:
         self._samples: list[int] = []
         self._places: list[Tensor] = []
 
-    def chunks(self, samples: int) -> Iterator[range]:
-        """Ranges of the numbers of ``samples`` samples, each no longer than the capacity."""
-        for first in range(0, samples, self.capacity):
-            yield range(samples)[first : first + self.capacity]
+    def chunks(self, samples: int, size: int | None = None) -> Iterator[slice]:
+        """Slices of ``samples`` samples, as long as the capacity or ``size``."""
+        size = size or self.capacity
+        for first in range(0, samples, size):
+            yield slice(first, min(first + size, samples))
 
-    def add(self, examples: tuple[Tensor, ...], samples: range, scores: Tensor) -> None:
-        """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each.
+    def add(self, examples: tuple[Tensor, ...], here: slice, scores: Tensor) -> None:
+        """Copies examples of the samples ``here`` into the buffer, one each.
 
-        Their scores are in ``scores``, ``(len(samples),)``, after the next ``finish``.
+        Their scores are in ``scores[here]``, of ``(N,)``, after the next ``finish``.
         """
+        samples, scores = range(here.start, here.stop), scores[here]
         taken = 0
         while taken < len(samples):
             filled = len(self._samples)

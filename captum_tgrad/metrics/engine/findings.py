@@ -38,44 +38,37 @@ class Findings:
                 " examples of a batch; call model.eval().",
                 "In training mode",
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
-                "",
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
         """Notes constant maps; ``meaning`` is what a constant map means for the metric."""
-        if bool(constant.any()):
-            where = f", sample {listed(constant)}"
-            self._add(f"Constant maps: {meaning}.", "Constant", name, where)
+        self._add(f"Constant maps: {meaning}.", "Constant", name, constant)
 
     def ties(self, share: Tensor, name: str) -> None:
         """Notes samples with many features in groups of ties that are larger than a step.
 
         Smaller groups, such as those at the border of an enlarged map, hardly matter.
         """
-        tied = share > _TOO_MANY_TIED
-        if bool(tied.any()):
-            self._add(
-                "More than a quarter of the features are tied, in groups larger than a step, and"
-                " replaced in raster order.",
-                "Tied",
-                name,
-                f", sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
-                " Pass ties='group' for a result that does not depend on any order.",
-            )
+        self._add(
+            "More than a quarter of the features are tied, in groups larger than a step, and"
+            " replaced in raster order.",
+            "Tied",
+            name,
+            share > _TOO_MANY_TIED,
+            f" (up to {float(share.max()):.0%})",
+            " Pass ties='group' for a result that does not depend on any order.",
+        )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
         """Notes baselines that keep much of the score, and leave little to insert or delete."""
-        kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
-        if bool(kept.any()):
-            self._add(
-                "The baseline keeps half of the score or more, so the curves carry little"
-                " information.",
-                "Affected",
-                name,
-                f", sample {listed(kept)}",
-                " Pass other baselines, such as a stronger blur for images, or the ID of the mask"
-                " token for texts.",
-            )
+        self._add(
+            "The baseline keeps half of the score or more, so the curves carry little information.",
+            "Affected",
+            name,
+            (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score),
+            advice=" Pass other baselines, such as a stronger blur for images, or the ID of the"
+            " mask token for texts.",
+        )
 
     def messages(self, with_advice: bool = False) -> list[str]:
         """One message for each kind of finding; ``with_advice``: with the arguments to pass."""
@@ -90,8 +83,19 @@ class Findings:
             for message in self.messages(with_advice=True):
                 warn_user(message)
 
-    def _add(self, text: str, label: str, name: str, where: str, advice: str = "") -> None:
-        self.found.setdefault((text, advice, label), []).append((name, where))
+    def _add(
+        self,
+        text: str,
+        label: str,
+        name: str,
+        samples: Tensor | None = None,
+        detail: str = "",
+        advice: str = "",
+    ) -> None:
+        """Adds a subject, unless it is about none of the ``samples``, ``(N,)``."""
+        if samples is None or bool(samples.any()):
+            where = "" if samples is None else f", sample {listed(samples)}{detail}"
+            self.found.setdefault((text, advice, label), []).append((name, where))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,17 +57,11 @@ def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed
             f" classes; a grid needs {cells} images of different classes. Pass more inputs, a lower"
             " confidence or a smaller grid."
         )
-    found = list(_layouts(of_class, cells, n_grids, torch.Generator().manual_seed(seed)))
-    return torch.tensor(found, device=classes.device)
-
-
-def _layouts(
-    of_class: dict[int, int], cells: int, n_grids: int | None, generator: torch.Generator
-) -> Iterator[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
     images = list(of_class)
     used = dict.fromkeys(images, 0)
-    made = 0
-    while n_grids is None or made < n_grids:
+    grids: list[list[int]] = []
+    while n_grids is None or len(grids) < n_grids:
         shuffled = torch.randperm(len(images), generator=generator, device="cpu")
         order = [images[place] for place in shuffled.tolist()]
         if n_grids is None:
@@ -81,11 +75,11 @@ def _layouts(
             if len(taken) < cells:
                 taken.setdefault(of_class[image], image)
         if len(taken) < cells:
-            return
+            break
         for image in taken.values():
             used[image] += 1
-        made += 1
-        yield list(taken.values())
+        grids.append(list(taken.values()))
+    return torch.tensor(grids, device=classes.device)
 
 
 def tiled(images: Tensor, grid: int) -> Tensor:

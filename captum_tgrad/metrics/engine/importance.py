@@ -1,7 +1,14 @@
-"""From the attributions of any method to one importance for each feature."""
+"""Features, and one importance for each from the attributions of any method.
+
+Features are the positions of an image, a signal or a volume, or the columns of a table:
+``(N, C, *spatial)`` has one for each position, all channels together; ``(N, F)`` has one for each
+column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table. For inputs with
+channels in another dimension, functions expect the view that ``channels_first`` returns.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -9,10 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.metrics.engine.features import channels_first
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
@@ -61,11 +66,6 @@ def importance_maps(
 def pooled(maps: Maps) -> Tensor:
     """The importance of the features of all inputs together, ``(N, features)``."""
     return torch.cat([each.flatten(1) for each in maps if each is not None], 1)
-
-
-def not_finite(maps: Maps) -> Tensor:
-    """Which samples have NaN or inf in their maps, ``(N,)``."""
-    return ~torch.isfinite(pooled(maps)).all(1)
 
 
 def is_constant(maps: Maps) -> Tensor:
@@ -122,13 +122,10 @@ def _map(
     attribution = in_full_precision(attribution) if is_float else wide(attribution)
     if tensor.dim() <= 2:
         tensor = attribution = attribution.reshape(attribution.shape[0], 1, -1)
-    if channel_reduce == "sum":
-        reduced = attribution.sum(1, keepdim=True)
-    elif channel_reduce == "abs":
-        reduced = attribution.abs().sum(1, keepdim=True)
-    else:
-        reduced = attribution.amax(1, keepdim=True)
-    return _enlarged(reduced, tensor.shape[2:], mode).squeeze(1)
+    if channel_reduce == "abs":
+        attribution = attribution.abs()
+    reduce = torch.amax if channel_reduce == "max" else torch.sum
+    return _enlarged(reduce(attribution, 1, keepdim=True), tensor.shape[2:], mode).squeeze(1)
 
 
 def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Tensor:
@@ -145,3 +142,44 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
         places = tuple(range(2, coarse.dim()))
         return fine.clamp(coarse.amin(places, keepdim=True), coarse.amax(places, keepdim=True))
     return F.interpolate(coarse, spatial, mode=mode)
+
+
+def channels_first(tensor: Tensor, channel_dim: int | None) -> Tensor:
+    """A view of ``tensor`` as ``(N, C, *spatial)``; with one channel if it has none."""
+    if channel_dim == 1:
+        return tensor
+    return tensor.unsqueeze(1) if channel_dim is None else tensor.movedim(channel_dim, 1)
+
+
+def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
+    """A view of ``tensor``, ``(N, C, *spatial)``, with the channels in ``channel_dim``."""
+    if channel_dim == 1:
+        return tensor
+    return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
+
+
+def count_of(share: float, features: int) -> int:
+    """``floor(share * features)``, rounded first: 0.29 * 100 is 28.999999999999996 in floats."""
+    return math.floor(round(share * features, 6))
+
+
+def by_feature(tensor: Tensor) -> Tensor:
+    """``tensor`` as ``(N, C, features)``: a view if it came from ``empty_examples``."""
+    if tensor.dim() > 2:
+        return tensor.flatten(2)
+    return tensor.reshape(tensor.shape[0], 1, -1)
+
+
+def empty_examples(count: int, like: Tensor, channel_dim: int | None = 1) -> Tensor:
+    """An empty tensor for ``count`` examples like those of ``like``, in its memory format."""
+    kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+    first = channels_first(like, channel_dim)
+    # A tensor with one channel or one place has both formats: the default comes first.
+    for memory_format in (
+        torch.contiguous_format,
+        {4: torch.channels_last, 5: torch.channels_last_3d}.get(first.dim()),
+    ):
+        if memory_format is not None and first.is_contiguous(memory_format=memory_format):
+            room = torch.empty(count, *first.shape[1:], memory_format=memory_format, **kind)
+            return channels_back(room, channel_dim)
+    return torch.empty(count, *like.shape[1:], **kind)

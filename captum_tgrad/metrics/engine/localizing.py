@@ -9,17 +9,17 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice
-from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad._support.arguments import check_choice, got
+from captum_tgrad._support.input_checks import broken_samples
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
-from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
+    channels_back,
+    channels_first,
     importance_maps,
     is_constant,
-    not_finite,
 )
 from captum_tgrad.metrics.engine.metric import declared, protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
@@ -135,7 +135,7 @@ def _localized(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        broken = not_finite((maps,))
+        broken = broken_samples(maps)
         check_omitted(broken, nan_policy, f"{name} holds NaN or inf in sample")
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)

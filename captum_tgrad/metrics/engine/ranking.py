@@ -102,8 +102,11 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
         if each is None:
             inputs.append(None)
             continue
-        inputs.append(_of_one_input(order, counts, first, each[0].numel()))
-        first += each[0].numel()
+        size = each[0].numel()
+        own = (order >= first) & (order < first + size)
+        gone = F.pad(own.cumsum(1), (1, 0)).gather(1, counts)
+        inputs.append(InputOrder(order[own].reshape(samples, size) - first, gone))
+        first += size
     group_sizes = _group_sizes(same_as_next)
     return Ranking(
         tuple(inputs),
@@ -111,13 +114,6 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
         tied_share=(group_sizes > 1).float().mean(1),
         arbitrary_share=(group_sizes > -(-units // steps)).float().mean(1),
     )
-
-
-def _of_one_input(order: Tensor, counts: Tensor, first: int, size: int) -> InputOrder:
-    """The order of ``size`` features from ``first`` on, and how many of them are replaced."""
-    own = (order >= first) & (order < first + size)
-    gone = torch.nn.functional.pad(own.cumsum(1), (1, 0))
-    return InputOrder(order[own].reshape(order.shape[0], size) - first, gone.gather(1, counts))
 
 
 def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
@@ -134,7 +130,7 @@ def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
 
 def _group_sizes(same_as_next: Tensor) -> Tensor:
     """The size of each feature's group of ties, in the order of the ranking, ``(N, features)``."""
-    group = torch.nn.functional.pad((~same_as_next).cumsum(1), (1, 0))
+    group = F.pad((~same_as_next).cumsum(1), (1, 0))
     sizes = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group))
     return sizes.gather(1, group)
 
@@ -148,15 +144,12 @@ def patches(maps: Maps, size: int) -> Tensor:
     for each in maps:
         if each is None:
             continue
-        grid = [-(-places // size) for places in each.shape[1:]]
-        last = first + math.prod(grid)
-        number = torch.arange(first, last, device=each.device).reshape(grid)
-        for dimension, places in enumerate(each.shape[1:]):
-            number = number.repeat_interleave(min(size, places), dimension).narrow(
-                dimension, 0, places
-            )
-        found.append(number.flatten())
-        first = last
+        number = torch.zeros((), dtype=torch.long, device=each.device)
+        for places in each.shape[1:]:
+            along = torch.arange(places, device=each.device) // size
+            number = number[..., None] * -(-places // size) + along
+        found.append(first + number.flatten())
+        first += math.prod(-(-places // size) for places in each.shape[1:])
     return torch.cat(found)
 
 

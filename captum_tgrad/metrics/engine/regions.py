@@ -47,10 +47,10 @@ def as_masks(
 
 def mask_of_boxes(boxes: Any, size: tuple[int, int], name: str, hint: str = "") -> Tensor:
     """The mask of the boxes of one image, ``(H, W)``, bool, on the CPU; raises as ``as_masks``."""
-    mask = torch.zeros(size, dtype=torch.bool, device="cpu")
-    for x0, y0, x1, y1 in checked_boxes(boxes, size, name, hint).tolist():
-        mask |= _between(y0, y1, size[0])[:, None] & _between(x0, x1, size[1])
-    return mask
+    x0, y0, x1, y1 = checked_boxes(boxes, size, name, hint)[:, :, None].unbind(1)
+    y, x = (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5 for count in size)
+    rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
+    return (rows[:, :, None] & columns[:, None]).any(0)
 
 
 def size_of_masks(regions: Any) -> tuple[int, int] | None:
@@ -104,11 +104,6 @@ def numbers_of(region: Any, name: str) -> Tensor:
             f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
             f" {type(region).__name__}: {error}"
         ) from error
-
-
-def _between(low: float, high: float, count: int) -> Tensor:
-    centers = torch.arange(count, dtype=torch.float64, device="cpu") + 0.5
-    return (centers >= low) & (centers < high)
 
 
 def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
