@@ -81,20 +81,11 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = call.bound["dim"] % output.dim()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        kept = [
-            max(index.shape[d] if index.stride(d) else 1 for index in indices)
-            for d in range(output.dim())
-        ]
-        narrow = []
-        for index in indices:
-            for d, size in enumerate(kept):
-                if d != dim and size == 1:
-                    index = index.narrow(d, 0, 1)
-            narrow.append(index)
-        return [torch.cat(narrow, dim)]
+        wide = {d for index in indices for d, stride in enumerate(index.stride()) if stride}
+        kept = tuple([slice(None if d in wide | {dim} else 1) for d in range(output.dim())])
+        return [torch.cat([index[kept] for index in indices], dim).expand(output.shape)]
 
-    (found,) = places_after(run, tensors)
-    return [make_places(output.shape, found.pairs)]
+    return places_after(run, tensors)
 
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
