@@ -147,7 +147,7 @@ def compacted(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordina
     """
     if index.numel() == 0:
         return None
-    index = _without_constant_dims(index.long())
+    index = _without_constant_dims(index).long()  # ``long`` would copy an expanded index
     used = index.flatten().bincount(minlength=len(cells) + 1)[1:].nonzero().flatten()
     if len(used) == 0:
         return None

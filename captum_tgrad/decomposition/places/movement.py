@@ -44,7 +44,10 @@ def as_element(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def places_after(
-    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None] | None = None
+    run: Movement,
+    tensors: Sequence[Tensor],
+    places: Sequence[Places | None] | None = None,
+    refine: Callable[[Places], Places] = with_copies_refined,
 ) -> list[Places]:
     """The places of the results of ``run``.
 
@@ -56,25 +59,23 @@ def places_after(
         tensors: The original arguments. ``run`` gets cell numbers instead of their values, except
             for constant integers and booleans, which may be indices or masks.
         places: The places of the tensors, None for a constant; by default their own.
+        refine: Returns the places with copies refined.
     """
     if places is None:
         places = [places_of(tensor) for tensor in tensors]
-    found = _with_copies(run, tensors, places)
+
+    def with_copies(variant: Sequence[Places | None]) -> list[Places]:
+        refined = [each and refine(each) for each in variant]
+        found = _places_after(run, tensors, refined)
+        if refined == list(variant):
+            return found
+        return list(map(copies_kept, _places_after(run, tensors, variant), found))
+
+    found = with_copies(places)
     filled = [each and gaps_filled(each) for each in places]
     if filled == list(places) or sum(each is not None for each in places) > 1:
         return found
-    return list(map(gaps_kept, found, _with_copies(run, tensors, filled)))
-
-
-def _with_copies(
-    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
-) -> list[Places]:
-    """As :func:`places_after`, without filling gaps."""
-    refined = [each and with_copies_refined(each) for each in places]
-    found = _places_after(run, tensors, refined)
-    if refined == list(places):
-        return found
-    return list(map(copies_kept, _places_after(run, tensors, places), found))
+    return list(map(gaps_kept, found, with_copies(filled)))
 
 
 def _places_after(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES
+from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
 from captum_tgrad.decomposition.places.sums_along_dims import ScatteredError, mixed
@@ -182,23 +183,19 @@ class _Trial(NamedTuple):
         if len(self.call.dependent) != 1:
             return None
         (source,) = self.call.dependent
-        places = places_of(source)
         numbers = torch.arange(1, source.numel() + 1, device="cpu").reshape(source.shape).to(source)
         after = self.run(lambda t: numbers if t is source else t)
-        if after is None or places is None:
+        if after is None:
             return None
         number = after.cpu()
         number = (number.real if number.is_complex() else number).double()
         index = number.nan_to_num(-1).round().long()
         if not bool(((number == index) & (index >= 0) & (index <= source.numel())).all()):
             return None
-        own = self.values[id(source)].flatten().to(self.before)
-        own = torch.cat([own.new_zeros(1), own])
-        if not torch.equal(own[index.to(own.device)], self.before):
-            return None
 
-        def move(coords: Coordinates) -> Coordinates | None:
-            flat = coords.index.expand(source.shape).reshape(-1)
-            return coords.moved(torch.cat([flat.new_zeros(1), flat])[index])
+        def run(values: list[Tensor]) -> list[Tensor]:
+            flat = values[0].flatten()
+            return [torch.cat([flat.new_zeros(1), flat])[index.to(flat.device)]]
 
-        return make_places(after.shape, [(axis, move(coords)) for axis, coords in places.pairs])
+        (expected,) = run([self.values[id(source)].to(self.before)])
+        return places_after(run, [source])[0] if torch.equal(expected, self.before) else None

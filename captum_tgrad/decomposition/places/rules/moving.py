@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -11,8 +13,8 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Coordinates
-from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
-from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
+from captum_tgrad.decomposition.places.copies import with_copies_refined
+from captum_tgrad.decomposition.places.gaps import gaps_kept
 from captum_tgrad.decomposition.places.movement import as_element, places_after, without_fill
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
@@ -37,67 +39,31 @@ def joined(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a reshape.
-
-    The index is expanded only along dimensions that are reshaped together with its own.
-    """
+    """Places after a reshape. On cell numbers, which are expanded, only ``reshape`` runs."""
     tensor, (output,) = call.tensors[0], outputs
     if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
         raise NoRuleError
-    groups = _groups(list(tensor.shape), list(output.shape))
-
-    def move(coords: Coordinates) -> Coordinates | None:
-        expanded, shape = list(coords.index.shape), [1] * output.dim()
-        for old, new in groups:
-            if any(dim in coords.dims for dim in old):
-                for dim in old:
-                    expanded[dim] = tensor.shape[dim]
-                for dim in new:
-                    shape[dim] = output.shape[dim]
-        return coords.moved(coords.index.expand(expanded).reshape(shape))
+    old, new = (set(accumulate(reversed(t.shape), mul, initial=1)) for t in (tensor, output))
 
     def are_channels(coords: Coordinates, part: Coordinates) -> bool:
         """Whether the copies of one element are channels: they do not fit in one output row."""
+        if part is coords:
+            return False
         copies = math.ceil(len(part.cells) / len(coords.cells))
-        ((old, new),) = [group for group in groups if coords.dims[0] in group[0]]
-        run = copies * math.prod(tensor.shape[dim] for dim in old if dim > coords.dims[0])
-        _, *row = [output.shape[dim] for dim in new if output.shape[dim] != 1]
-        return bool(row) and run > math.prod(row)
+        run = math.prod(tensor.shape[coords.dims[0] + 1 :])
+        block = min(size for size in old & new if size > run)  # of dimensions reshaped together
+        row = max(size for size in new if size < block)
+        return row not in old and copies * run > row
 
-    def after(places: Places) -> Places:
-        whole, parts = [], []
-        refined = with_copies_refined(places).pairs
-        for (axis, coords), (_, part) in zip(places.pairs, refined, strict=True):
-            is_finer = part is not coords and not are_channels(coords, part)
-            whole.append((axis, move(coords)))
-            parts.append((axis, move(part)) if is_finer else whole[-1])
-        return copies_kept(make_places(output.shape, whole), make_places(output.shape, parts))
+    def refine(places: Places) -> Places:
+        refined = with_copies_refined(places)
+        pairs = [
+            (axis, coords if are_channels(coords, part) else part)
+            for (axis, coords), (_, part) in zip(places.pairs, refined.pairs, strict=True)
+        ]
+        return make_places(places.shape, pairs)
 
-    places = places_of(tensor) or make_places(tensor.shape)
-    found, filled = after(places), gaps_filled(places)
-    return [found if filled is places else gaps_kept(found, after(filled))]
-
-
-def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
-    """The smallest groups of old and new dimensions of equal size: (6, 4) to (2, 3, 4) has two."""
-    groups = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        group: tuple[list[int], list[int]] = ([], [])
-        held = wanted = 1
-        while True:
-            if i < len(old) and (held <= wanted or j == len(new)):
-                group[0].append(i)
-                held, i = held * old[i], i + 1
-            elif j < len(new):
-                group[1].append(j)
-                wanted, j = wanted * new[j], j + 1
-            else:
-                break
-            if held == wanted and group[0] and group[1]:
-                break
-        groups.append(group)
-    return groups
+    return places_after(lambda t: [t[0].reshape(output.shape)], [tensor], refine=refine)
 
 
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -115,20 +81,11 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = call.bound["dim"] % output.dim()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        kept = [
-            max(index.shape[d] if index.stride(d) else 1 for index in indices)
-            for d in range(output.dim())
-        ]
-        narrow = []
-        for index in indices:
-            for d, size in enumerate(kept):
-                if d != dim and size == 1:
-                    index = index.narrow(d, 0, 1)
-            narrow.append(index)
-        return [torch.cat(narrow, dim)]
+        wide = {d for index in indices for d, stride in enumerate(index.stride()) if stride}
+        kept = tuple([slice(None if d in wide | {dim} else 1) for d in range(output.dim())])
+        return [torch.cat([index[kept] for index in indices], dim).expand(output.shape)]
 
-    (found,) = places_after(run, tensors)
-    return [make_places(output.shape, found.pairs)]
+    return places_after(run, tensors)
 
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
