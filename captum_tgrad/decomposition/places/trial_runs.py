@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
-from captum_tgrad.decomposition.places.sums_along_dims import ScatteredError, mixed
+from captum_tgrad.decomposition.places.sums import ScatteredError, mixed
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
