@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.coordinates import MOST_COORDINATES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
@@ -75,7 +75,9 @@ def _of_operand(
     for group in alike.values():
         selected = None
         if sum(dim in summed for dim in group[0][1].dims) == 1:
-            selected = _selected(call, group, distinct, matrices, kept, samples, places.has_one_axis)
+            selected = _selected(
+                call, group, distinct, matrices, kept, samples, places.has_one_axis
+            )
         if selected is None:
             mixed += group
         else:
@@ -243,9 +245,6 @@ def _selected(
         for along, each in samples.items()
         if along in letters and used.shape[letters.index(along)] > 1
     ]
-    is_channel = coordinates[0][0].input >= 0 and not coordinates[0][0].is_place
-    if is_channel and int(used.float().sum(dim).max()) > MOST_COORDINATES:
-        return None
     number = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     summands = [
         (axis, Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells))
