@@ -79,9 +79,8 @@ def _added_at(
     samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
     groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
-        summands = of_summands(coords)
-        key = (axis.input, summands.dims) if axis.is_spatial else axis
-        groups.setdefault(key, []).append((axis, summands))
+        key = (axis.input, coords.dims) if axis.is_spatial else axis
+        groups.setdefault(key, []).append((axis, of_summands(coords)))
     sums = Sums(positions, tensor.shape)
     for group in groups.values():
         coordinates += cells_of_sums(group, sums, samples, places.has_one_axis)
