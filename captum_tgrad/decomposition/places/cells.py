@@ -14,11 +14,6 @@ def even_cells(extent: int, count: int) -> Tensor:
     return adjacent_cells(-0.5, extent / count, count)
 
 
-def are_all_pixels(cells: Tensor, extent: int) -> bool:
-    """Whether these are the pixels of a whole axis."""
-    return len(cells) == extent and torch.equal(cells, even_cells(extent, extent))
-
-
 def distinct_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
     """The cells sorted by middle and width, without duplicates, and the number of each among these.
 
