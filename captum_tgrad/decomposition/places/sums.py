@@ -337,9 +337,12 @@ def _unless_wide(
     widths = torch.zeros((), dtype=torch.float64, device="cpu")
     for low, high in (part.borders() for part in parts):
         widths = widths + (high - low).clamp_min(0)
-    widths = widths.where(widths > 0, axis.extent)
+    widths, borders = widths.where(widths > 0, axis.extent), torch.stack([span.start, span.stop])
+    for dim in range(1, borders.dim()):  # equal sums, as of channels, count once
+        first = borders.narrow(dim, 0, 1)
+        borders = first if torch.equal(borders, first.expand_as(borders)) else borders
     sample = torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
-    widths, sample, stop = torch.broadcast_tensors(widths, sample, span.stop)  # type: ignore[no-untyped-call]
+    widths, sample, stop = torch.broadcast_tensors(widths, sample, borders[1])  # type: ignore[no-untyped-call]
     has, size = stop.isfinite(), int(sample.max()) + 1
     count = sample[has].bincount(minlength=size)
     mean = sample[has].bincount(widths[has], size) / count
