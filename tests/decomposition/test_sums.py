@@ -563,3 +563,49 @@ def test_sums_of_neighbors_at_many_positions_each_are_no_nodes():
     with pytest.warns(UserWarning, match="loses the positions of its input: 'sum'"):
         whole = TGradAttribution(forward).decompose(_random(2, 32, 2, seed=58), channel_dim=None)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+ELEMENTS = {  # which elements each of four sums has
+    "columns, some across both ends": (4 * torch.arange(4)[:, None] + torch.arange(-1, 5)) % 16,
+    "patches": torch.tensor([0, 9, 1, 8])[:, None] + torch.tensor([0, 1, 2, 4, 5, 6]),
+}
+GIVEN = {
+    "matrix": lambda h, at: h @ F.one_hot(at, h.shape[-1]).sum(1).to(h).mT,
+    "index_add": lambda h, at: h.new_zeros(*h.shape[:-1], len(at)).index_add(
+        -1, torch.arange(len(at)).repeat_interleave(at.shape[1]), h[..., at.flatten()]
+    ),
+}
+
+
+@pytest.mark.parametrize("elements", ELEMENTS)
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_sums_of_many_elements_have_one_map_however_these_are_given(given, elements):
+    side = 4 if elements == "patches" else 1
+    image = _random(2, 3, side, 16 // side, seed=60)
+    weights = torch.tensor([1.0, 2.0, 4.0, 8.0]).double()
+
+    def explained(add):
+        def network(x):
+            return ((add(x.flatten(2), ELEMENTS[elements]) + 0.5).relu() * weights).sum((1, 2))
+
+        return TGradAttribution(network).attribute(image)
+
+    torch.testing.assert_close(explained(given), explained(lambda h, at: h[..., at].sum(-1)))
+
+
+def test_nodes_in_another_order_keep_their_places():
+    order = torch.tensor([3, 0, 5, 1, 4, 2, 7, 6])
+    links = torch.eye(8).double()
+    for one, other in ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6)):
+        links[one, other] = links[other, one] = 1
+    nodes, weights = _random(1, 8, 3, seed=61), _random(8, 1, seed=62)
+    back = order.argsort()
+
+    def explained(add):
+        def network(x):
+            return ((add(x) + 0.5).tanh() * weights).sum((1, 2))
+
+        return TGradAttribution(network).attribute(nodes, channel_dim=-1)
+
+    expected = explained(lambda x: (links[back][:, back] @ x)[:, order])
+    torch.testing.assert_close(explained(lambda x: links @ x[:, order]), expected)

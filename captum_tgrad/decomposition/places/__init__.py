@@ -10,7 +10,7 @@ Where to start reading:
   agree. ``origin`` stores the places of a tensor on the tensor.
 - ``propagation`` computes the places of the results of a call. Most operations have a rule, in
   ``rules``: ``elementwise`` combines coordinates; ``moving``, ``padding`` and ``indexing`` run the
-  operation on cell numbers (``movement``); ``mixing`` finds the cells of sums, most of which it
+  operation on cell numbers (``movement``); ``mixing`` finds the cells of ``sums``, most of which it
   writes as an einsum equation (``contraction``); ``grids`` computes a new grid (``regridding``).
   ``trial_runs`` handles operations without a rule.
 
@@ -23,9 +23,9 @@ that needs them, and have a module each:
 - ``subsampling``: every n-th element may be a crop or a coarser grid. Operations on a grid, such as
   convolutions, make its cells wider.
 - ``copies``: adjacent copies of an element share its cell or divide it.
-- ``sums_along_dims`` and ``sums_by_index``: a sum of several elements has coordinates for each of
-  them if they are few, else the smallest cell that holds them. ``windows`` replaces overlapping
-  cells, as of a convolution that is written as a sum, by adjacent ones.
+- ``sums``: a sum of several elements has coordinates for each of them if they are few, else the
+  smallest cell that holds them. ``windows`` replaces overlapping cells, as of a convolution that is
+  written as a sum, by adjacent ones.
 - ``graph_nodes``: neighbors that are added to an element, as in a graph, do not change its
   position.
 

@@ -23,7 +23,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     whole_axis,
 )
 from captum_tgrad.decomposition.places.merging import dims_within_sample
-from captum_tgrad.decomposition.places.sums_by_index import Summands
 
 _Part = tuple[Coordinates, ...]
 """The coordinates of one summand on all axes."""
@@ -109,47 +108,52 @@ def _are_messages(positions: Tensor, own: Tensor, samples: Coordinates | None) -
     return bool((offsets != offsets[:1]).any())
 
 
-def cells_of_nodes(summands: Sequence[Summands], axes: Sequence[Axis]) -> list[Coordinates | None]:
-    """The coordinates of sums by index that belong to the nodes of a graph.
+def cells_of_nodes(
+    coordinates: Sequence[tuple[Axis, Coordinates]], sums: Tensor, shape: Sequence[int]
+) -> list[Coordinates] | None:
+    """The coordinates of sums that belong to the nodes of a graph.
 
     Nodes have the order of a grid: the second one is in the next cell on the last axis.
 
     Args:
-        summands: The summands on each axis.
-        axes: The axes.
+        coordinates: The coordinates of the summands on each axis.
+        sums: The flat index of the sum to which each summand belongs.
+        shape: The shape of the sums.
 
     Returns:
         The coordinates on each axis; None if the sums are not those of nodes, or if most of them
         have most elements as summands.
     """
-    pairs = list(zip(summands, axes, strict=True))
-    for every in (summands, [_on_whole_axis(*pair) for pair in pairs]):
-        own = _nodes_of(every)
+    own_cells = [coords for _, coords in coordinates]
+    for every in (own_cells, [_on_whole_axis(coords, axis) for axis, coords in coordinates]):
+        own = _nodes_of(every, sums, shape)
         if own is not None:
-            cells = torch.unravel_index(own, [len(each.coords.cells) for each in every])
-            moved = zip(every, cells, strict=True)
-            return [each.coords.moved(cell + 1) for each, cell in moved]
-    return [None] * len(summands)
+            cells = torch.unravel_index(own, [len(coords.cells) for coords in every])
+            moved = (c.moved(cell + 1) for c, cell in zip(every, cells, strict=True))
+            return [coords for coords in moved if coords is not None]
+    return None
 
 
-def _on_whole_axis(summands: Summands, axis: Axis) -> Summands:
-    """The summands with the cells of their whole axis, of which some are not among them."""
-    cells = summands.coords.cells
+def _on_whole_axis(coords: Coordinates, axis: Axis) -> Coordinates:
+    """The coordinates with the cells of their whole axis, of which they may have only some."""
+    cells = coords.cells
     width = float(cells[0, 1])
     every = even_cells(axis.extent, max(round(axis.extent / width), 1))
     found = ((cells[:, 0] + 0.5) / width).long().clamp(0, len(every) - 1)
     if not torch.allclose(every[found], cells):
-        return summands
-    return summands._replace(coords=Coordinates(summands.coords.of_elements(found + 1, 0), every))
+        return coords
+    return Coordinates(coords.of_elements(found + 1, 0), every)
 
 
-def _nodes_of(summands: Sequence[Summands]) -> Tensor | None:
+def _nodes_of(
+    coordinates: Sequence[Coordinates], sums: Tensor, shape: Sequence[int]
+) -> Tensor | None:
     """The number of the node of each sum; None if the sums are not those of nodes."""
-    _, sums, shape = summands[0]
+    sums, *numbers = torch.broadcast_tensors(sums, *(c.index for c in coordinates))  # type: ignore[no-untyped-call]
     element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
-    for coords, _, _ in summands:
-        element = element * len(coords.cells) + coords.index - 1
-        has, count = has & (coords.index > 0), count * len(coords.cells)
+    for coords, number in zip(coordinates, numbers, strict=True):
+        element = element * len(coords.cells) + number - 1
+        has, count = has & (number > 0), count * len(coords.cells)
     if count > max(shape, default=0):
         return None  # no dimension holds all elements
     held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]

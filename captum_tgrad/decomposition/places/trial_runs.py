@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
-from captum_tgrad.decomposition.places.sums_along_dims import ScatteredError, mixed
+from captum_tgrad.decomposition.places.sums import ScatteredError, mixed
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]

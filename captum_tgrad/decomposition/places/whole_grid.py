@@ -8,14 +8,11 @@ the cells of the pixels that they replace.
 
 from __future__ import annotations
 
-import torch
-
-from captum_tgrad.decomposition.places.cells import hull_of, sorted_cells
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.places import Places, make_places
-from captum_tgrad.decomposition.places.windows import narrowed
+from captum_tgrad.decomposition.places.sums import windows_of_sum
 
 
 def on_whole_grid(places: Places) -> Places:
@@ -45,8 +42,5 @@ def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tupl
         or len({coords.dims for coords in coordinates}) > 1
     ):
         return coordinates
-    lows, highs = zip(*(coords.borders() for coords in coordinates), strict=True)
-    cells = sorted_cells(torch.stack(lows, -1), torch.stack(highs, -1))
-    hull = from_borders(*hull_of(*cells, axis.extent), axis)
-    windows = narrowed(hull, axis)
-    return coordinates if windows is None or windows is hull else (windows,)
+    windows = windows_of_sum(coordinates, axis)
+    return coordinates if windows is None else (windows,)

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.cells import are_all_pixels
-from captum_tgrad.decomposition.places.coordinates import MOST_COORDINATES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
-from captum_tgrad.decomposition.places.graph_nodes import density, is_adjacency_matrix
+from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
-from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
-from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.sums import OnAxis, Sums, cells_of_sums, mixed_on_axes
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 
@@ -66,24 +64,24 @@ def _of_operand(
     samples = _samples_by_letter(places, letters)
     distinct = "".join(dict.fromkeys(letters))
     summed = [dim for dim, letter in enumerate(distinct) if letter not in kept]
-    mixed: list[tuple[Axis, Coordinates]] = []
+    mixed: list[OnAxis] = []
     parts: list[tuple[str, Axis, Coordinates]] = []
-    alike: dict[tuple[Axis, tuple[int, ...]], list[Coordinates]] = {}
+    alike: dict[object, list[OnAxis]] = {}
     for axis, coords in with_copies_refined(places).pairs:
         whole = coords.moved(_diagonal(coords.index, letters))
         if whole is not None:
-            alike.setdefault((axis, whole.dims), []).append(whole)
-    for (axis, dims), coordinates in alike.items():
+            key = (axis.input if axis.is_spatial else axis, whole.dims)
+            alike.setdefault(key, []).append((axis, whole))
+    for group in alike.values():
         selected = None
-        if sum(dim in summed for dim in dims) == 1:
-            is_only = places.has_one_axis
+        if sum(dim in summed for dim in group[0][1].dims) == 1:
             selected = _selected(
-                call, coordinates, distinct, matrices, kept, axis, samples, is_only
+                call, group, distinct, matrices, kept, samples, places.has_one_axis
             )
         if selected is None:
-            mixed += [(axis, coords) for coords in coordinates]
+            mixed += group
         else:
-            parts += [(selected[0], axis, part) for part in selected[1]]
+            parts += [(selected[0], axis, part) for axis, part in selected[1]]
     parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
     return [(axis, part.moved(_arranged(part.index, own, kept))) for own, axis, part in parts]
 
@@ -187,32 +185,29 @@ def _diagonal(index: Tensor, letters: str) -> Tensor:
 
 def _selected(
     call: Call,
-    coordinates: Sequence[Coordinates],
+    coordinates: Sequence[OnAxis],
     own: str,
     operands: Sequence[_Operand],
     kept: str,
-    axis: Axis,
     samples: Mapping[str, Coordinates],
     is_only: bool,
-) -> tuple[str, list[Coordinates]] | None:
+) -> tuple[str, list[OnAxis]] | None:
     """The coordinates of sums of elements that a constant matrix selects, and their letters.
 
-    A sum has the cells of its summands if these are few, else the smallest cell that holds them.
-    None if the matrix does not select, or if sums cover more than half of the axis on average.
+    None if the matrix does not select, or if the sums have no cells.
 
     Args:
         call: The call.
         coordinates: Those of the elements, which change along one summed dimension, and along
-            others only if the matrix has them as well.
+            others only if the matrix has them as well; on axes of one input.
         own: The letters of their dimensions.
         operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
-        axis: The axis of the coordinates.
         samples: The samples of the elements, by the letter of the dimension that they are along.
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
-    varying = {own[dim] for dim in coordinates[0].dims}
+    varying = {own[dim] for dim in coordinates[0][1].dims}
     (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
@@ -239,30 +234,23 @@ def _selected(
         if letters[row] not in varying and is_adjacency_matrix(used, row, dim, shared):
             call.selects_elements = True
             others = letters.replace(letters[row], "")
-            found = [Coordinates(_arranged(c.index, own, others), c.cells) for c in coordinates]
-            return others.replace(letter, letters[row]), found
+            nodes = [
+                (axis, Coordinates(_arranged(c.index, own, others), c.cells))
+                for axis, c in coordinates
+            ]
+            return others.replace(letter, letters[row]), nodes
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     of_summands = [
         Coordinates(_arranged(each.index, along, letters), each.cells)
         for along, each in samples.items()
         if along in letters and used.shape[letters.index(along)] > 1
     ]
-    # Dense and pruned matrices have zeros, too. A triangular one uses a little more than half.
-    is_whole = all(
-        coords.index.numel() == axis.extent and are_all_pixels(coords.cells, axis.extent)
-        for coords in coordinates
-    )
-    if is_whole and not of_summands and math.prod(rest) > 1 and density(used) > 0.75:
-        return None
-    is_channel = axis.input >= 0 and not axis.is_place
-    if is_channel and int(used.float().sum(dim).max()) > MOST_COORDINATES:
-        return None
-    sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    number = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     summands = [
-        Summands(Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells), sums, rest)
-        for c in coordinates
+        (axis, Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells))
+        for axis, c in coordinates
     ]
-    found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
+    found = cells_of_sums(summands, Sums(number, rest), (*of_summands, None)[0], is_only)
     if not found:
         return None
     call.selects_elements = True

@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
-from captum_tgrad.decomposition.places.sums_along_dims import mixed
+from captum_tgrad.decomposition.places.sums import mixed
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.regridding import Window, regridded
 from captum_tgrad.decomposition.places.rules.mixing import summed_along
-from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
+from captum_tgrad.decomposition.places.sums import mixed_on_axes
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
-from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
 from captum_tgrad.decomposition.places.rules.moving import assigned
-from captum_tgrad.decomposition.places.sums_by_index import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.scratch import is_dense
 
@@ -78,38 +77,14 @@ def _added_at(
     if places is None:
         return [make_places(output.shape, coordinates) for output in outputs]
     samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
-    summands = {
-        (axis, coords): Summands(of_summands(coords), positions, tensor.shape)
-        for axis, coords in with_copies_refined(places).pairs
-    }
-    own = dict[tuple[Axis, Coordinates], Coordinates | None]()
-    for group in _along_one_dimension(summands):
-        cells = cells_of_nodes([summands[each] for each in group], [axis for axis, _ in group])
-        own |= zip(group, cells, strict=True)
-    for axis in places.coordinates:
-        kept = [cells for pair, cells in own.items() if pair[0] == axis and cells is not None]
-        others = [
-            each for pair, each in summands.items() if pair[0] == axis and own.get(pair) is None
-        ]
-        sums = cells_of_sums(others, axis, samples, places.has_one_axis)
-        coordinates += [(axis, each) for each in (*kept, *sums)]
-    return [make_places(output.shape, coordinates) for output in outputs]
-
-
-def _along_one_dimension(
-    pairs: Iterable[tuple[Axis, Coordinates]],
-) -> list[list[tuple[Axis, Coordinates]]]:
-    """Groups of coordinates along the same dimension, as the rows and the columns of tokens."""
     groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
-    for axis, coords in sorted(pairs, key=lambda pair: pair[0].dim):
-        if axis.input != SAMPLES:
-            key = (axis.input, coords.dims) if axis.is_spatial else axis
-            groups.setdefault(key, []).append((axis, coords))
-    found = []
+    for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
+        key = (axis.input, coords.dims) if axis.is_spatial else axis
+        groups.setdefault(key, []).append((axis, of_summands(coords)))
+    sums = Sums(positions, tensor.shape)
     for group in groups.values():
-        is_one_place = len({axis for axis, _ in group}) == len(group)
-        found += [group] if is_one_place else [[pair] for pair in group]
-    return found
+        coordinates += cells_of_sums(group, sums, samples, places.has_one_axis)
+    return [make_places(output.shape, coordinates) for output in outputs]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places, samples_only
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
-from captum_tgrad.decomposition.places.sums_along_dims import mixed_on_axes
+from captum_tgrad.decomposition.places.sums import mixed_on_axes
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
