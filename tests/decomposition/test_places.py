@@ -962,3 +962,15 @@ def test_a_convolution_over_all_chosen_rows_is_at_these_rows(rows):
     torch.testing.assert_close(one.map(), other.map())
     shown = one["add"].positive[0, 0].sum(1).nonzero().flatten().tolist()
     assert shown == sorted(rows)
+
+
+def test_a_residual_block_without_padding_has_the_grid_of_its_crop():
+    """The convolution has cells of 8 / 6 pixels, because it covers the whole image."""
+    kernel = torch.rand(3, 3, 3, 3).double()
+
+    def network(x):
+        return (x[..., 1:-1, 1:-1] + F.conv2d(x, kernel)).tanh().sum((1, 2, 3))
+
+    found = TGradAttribution(network).decompose(torch.rand(1, 3, 8, 8).double())["tanh"].maps[0]
+    for cells in found.grid.axes:
+        assert cells.tolist() == [[middle, 1] for middle in range(1, 7)]

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     of_each_sample,
 )
-from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
@@ -159,17 +159,25 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) ->
 
     The states of a recurrent network that is written as a loop cover all steps up to their own. A
     state is not the finer one beside the next state. If both have a cell for each element, the
-    cells of the finer one are therefore less than half as wide.
+    cells of the finer one are therefore less than half as wide, unless they are adjacent as pixels.
     """
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
         return None  # cells of equal size: the steps between them make neither grid the finer one
+    are_adjacent = are_grids and _are_adjacent(one, axis) and _are_adjacent(other, axis)
     for small, large in ((one, other), (other, one)):
         widths = [[_widths(coords, axis) for coords in (small, large)]]
-        if not are_grids or len(small.cells) <= len(large.cells):  # one for each element
+        is_one_each = not are_grids or len(small.cells) <= len(large.cells)
+        if is_one_each and not are_adjacent:
             widths.append([2 * small.cells[:, 1], large.cells[:, 1]])
         if all(float(own.max()) < float(limit.min()) - SLACK for own, limit in widths):
             return _filled_up(small, large)
     return None
+
+
+def _are_adjacent(coords: Coordinates, axis: Axis) -> bool:
+    """Whether several cells are next to each other, without gaps and overlaps."""
+    low, high = borders_of(widened(coords, axis).cells)
+    return len(low) > 1 and bool(((low[1:] - high[:-1]).abs() < SLACK).all())
 
 
 def _are_nested(coords: Coordinates) -> bool:
