@@ -359,6 +359,21 @@ def test_constants_in_a_padded_sequence_have_the_cells_of_the_elements_that_they
     torch.testing.assert_close((found.positive - found.negative)[:, 0], wanted[:, 1:-1])
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_zeros_between_rows_before_a_convolution_have_the_map_of_the_mask(stride):
+    first, second = (nn.Conv2d(3, 3, 3, step, 1).double() for step in (1, stride))
+    shown = (torch.arange(8) % 2 == 0)[:, None]
+
+    def attributed(form):
+        def network(x):
+            return second(form(first(x).tanh())).tanh().sum((1, 2, 3))
+
+        return TGradAttribution(network).attribute(torch.ones(1, 3, 8, 8).double(), sign="all")
+
+    found = attributed(lambda h: _set(h, (..., slice(1, None, 2), slice(None))))
+    torch.testing.assert_close(found, attributed(lambda h: h * shown))
+
+
 def _set(h, where, value=0.0):
     h = h.clone()
     h[where] = value

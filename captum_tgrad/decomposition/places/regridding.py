@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
@@ -130,7 +129,7 @@ def regridded(
         axis: The axis that the coordinates are on.
     """
     old = coords.index.shape[dim]
-    if window is None or not _are_padding(coords.index.movedim(dim, -1) == 0, window.centers(size)):
+    if window is None or not _has_padding(coords, dim, window.centers(size), axis):
         coords = filled_along(coords, dim, axis)
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
     if is_same and (window is None or window.reach == 0):
@@ -152,13 +151,19 @@ def regridded(
     return from_borders(first, last, axis, by_sample=coords.by_sample)
 
 
-def _are_padding(empty: Tensor, centers: FloatArray) -> bool:
-    """Whether elements without a cell are padding: no window has one of them at its middle.
+def _has_padding(coords: Coordinates, dim: int, centers: FloatArray, axis: Axis) -> bool:
+    """Whether elements without a cell are padding around a part of the image.
 
-    The elements are along the last dimension.
+    They are not between elements of the image, and no window has one of them at its middle.
     """
+    index = coords.index.movedim(dim, -1)
     beside = torch.from_numpy(np.stack([np.floor(centers), np.ceil(centers)])).long()
-    return not bool(empty[..., beside.clamp(0, empty.shape[-1] - 1)].all(-2).any())
+    is_at_gap = (index == 0)[..., beside.clamp(0, index.shape[-1] - 1)].all(-2)
+    holds = torch.cat(
+        [torch.zeros(1, dtype=torch.bool, device="cpu"), axis.holds(coords.cells[:, 0])]
+    )[index]
+    starts = (holds[..., 1:] & ~holds[..., :-1]).sum(-1) + holds[..., 0].long()
+    return not bool(is_at_gap.any()) and bool((starts == 1).all())
 
 
 def _new_line(
