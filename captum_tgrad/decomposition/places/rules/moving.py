@@ -57,6 +57,8 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     def refine(places: Places) -> Places:
         refined = with_copies_refined(places)
+        if refined is places:
+            return places
         pairs = [
             (axis, coords if are_channels(coords, part) else part)
             for (axis, coords), (_, part) in zip(places.pairs, refined.pairs, strict=True)
