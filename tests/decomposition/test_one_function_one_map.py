@@ -1004,3 +1004,22 @@ def test_padding_around_a_crop_is_not_part_of_the_image(margin):
             return network(x[..., margin:-margin, margin:-margin])
 
         torch.testing.assert_close(TGradAttribution(of_crop).attribute(image, target=1), wanted)
+
+
+def test_zeros_around_an_image_are_padding_also_on_a_canvas():
+    kernel, image = torch.rand(3, 3, 3, 3).double() - 0.5, torch.rand(1, 3, 12, 12).double()
+    flipped = torch.eye(8).flip(0).double()
+
+    def on_canvas(h):
+        canvas = h.new_zeros(1, 3, 8, 8)
+        canvas[..., 1:-1, 1:-1] = h
+        return canvas
+
+    def attributed(padded):
+        def network(x):
+            h = padded(F.conv2d(x, kernel, stride=2, padding=1).tanh()) @ flipped
+            return (h + F.conv2d(h, kernel, padding=1)).tanh().sum((1, 2, 3))
+
+        return TGradAttribution(network).attribute(image, sign="all")
+
+    torch.testing.assert_close(attributed(on_canvas), attributed(lambda h: F.pad(h, (1,) * 4)))

@@ -48,9 +48,9 @@ def filled_along(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     """Gives constants along ``dim`` the cells of the pixels that they replace.
 
     Of four columns, a crop of columns 1 and 2 that is padded with zeros to its old position gets
-    the cells of columns 0 to 3, as if the image were masked. Constants around pixels count as
-    padding, and get no cell, unless the result covers the image; constants between pixels always
-    replace others.
+    the cells of columns 0 to 3, as if the image were masked. If the result is larger, the cells of
+    the others are outside of the image, as those of padding. If it does not cover the image, only
+    constants between pixels replace others.
     """
     if dim not in coords.dims or axis.input < 0 or coords.has_everywhere:
         return coords
@@ -71,10 +71,9 @@ def filled_along(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     is_whole = (before.amin(-1, keepdim=True) < gap + SLACK) & (
         after.amin(-1, keepdim=True) < gap + SLACK
     )
-    is_on_image = (before > -SLACK) & (after > -SLACK)
     is_between = (position > first) & (position < last)
     is_grid = (gap > -SLACK) & (is_line | ~known).all(-1, keepdim=True)
-    filled = ~known & is_grid & (is_between | (is_whole & is_on_image))
+    filled = ~known & is_grid & (is_between | is_whole)
     if not bool(filled.any()):
         return coords
     low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
