@@ -68,9 +68,8 @@ def filled_along(coords: Coordinates, dim: int, axis: Axis) -> Coordinates:
     is_line = ((line - middle).abs() < SLACK) & ((width - own).abs() < SLACK)
     # Of a strided grid, the gaps are within the image as well.
     before, after = (line - half) + 0.5, axis.extent - 0.5 - (line + half)
-    is_whole = (before.amin(-1, keepdim=True) < gap + SLACK) & (
-        after.amin(-1, keepdim=True) < gap + SLACK
-    )
+    ends = torch.maximum(before.amin(-1, keepdim=True), after.amin(-1, keepdim=True))
+    is_whole = ends < gap + SLACK
     is_between = (position > first) & (position < last)
     is_grid = (gap > -SLACK) & (is_line | ~known).all(-1, keepdim=True)
     filled = ~known & is_grid & (is_between | is_whole)

@@ -129,8 +129,10 @@ def regridded(
         axis: The axis that the coordinates are on.
     """
     old = coords.index.shape[dim]
-    if window is None or not _has_padding(coords, dim, window.centers(size), axis):
-        coords = filled_along(coords, dim, axis)
+    filled = filled_along(coords, dim, axis)
+    if filled is not coords:
+        is_padded = window is not None and _has_padding(coords, dim, window.centers(size), axis)
+        coords = coords if is_padded else filled
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
     if is_same and (window is None or window.reach == 0):
         return narrowed(coords, axis)
