@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -72,9 +73,9 @@ class _Layer:
             torch.zeros_like(after[-1]) if d is None else in_full_precision(d).view_as(after[-1])
             for after, d in zip(steps.after, arrived[1:], strict=True)
         ]
-        d_outputs = torch.zeros_like(steps.after[0])
+        d_outputs = F.pad(torch.zeros_like(steps.after[0]), (0, 0, 0, 0, 1, 0))
         if arrived[0] is not None:
-            d_outputs += arrived[0]
+            d_outputs[1:] += arrived[0]
         d_outputs[-1] += d_last[0]
         d_after, d_inputs = steps.backward(d_outputs, d_last[1:])
         gradient = torch.cat(d_after, -1)

@@ -9,7 +9,7 @@ for the path through the cell state, and so on.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +58,8 @@ class Steps(ABC):
         """The backward pass.
 
         Args:
-            gradient: The gradient at the outputs.
+            gradient: The gradients at the initial state, which are 0, and at the outputs. They are
+                overwritten by those that include the paths through later steps.
             last: The gradients at the last states, except at the output.
 
         Returns:
@@ -109,25 +110,17 @@ class _Lstm(Steps):
         hidden_paths = paths * self._of_cell.unsqueeze(2)
         hidden_paths[:, :, 4] = self._of_o
         found = torch.empty_like(paths)
-        d_gates = found.flatten(2)[:, :, size:]
-        d_outputs, of_cell, of_hidden, each, each_gates, d_cells = (
-            values.unbind()
-            for values in (gradient, paths, hidden_paths, found, d_gates, found[:, :, :1])
-        )
-        d_hidden, d_cell = d_outputs[-1], last[0].unsqueeze(1)
-        hiddens = [d_hidden]
-        for step in reversed(range(len(d_outputs))):
+        d_gates, d_cells, d_cell = found.flatten(2)[:, :, size:], found[:, :, :1], last[0][:, None]
+        for before, d_hidden, of_hidden, of_cell, each, gates, next_d_cell in _last_step_first(
+            gradient[:-1], gradient[1:, :, None], hidden_paths, paths, found, d_gates, d_cells
+        ):
             if self._projection is not None:
                 d_hidden = d_hidden @ self._projection
-            torch.mul(d_hidden.unsqueeze(1), of_hidden[step], out=each[step])
-            each[step].addcmul_(d_cell, of_cell[step])
-            d_cell = d_cells[step]
-            if step:
-                d_hidden = torch.addmm(d_outputs[step - 1], each_gates[step], self._weights[1])
-                hiddens.append(d_hidden)
-        d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 0], last[0][None]])]
-        d_x = d_gates @ self._weights[0]
-        return d_after, [d_x, each_gates[0] @ self._weights[1], d_cell.squeeze(1)]
+            torch.mul(d_hidden, of_hidden, out=each).addcmul_(d_cell, of_cell)
+            before.addmm_(gates, self._weights[1])
+            d_cell = next_d_cell
+        d_after = [gradient[1:], torch.cat([found[1:, :, 0], last[0][None]])]
+        return d_after, [d_gates @ self._weights[0], gradient[0], d_cell.squeeze(1)]
 
 
 def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,23 +163,15 @@ class _Gru(Steps):
         return [torch.addcmul(parts.sum(2), self._z, self._d_hidden)]
 
     def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        recurrent = self._weights[1]
-        factors = self._of_state.view(*gradient.shape[:2], 3, -1)
-        d_outputs, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
-        d_hidden = d_outputs[-1]
-        hiddens = [d_hidden]
-        for step in reversed(range(len(d_outputs))):
-            d_state = (d_hidden.unsqueeze(1) * of_state[step]).flatten(1)
-            kept = (
-                torch.addcmul(d_outputs[step - 1], z[step], d_hidden)
-                if step
-                else z[step] * d_hidden
-            )
-            d_hidden = torch.addmm(kept, d_state, recurrent)
-            hiddens.append(d_hidden)
-        d_after = torch.stack(hiddens[-2::-1])
+        factors = self._of_state.view(*self._z.shape[:2], 3, -1)
+        d_after = gradient[1:]
+        for before, d_hidden, of_state, z in _last_step_first(
+            gradient[:-1], d_after, factors, self._z
+        ):
+            d_state = (d_hidden.unsqueeze(1) * of_state).flatten(1)
+            before.addcmul_(z, d_hidden).addmm_(d_state, self._weights[1])
         d_x = (d_after.repeat(1, 1, 3) * self._of_x) @ self._weights[0]
-        return [d_after], [d_x, d_hidden]
+        return [d_after], [d_x, gradient[0]]
 
 
 class _TanhRnn(Steps):
@@ -208,16 +193,10 @@ class _TanhRnn(Steps):
         return [self._d_gates * self._slopes]
 
     def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        recurrent = self._weights[1]
-        d_outputs, slopes = gradient.unbind(), self._slopes.unbind()
-        d_hidden = d_outputs[-1]
-        hiddens = [d_hidden]
-        for step in reversed(range(1, len(d_outputs))):
-            d_hidden = torch.addmm(d_outputs[step - 1], d_hidden * slopes[step], recurrent)
-            hiddens.append(d_hidden)
-        d_after = torch.stack(hiddens[::-1])
-        d_gates = d_after * self._slopes
-        return [d_after], [d_gates @ self._weights[0], d_gates[0] @ recurrent]
+        d_after = gradient[1:]
+        for before, d_hidden, slope in _last_step_first(gradient[:-1], d_after, self._slopes):
+            before.addmm_(d_hidden * slope, self._weights[1])
+        return [d_after], [(d_after * self._slopes) @ self._weights[0], gradient[0]]
 
 
 class _ReluRnn(_TanhRnn):
@@ -234,6 +213,12 @@ def _before(first: Tensor, after: Tensor) -> Tensor:
 def _without_first(values: Tensor) -> Tensor:
     """Values of all steps, with 0 for the first step."""
     return torch.cat([torch.zeros_like(values[:1]), values[1:]])
+
+
+def _last_step_first(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The parts of these tensors that belong to each step, from the last step to the first."""
+    steps: list[tuple[Tensor, ...]] = list(zip(*(value.unbind() for value in values), strict=True))
+    return reversed(steps)
 
 
 def _of_arguments(of_x: Tensor, of_state: Tensor, depends: Sequence[bool]) -> Tensor:
