@@ -28,7 +28,7 @@ def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
     middle, width = windows[:, 0], windows[:, 1]
     steps = middle.diff()
     step = steps.min()
-    is_even = bool((width == width[0]).all()) and bool((steps == step).all())
+    is_even = all(bool(((each - each[0]).abs() < SLACK).all()) for each in (width, steps))
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
     # Adjacent windows that cover more than the axis are windows of a padded image.
     overlap = step < width[0] - SLACK or (step < width[0] + SLACK and covered > axis.extent + SLACK)
@@ -42,7 +42,8 @@ def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
     reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        if float(width[0] / step) % 2 == 0:  # the middles are between cells of an even kernel
+        size = float(width[0] / step)
+        if abs(size - 2 * round(size / 2)) < SLACK:  # the middles are between cells: an even kernel
             half = math.copysign(float(step) / 2, after - before)
             start, stop = start + half, stop + half
     else:  # a margin too small for one more window is divided among the cells
