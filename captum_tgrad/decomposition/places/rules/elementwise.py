@@ -28,11 +28,11 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             outputs[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
         )
 
-    found = combined(every)
-    if len(every) > 1 and found not in every:
+    found, known = combined(every), [places.coordinates for places in every]
+    if len(every) > 1 and found.coordinates not in known:
         # Copies are a finer grid if the others have its cells, as after an enlargement.
         refined = combined(map(with_copies_refined, every))
-        found = refined if refined in every else found
+        found = refined if refined.coordinates in known else found
     return [found] * len(outputs)
 
 
