@@ -14,19 +14,28 @@ def even_cells(extent: int, count: int) -> Tensor:
     return adjacent_cells(-0.5, extent / count, count)
 
 
+def in_steps(cells: Tensor) -> Tensor:
+    """Cells in whole numbers of small steps: equal for cells that differ by rounding errors only.
+
+    The step is irrational, so that no fraction is at the border between two numbers.
+    """
+    return torch.round(cells / (1e-7 * 2**0.5))
+
+
 def distinct_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
     """The cells sorted by middle and width, without duplicates, and the number of each among these.
 
     Unlike ``torch.unique``, it is fast for many cells.
     """
-    order = cells[:, 1].argsort(stable=True)
-    order = order[cells[order, 0].argsort(stable=True)]
-    in_order = cells[order]
+    steps = in_steps(cells)
+    order = steps[:, 1].argsort(stable=True)
+    order = order[steps[order, 0].argsort(stable=True)]
+    in_order = steps[order]
     is_new = torch.ones(len(cells), dtype=torch.bool, device="cpu")
     is_new[1:] = (in_order[1:] != in_order[:-1]).any(1)
     numbers = torch.empty_like(order)
     numbers[order] = is_new.cumsum(0) - 1
-    return in_order[is_new], numbers
+    return cells[order[is_new]], numbers
 
 
 def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:

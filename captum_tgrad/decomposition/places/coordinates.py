@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, distinct_cells, even_cells
+from captum_tgrad.decomposition.places.cells import (
+    SLACK,
+    borders_of,
+    distinct_cells,
+    even_cells,
+    in_steps,
+)
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -132,7 +138,8 @@ _interned: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 def interned(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
     """Returns the same object for equal coordinates, so that it can be a key of caches."""
-    key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes(), by_sample)
+    steps = in_steps(cells)
+    key = (tuple(index.shape), index.numpy().tobytes(), steps.numpy().tobytes(), by_sample)
     known = _interned.get(key)
     if known is None:
         known = _interned[key] = Coordinates(index, cells, by_sample)
@@ -152,7 +159,7 @@ def compacted(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordina
     if len(used) == 0:
         return None
     kept = torch.round(cells[used], decimals=10)
-    if len(used) == len(cells) and bool((kept[1:, 0] > kept[:-1, 0]).all()):  # they are sorted
+    if len(used) == len(cells) and bool((kept[:, 0].diff() > SLACK).all()):  # they are sorted
         return interned(index.contiguous(), kept, by_sample)
     unique, numbers = distinct_cells(kept)
     number = index.new_zeros(len(cells) + 1)

@@ -48,6 +48,7 @@ def places_after(
     tensors: Sequence[Tensor],
     places: Sequence[Places | None] | None = None,
     refine: Callable[[Places], Places] = with_copies_refined,
+    fill: bool = True,
 ) -> list[Places]:
     """The places of the results of ``run``.
 
@@ -60,6 +61,7 @@ def places_after(
             for constant integers and booleans, which may be indices or masks.
         places: The places of the tensors, None for a constant; by default their own.
         refine: Returns the places with copies refined.
+        fill: Whether constants may get the cells of the pixels that they replace.
     """
     if places is None:
         places = [places_of(tensor) for tensor in tensors]
@@ -72,6 +74,8 @@ def places_after(
         return list(map(copies_kept, _places_after(run, tensors, variant), found))
 
     found = with_copies(places)
+    if not fill:
+        return found
     filled = [each and gaps_filled(each) for each in places]
     if filled == list(places) or sum(each is not None for each in places) > 1:
         return found

@@ -29,18 +29,23 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     gap = step - float(width[0])
     if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
         return cells
-    start = float(middle[0] - width[0] / 2) + 0.5
-    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
+    # Cells outside of the image are those of padding.
+    inside = torch.nonzero((middle > -0.5 - SLACK) & (middle < extent - 0.5 + SLACK)).flatten()
+    if len(inside) < 2:
+        return cells
+    first, count = int(inside[0]), len(inside)
+    start = float(middle[inside[0]] - width[0] / 2) + 0.5
+    stop = extent - 0.5 - float(middle[inside[-1]] + width[0] / 2)
     slack = gap + SLACK
-    if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
+    if count == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
         return cells  # two elements alone do not show a step
     if start <= slack and stop <= slack:
-        low, step = -0.5, extent / len(cells)
-    elif len(cells) > 2:  # every n-th element of a crop
+        low, step = -0.5, extent / count
+    elif count > 2:  # every n-th element of a crop
         low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
     else:
         return cells
-    return adjacent_cells(low, step, len(cells))
+    return adjacent_cells(low - first * step, step, len(cells))
 
 
 @torch.no_grad()

@@ -21,33 +21,34 @@ def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
     """
     if coords is None or len(coords.cells) < 2 or coords.by_sample:
         return coords
-    windows = _uncut(coords.cells, axis)
+    windows, (first, last) = _uncut(coords.cells, axis)
+    extent = last - first
     # Restoring cut windows may change their order, as after a dilated convolution.
     order = windows[:, 0].argsort()
     windows, number = windows[order], order.argsort()
     middle, width = windows[:, 0], windows[:, 1]
     steps = middle.diff()
     step = steps.min()
-    is_even = bool((width == width[0]).all()) and bool((steps == step).all())
+    is_even = all(bool(((each - each[0]).abs() < SLACK).all()) for each in (width, steps))
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
-    # Adjacent windows that cover more than the axis are windows of a padded image.
-    overlap = step < width[0] - SLACK or (step < width[0] + SLACK and covered > axis.extent + SLACK)
+    # Adjacent windows that cover more than the image are windows of a padded image.
+    overlap = step < width[0] - SLACK or (step < width[0] + SLACK and covered > extent + SLACK)
     if not is_even or not overlap or covered <= spanned / 2:
         return coords
     start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
-    end = axis.extent - 0.5
-    before, after = float(middle[0]) + 0.5, end - float(middle[-1])
+    before, after = float(middle[0]) - first, last - float(middle[-1])
     # As many windows as pixels are the grid of the pixels, also with an even kernel.
-    is_centered = abs(before - after) < step - SLACK or abs(covered - axis.extent) < SLACK
-    reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
+    is_centered = abs(before - after) < step - SLACK or abs(covered - extent) < SLACK
+    reach_far = (start < first or stop > last) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        if float(width[0] / step) % 2 == 0:  # the middles are between cells of an even kernel
+        size = float(width[0] / step)
+        if abs(size - 2 * round(size / 2)) < SLACK:  # the middles are between cells: an even kernel
             half = math.copysign(float(step) / 2, after - before)
             start, stop = start + half, stop + half
     else:  # a margin too small for one more window is divided among the cells
-        start = -0.5 if start + 0.5 < step - SLACK else start
-        stop = end if end - stop < step - SLACK else stop
+        start = first if start - first < step - SLACK else start
+        stop = last if last - stop < step - SLACK else stop
     cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
     return compacted(coords.index, _on_image(cells, windows, axis)[number])
 
@@ -63,20 +64,28 @@ def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
     return found
 
 
-def _uncut(cells: Tensor, axis: Axis) -> Tensor:
-    """Restores the full width of windows that the ends of the axis cut off.
+def _uncut(cells: Tensor, axis: Axis) -> tuple[Tensor, tuple[float, float]]:
+    """Restores the full width of windows that the ends of the image, or of a crop, cut off.
 
     If shifted copies of an image, filled up with zeros, are added, sums at the ends are cut off.
+
+    Returns:
+        The windows, and the ends of the image or of the crop.
     """
+    whole = -0.5, axis.extent - 0.5
     width = cells[:, 1].max()
     is_cut = cells[:, 1] < width - SLACK
     if not 0 < int(is_cut.sum()) <= len(cells) / 2:
-        return cells
+        return cells, whole
     low, high = borders_of(cells)
-    at_start = low + high < axis.extent - 1
-    reaches_beyond = torch.where(at_start, high - width < -0.5, low + width > axis.extent - 0.5)
+    first, last = float(low.min()), float(high.max())
+    at_start = low + high < first + last
+    reaches_beyond = torch.where(at_start, high - width < first, low + width > last)
     if not bool(reaches_beyond[is_cut].all()):
-        return cells
+        return cells, whole
+    starts_inside = bool(at_start[is_cut].any()) and first > whole[0] + SLACK
+    stops_inside = bool((~at_start)[is_cut].any()) and last < whole[1] - SLACK
+    ends = (first, last) if starts_inside or stops_inside else whole
     middle = torch.where(at_start, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
     # If padding by reflection shows more of the image than a window whose middle is outside, the
     # middle is mirrored.
@@ -86,5 +95,5 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
         mirrored = 2 * edge - middle[end]
         if distance < step - SLACK and abs(abs(mirrored - middle[beside]) - step) < SLACK:
             middle[end] = mirrored
-    whole = torch.stack([middle, width.expand_as(middle)], 1)
-    return torch.round(whole, decimals=10)
+    windows = torch.stack([middle, width.expand_as(middle)], 1)
+    return torch.round(windows, decimals=10), ends

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
+from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
@@ -19,9 +20,20 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     rank = outputs[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
-    coordinates = (pair for tensor in call.tensors for pair in coordinates_of(tensor))
-    aligned = ((axis, coords.aligned(rank)) for axis, coords in coordinates)
-    return [make_places(outputs[0].shape, aligned)] * len(outputs)
+    every = [places for tensor in call.tensors if (places := places_of(tensor)) is not None]
+
+    def combined(operands: Iterable[Places]) -> Places:
+        pairs = (pair for places in operands for pair in places.pairs)
+        return make_places(
+            outputs[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
+        )
+
+    found, known = combined(every), [places.coordinates for places in every]
+    if len(every) > 1 and found.coordinates not in known:
+        # Copies are a finer grid if the others have its cells, as after an enlargement.
+        refined = combined(map(with_copies_refined, every))
+        found = refined if refined.coordinates in known else found
+    return [found] * len(outputs)
 
 
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

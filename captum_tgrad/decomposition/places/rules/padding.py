@@ -75,9 +75,9 @@ def _continued(
         lines.append(line.reshape(shape))
     low, high = lines
     # Padding of a crop may replace pixels of the image. It is then handled as other constants are.
-    replaces = padded.index == 0
-    replaces &= axis.holds((low + high) / 2)
-    return from_borders(low.masked_fill(replaces, torch.inf), high, axis)
+    if bool((axis.holds((low + high) / 2) & (padded.index == 0)).any()):
+        return coords.moved(padded.index)
+    return from_borders(low, high, axis)
 
 
 def _with_gaps(coords: Coordinates, dim: int, ends: tuple[int, int]) -> Coordinates:
@@ -97,4 +97,6 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if rows or columns:
         places = padded_with_zeros(tensor, [columns, columns, rows, rows])
         tensor = tensor.new_empty(()).expand(places.shape)
-    return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [places])
+    # Padding around a crop does not get the cells of the pixels that it replaces.
+    fill = not (rows or columns)
+    return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [places], fill=fill)
