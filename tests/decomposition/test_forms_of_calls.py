@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.maps import summing
 from captum_tgrad.decomposition.operations import attention
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from tests.decomposition.test_hidden import Square
+from tests.decomposition.test_hidden import square
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
@@ -307,7 +307,7 @@ def test_a_limit_in_half_precision(dtype, limit):
 
 def test_a_hidden_operation_in_half_precision_does_not_overflow():
     x = (torch.rand(1, 12, generator=GENERATOR) * 50 + 150).half()
-    found = TGradAttribution(lambda x: (Square.apply(x / 5).float() * 20).sum(1)).decompose(x)
+    found = TGradAttribution(lambda x: (square(x / 5).float() * 20).sum(1)).decompose(x)
     scale = sum(term.score.abs() for term in found.terms)
     assert bool((found.delta.abs() <= 0.01 * scale).all())
 
