@@ -289,7 +289,6 @@ def test_layers_that_return_no_maps_are_refused(name, layer, message):
 
 
 def test_volumes():
-    torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)
     ).eval()
@@ -301,7 +300,6 @@ def test_volumes():
 
 
 def test_segmentation_takes_a_class_and_a_place():
-    torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3, padding=1)).eval()
     x, twin = images(), copy.deepcopy(model)
     own = GradCAM(twin, [twin[0]])(x, [lambda output: output[1, 5, 7]] * 3)
@@ -438,7 +436,6 @@ def test_activations_are_freed_without_the_garbage_collector(cam_class):
     ],
 )
 def test_the_last_convolution_of_known_networks(name, layer):
-    torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None).eval()
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     # LayerCAM is the positive gradient times the activation, which random weights do not silence.

@@ -478,7 +478,6 @@ class _WithWeights(nn.Module):
 @pytest.mark.parametrize("kind", [tuple, list])
 @pytest.mark.parametrize("at_input", [False, True])
 def test_a_layer_with_none_among_its_values(kind, at_input):
-    torch.manual_seed(0)
     layer, out = _WithWeights(), nn.Linear(4, 2)
     layer.kind = kind
     tokens = torch.randn(2, 5, 3)

@@ -77,7 +77,6 @@ def test_single_precision_is_enough(tiny):
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0"])
 def test_single_precision_is_enough_for_real_networks(name):
-    torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None).eval()
     single, double = _single_and_double(network, (torch.randn(1, 3, 96, 96),), 1)
     assert float((single - double).abs().max()) < 1e-2
@@ -85,7 +84,6 @@ def test_single_precision_is_enough_for_real_networks(name):
 
 def test_single_precision_is_enough_if_a_norm_cancels_all_but_a_ten_millionth():
     # The input's score is about eps / variance, which is real in float64 and rounding in float32.
-    torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, bias=False), nn.GroupNorm(2, 6, eps=1e-5), nn.ReLU(),
         nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
@@ -106,7 +104,6 @@ def test_single_precision_is_enough_if_a_norm_cancels_all_but_a_ten_millionth():
      nn.Softsign, nn.Tanh],
 )  # fmt: skip
 def test_single_precision_is_enough_where_an_activation_is_nearly_linear(activation, scale):
-    torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, bias=False),
         activation(),
@@ -297,7 +294,6 @@ def test_an_unknown_aggregation_is_refused():
 
 
 def test_the_term_of_a_class_token_makes_no_level():
-    torch.manual_seed(0)
     patches, norm = nn.Conv2d(3, 8, 4, stride=4).double(), nn.LayerNorm(8).double()
     token, head = torch.randn(1, 1, 8).double(), nn.Linear(8, 3).double()
     nn.init.normal_(norm.bias)

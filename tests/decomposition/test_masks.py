@@ -209,7 +209,6 @@ def test_images(form):
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_position(position):
-    torch.manual_seed(0)
     inputs, lengths = torch.randn(3, 8, 5).double(), torch.tensor([3, 5, 8])
     masks = (torch.arange(8) < lengths[:, None])[..., None].double()
     mix, head = nn.Linear(5, 5).double(), nn.Linear(5, 2).double()
@@ -230,7 +229,6 @@ def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_positi
 
 
 def test_zeros_written_into_a_view_of_frames_have_the_map_of_the_mask():
-    torch.manual_seed(0)
     inputs, lengths = torch.randn(2, 1, 12).double(), torch.tensor([12, 7])
     mask = (torch.arange(12) < lengths[:, None])[..., None]
     frames, head = nn.Conv1d(1, 5, 4, padding=2).double(), nn.Linear(5, 2).double()
@@ -436,7 +434,6 @@ def test_tokens_are_masked_until_they_are_summed(form, move):
 @pytest.mark.parametrize("form", FIRST_FIVE.values(), ids=FIRST_FIVE)
 @pytest.mark.parametrize("operation", ["linear", "cumsum", "rnn", "attention", "conv1d"])
 def test_operations_on_masked_tokens(form, operation):
-    torch.manual_seed(0)
     layer = nn.Linear(1, 4).double()
     rnn = nn.RNN(4, 4, batch_first=True).double()
     attention = nn.MultiheadAttention(4, 2, batch_first=True).double()
@@ -481,7 +478,6 @@ def test_sums_over_windows_do_not_know_masks():
 
 def test_attention_in_blocks_of_queries():
     """Each query stays at its position, also if all keys that its block sees are near."""
-    torch.manual_seed(0)
     row, column = torch.arange(16) // 4, torch.arange(16) % 4
     near = ((row[:, None] - row).abs() <= 1) & ((column[:, None] - column).abs() <= 1)
     x, layer = torch.rand(2, 3, 4, 4).double(), nn.Linear(3, 4).double()

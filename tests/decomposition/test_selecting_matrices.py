@@ -75,7 +75,6 @@ def test_a_sparse_matrix_is_the_dense_one(layout):
 
 
 def test_an_accidental_zero_does_not_hide_that_channels_are_places():
-    torch.manual_seed(0)
     linear = nn.Linear(6, 6).double()
     tokens = torch.rand(2, 7, 6).double()
 

@@ -146,7 +146,6 @@ def _view(tokens, z):
 )
 @pytest.mark.parametrize("trainable", [True, False])
 def test_the_input_may_be_written_into_a_tensor_of_parameters(write, trainable, samples):
-    torch.manual_seed(0)
     table, project, head = (nn.Embedding(3, 4), nn.Linear(5, 4), nn.Linear(4, 2))
     for module in (table, project, head):
         module.double().requires_grad_(trainable)
