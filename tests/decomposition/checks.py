@@ -83,3 +83,33 @@ def assert_as_alone(network, inputs, *further, target=None, aggregations=AGGREGA
     alone = {options: torch.cat([maps[options] for maps in each]) for options in each[0]}
     for _ in range(2):
         torch.testing.assert_close(maps(slice(None)), alone, rtol=1e-9, atol=1e-12)
+
+
+def assert_equal(found, expected):
+    """Both decompositions are equal to the last bit."""
+    assert [term.name for term in found] == [term.name for term in expected]
+    assert torch.equal(found.output, expected.output)
+    assert torch.equal(found.delta, expected.delta)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.score, other.score)
+        assert torch.equal(one.positive, other.positive)
+        assert torch.equal(one.negative, other.negative)
+
+
+def assert_as_recorded(method, x, **arguments):
+    """The call gives what the first call of another method gives, to the last bit."""
+    fresh = TGradAttribution(method.forward_func)
+    assert_equal(method.decompose(x, **arguments), fresh.decompose(x, **arguments))
+
+
+def assert_close_to_recorded(method, x, tolerance=None, **arguments):
+    """Some biases are computed from what autograd saves, which rounds otherwise."""
+    found = method.decompose(x, **arguments)
+    expected = TGradAttribution(method.forward_func).decompose(x, **arguments)
+    assert [term.name for term in found] == [term.name for term in expected]
+    tolerance = tolerance or (1e-13 if x.dtype == torch.float64 else 1e-5)
+    for one, other in zip(found, expected, strict=True):
+        size = other.positive.abs().max() + other.negative.abs().max() + 1e-30
+        for field in ("score", "positive", "negative"):
+            difference = (getattr(one, field) - getattr(other, field)) / size
+            assert float(difference.abs().max()) <= tolerance, one.name
