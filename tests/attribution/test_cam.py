@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import gc
 import subprocess
 import sys
 
@@ -30,28 +29,13 @@ from torch import nn
 
 from captum_tgrad import CamAttribution
 from captum_tgrad.zoo import load_classifier, sample_image
+from tests.alive import tensors_left_by
 
 CLASSES = [
-    "AblationCAM",
-    "EigenCAM",
-    "EigenGradCAM",
-    "FEM",
-    "FinerCAM",
-    "FullGrad",
-    "GradCAM",
-    "GradCAMElementWise",
-    "GradCAMPlusPlus",
-    "HiResCAM",
-    "KPCA_CAM",
-    "LayerCAM",
-    "RandomCAM",
-    "RefineCAM",
-    "SESS",
-    "ScoreCAM",
-    "SegEigenCAM",
-    "ShapleyCAM",
-    "XGradCAM",
-]
+    "AblationCAM", "EigenCAM", "EigenGradCAM", "FEM", "FinerCAM", "FullGrad", "GradCAM",
+    "GradCAMElementWise", "GradCAMPlusPlus", "HiResCAM", "KPCA_CAM", "LayerCAM", "RandomCAM",
+    "RefineCAM", "SESS", "ScoreCAM", "SegEigenCAM", "ShapleyCAM", "XGradCAM",
+]  # fmt: skip
 TARGETS = [3, 0, 1]
 every_class = pytest.mark.parametrize("name", CLASSES)
 
@@ -408,20 +392,7 @@ def test_importing_captum_tgrad_imports_no_grad_cam():
 @pytest.mark.parametrize("cam_class", [GradCAM, AblationCAM, FullGrad, RefineCAM])
 def test_activations_are_freed_without_the_garbage_collector(cam_class):
     method, x = CamAttribution(network(), cam_class), images()
-    method.attribute(x, 1)
-
-    def tensors():
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
-    gc.collect()
-    gc.disable()
-    try:
-        before = tensors()
-        for _ in range(3):
-            method.attribute(x, 1)
-        assert tensors() == before
-    finally:
-        gc.enable()
+    assert tensors_left_by(lambda: method.attribute(x, 1)) == []
 
 
 @pytest.mark.parametrize(
