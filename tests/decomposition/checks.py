@@ -21,6 +21,22 @@ def filled(module, seed=0):
     return module.eval()
 
 
+def custom_function(forward, backward):
+    """A custom ``autograd.Function`` that saves its arguments."""
+
+    class Custom(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            ctx.save_for_backward(*arguments)
+            return forward(*arguments)
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return backward(*ctx.saved_tensors, *gradients)
+
+    return Custom.apply
+
+
 def assert_complete(decomposition, atol=1e-10):
     """All terms add up to the output."""
     delta = decomposition.delta

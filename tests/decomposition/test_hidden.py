@@ -15,6 +15,7 @@ from tests.decomposition.checks import (
     assert_as_alone,
     assert_complete,
     assert_input_term_is_gradient_times_input,
+    custom_function,
     randn,
 )
 
@@ -40,29 +41,13 @@ class Shift(torch.autograd.Function):
         return gradient
 
 
-def _custom(forward, backward):
-    """A custom ``autograd.Function`` that saves its arguments."""
-
-    class Hidden(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *arguments):
-            ctx.save_for_backward(*arguments)
-            return forward(*arguments)
-
-        @staticmethod
-        def backward(ctx, *gradients):
-            return backward(*ctx.saved_tensors, *gradients)
-
-    return Hidden.apply
-
-
-square = _custom(lambda x: x**2, lambda x, gradient: 2 * gradient * x)
-_sum_and_product = _custom(
+square = custom_function(lambda x: x**2, lambda x, gradient: 2 * gradient * x)
+_sum_and_product = custom_function(
     lambda a, b: (a + b, a * b),
     lambda a, b, of_sum, of_product: (of_sum + of_product * b, of_sum + of_product * a),
 )
-_mirror = _custom(lambda x: x.flip(3), lambda x, gradient: gradient.flip(3))
-_reversed = _custom(lambda x: x.flip(0), lambda x, gradient: gradient.flip(0))
+_mirror = custom_function(lambda x: x.flip(3), lambda x, gradient: gradient.flip(3))
+_reversed = custom_function(lambda x: x.flip(0), lambda x, gradient: gradient.flip(0))
 
 
 def _hidden(function):
@@ -141,11 +126,14 @@ def _overwritten(z, function):
     return F.silu(first + y) + z
 
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    TRACED = torch.jit.trace(nn.Sigmoid(), torch.rand(1))
 HIDDEN = {  # that are found to be elementwise
     "shift": (lambda x: x + 1, Shift.apply),
     "square": (lambda x: x**2, square),
     "vmap": (lambda x: x + 1, torch.func.vmap(lambda x: x + 1)),
-    "traced": (torch.sigmoid, torch.jit.trace(nn.Sigmoid(), torch.rand(1))),
+    "traced": (torch.sigmoid, TRACED),
 }
 CASES = [
     *itertools.product(HIDDEN, [_silu, _two_branches, _half, _recurrence, _each_sample]),
@@ -164,7 +152,7 @@ def test_an_elementwise_function_has_the_terms_of_the_plain_form(name, network, 
 
 
 def test_a_custom_function_that_returns_a_view_is_one_term():
-    turned = _custom(lambda x: x.view_as(x), lambda x, gradient: -gradient)
+    turned = custom_function(lambda x: x.view_as(x), lambda x, gradient: -gradient)
     whole = TGradAttribution(lambda x: _weighed(turned(x * 1))).decompose(X)
     # f(x) = w x has the gradient -w here.
     torch.testing.assert_close(whole.input.score, -_weighed(X), **EXACT)
@@ -408,7 +396,7 @@ def test_reentrant_checkpointing_is_named():
 
 
 def test_a_backward_that_returns_none_counts_as_zero():
-    step = _custom(lambda z: (z > 0).to(z.dtype), lambda z, gradient: None)
+    step = custom_function(lambda z: (z > 0).to(z.dtype), lambda z, gradient: None)
     for function in (step, lambda x: step(square(x))):
         whole = TGradAttribution(lambda x, f=function: _weighed(f(x) + x)).decompose(X)
         torch.testing.assert_close(whole.input.score, _weighed(X))
