@@ -93,6 +93,12 @@ def assert_same_maps(ours, own):
     torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
 
 
+def assert_as_the_library(name, model, x, targets=None, **options):
+    own = own_maps(name, model, x, targets, **options)
+    assert_same_maps(our_maps(name, model, x, targets, **options), own)
+    return own
+
+
 def test_every_class_of_the_library_is_tested():
     offered = {
         name
@@ -108,36 +114,25 @@ def arguments_of(name):
 
 
 @every_class
-def test_maps_are_the_librarys_own(name):
-    if name == "FinerCAM":
+@pytest.mark.parametrize("targets", [TARGETS, None], ids=["targets", "no targets"])
+def test_maps_are_the_librarys_own(name, targets):
+    if name == "FinerCAM" and targets:
         pytest.skip("takes one target for a batch, and otherwise compares with nothing")
-    model, x, arguments = network(), images(), arguments_of(name)
-    own = own_maps(name, model, x, TARGETS, arguments=arguments)
-    assert_same_maps(our_maps(name, model, x, TARGETS, arguments=arguments), own)
-
-
-@every_class
-def test_without_a_target_too(name):
-    model, x, arguments = network(), images(), arguments_of(name)
-    own = own_maps(name, model, x, arguments=arguments)
-    assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
+    assert_as_the_library(name, network(), images(), targets, arguments=arguments_of(name))
 
 
 @pytest.mark.parametrize("name", ["GradCAM", "LayerCAM", "RefineCAM", "ScoreCAM"])
 def test_several_layers(name):
     model, x = network(), images()
-    own = own_maps(name, model, x, TARGETS, layers=(0, 4))
-    assert_same_maps(our_maps(name, model, x, TARGETS, layers=(0, 4)), own)
+    own = assert_as_the_library(name, model, x, TARGETS, layers=(0, 4))
     assert not torch.allclose(own, own_maps(name, model, x, TARGETS), atol=0.05)
 
 
 @pytest.mark.parametrize("base", [EigenCAM, FullGrad, GradCAMPlusPlus, ScoreCAM])
 @pytest.mark.parametrize("name", ["FinerCAM", "RefineCAM", "SESS"])
 def test_what_is_built_on_another_class(name, base):
-    model, x = network(), images()
     arguments = {**arguments_of(name), "base_method": base}
-    own = own_maps(name, model, x, arguments=arguments)
-    assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
+    assert_as_the_library(name, network(), images(), arguments=arguments)
 
 
 def test_finer_cam_compares_each_target_with_the_classes_most_like_it():
@@ -179,8 +174,7 @@ def test_shapley_cam_of_a_layer_that_only_linear_operations_follow(name):
     arguments = arguments_of(name)
     if name != "ShapleyCAM":
         arguments["base_method"] = ShapleyCAM
-    own = own_maps(name, model, x, arguments=arguments)
-    assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
+    own = assert_as_the_library(name, model, x, arguments=arguments)
     assert all(parameter.grad is None for parameter in model.parameters())
     model[8].requires_grad_(False)
     assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
@@ -190,8 +184,7 @@ def test_shapley_cam_of_a_layer_that_only_linear_operations_follow(name):
 def test_the_library_is_called_as_it_can_be():
     model, x = network(), images()
     for options in ({"eigen_smooth": True}, {"aug_smooth": True}):
-        own = own_maps("GradCAM", model, x, TARGETS, **options)
-        assert_same_maps(our_maps("GradCAM", model, x, TARGETS, **options), own)
+        own = assert_as_the_library("GradCAM", model, x, TARGETS, **options)
         assert not torch.allclose(own, own_maps("GradCAM", model, x, TARGETS), atol=0.05)
 
 
@@ -277,10 +270,7 @@ def test_volumes():
         nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)
     ).eval()
     x = torch.randn(2, 2, 8, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert_same_maps(
-        our_maps("GradCAM", model, x, [0, 2], layers=(0,)),
-        own_maps("GradCAM", model, x, [0, 2], layers=(0,)),
-    )
+    assert_as_the_library("GradCAM", model, x, [0, 2], layers=(0,))
 
 
 def test_segmentation_takes_a_class_and_a_place():

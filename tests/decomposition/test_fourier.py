@@ -47,6 +47,12 @@ def _stft(x, **options):
     return torch.view_as_real(torch.stft(x, FRAME, STEP, return_complex=True, **options))
 
 
+def _native(x):
+    padded = F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0]
+    options = None, HANN, False, True, True
+    return torch.view_as_real(torch.ops.aten.stft.default(padded, FRAME, STEP, *options))
+
+
 SHORT = torch.hamming_window(10).double()
 FORMS = {
     "frames": (_of_frames, {}),
@@ -70,21 +76,7 @@ FORMS = {
         ],
         {},
     ),
-    "native": (
-        lambda x: torch.view_as_real(
-            torch.ops.aten.stft.default(
-                F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0],
-                FRAME,
-                STEP,
-                None,
-                HANN,
-                False,
-                True,
-                True,
-            )
-        ),
-        {},
-    ),
+    "native": (_native, {}),
 }
 
 
