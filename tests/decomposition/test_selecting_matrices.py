@@ -12,12 +12,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.places import propagation
-from tests.decomposition.checks import (
-    assert_as_alone,
-    assert_complete,
-    assert_same_maps,
-    randn,
-)
+from tests.decomposition.checks import assert_as_alone, assert_complete, assert_same_maps, randn
 
 SIZE = 6
 GENERATOR = torch.Generator().manual_seed(0)

@@ -8,10 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.checks import (
-    assert_complete,
-    assert_input_term_is_gradient_times_input,
-)
+from tests.decomposition.checks import assert_complete, assert_input_term_is_gradient_times_input
 
 X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
