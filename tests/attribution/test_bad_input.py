@@ -98,31 +98,23 @@ def test_a_model_elsewhere():
         TGradAttribution(copy.deepcopy(MODEL).to("meta")).attribute(IMAGE, target=0)
 
 
-def test_a_refused_batch_norm_has_not_counted_the_batch():
-    before = TRAINING[1].state_dict()
-    before = {name: value.clone() for name, value in before.items()}
+TOKENS = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(0, 1), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "inputs"),
+    [
+        (TGradAttribution(TRAINING), TRAINING, IMAGE),
+        (LayerTGradAttribution(TOKENS, TOKENS[0]), TOKENS, torch.tensor([[1], [3]])),
+    ],
+    ids=["images", "behind tokens"],
+)
+def test_a_refused_batch_norm_has_not_counted_the_batch(method, model, inputs):
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match="training mode"):
-        TGradAttribution(TRAINING).attribute(IMAGE, target=0)
-    for name, value in TRAINING[1].state_dict().items():
+        method.attribute(inputs, target=0)
+    for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
-
-
-def test_a_refused_batch_norm_behind_tokens_has_not_counted_the_batch():
-    norm = nn.BatchNorm1d(4)
-    model = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(0, 1), norm, nn.Linear(4, 2)).train()
-    before = {name: value.clone() for name, value in norm.state_dict().items()}
-    with pytest.raises(ValueError, match="training mode"):
-        LayerTGradAttribution(model, model[0]).attribute(torch.tensor([[1], [3]]), target=0)
-    for name, value in norm.state_dict().items():
-        assert torch.equal(value, before[name]), name
-
-
-def test_a_layer_that_returns_a_nested_tuple():
-    layer = nn.LSTM(3, 2)
-    with pytest.raises(TypeError, match=r"layer \(LSTM\) returns a nested tuple"):
-        LayerTGradAttribution(lambda x: layer(x)[0].sum((1, 2)), layer).attribute(
-            torch.ones(2, 4, 3)
-        )
 
 
 def test_batch_statistics_without_training_mode():

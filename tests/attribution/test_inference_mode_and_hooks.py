@@ -1,7 +1,6 @@
 """Models that were built under inference_mode, and attributions inside of attributions."""
 
 import copy
-import warnings
 
 import pytest
 import pytorch_grad_cam
@@ -140,9 +139,7 @@ class _Cancelling(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_terms_that_cancel_are_no_false_alarm(scale, rest, dtype):
     model, inputs = _Cancelling(scale, rest).to(dtype), INPUTS.to(dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        decomposition = TGradAttribution(model).decompose(inputs, target=0)
+    decomposition = TGradAttribution(model).decompose(inputs, target=0)
     largest = max(float(term.score.abs().max()) for term in decomposition)
     assert float(decomposition.output.abs().max()) < 1e-4 * max(largest, 1)
 
@@ -166,10 +163,8 @@ def test_a_mask_whose_rounding_is_larger_than_the_output_is_warned_of(fill, is_a
 
     with pytest.warns(UserWarning, match="not reliable: the elements of the term '(add|masked)"):
         TGradAttribution(model).attribute(tokens, channel_dim=-1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        method = TGradAttribution(lambda tokens: model(tokens, -1e4))
-        _, delta = method.attribute(tokens, channel_dim=-1, return_convergence_delta=True)
+    method = TGradAttribution(lambda tokens: model(tokens, -1e4))
+    _, delta = method.attribute(tokens, channel_dim=-1, return_convergence_delta=True)
     assert float(delta.abs().max()) < 1e-2
 
 
@@ -177,6 +172,4 @@ def test_a_sum_of_elements_that_cancel_is_no_false_alarm():
     def model(images):
         return (torch.exp(3 * images) - torch.exp(3 * images).flip(2)).sum((2, 3))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        TGradAttribution(model).attribute(INPUTS, target=0)
+    TGradAttribution(model).attribute(INPUTS, target=0)  # a warning is an error

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from captum.attr import LayerAttribution, LayerGradientXActivation
+from captum.attr import LayerGradientXActivation
 from captum.testing.attr.helpers.test_config import config
 from torch import nn
 
@@ -188,25 +188,6 @@ def test_windows_in_the_batch_dimension():
     torch.testing.assert_close(attribution.reshape(3, -1).sum(1), scores.clamp(min=0).sum(0))
 
 
-def test_tokens_at_the_embedding():
-    class Text(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding, self.head = nn.Embedding(10, 4), nn.Linear(4, 2)
-
-        def forward(self, tokens, mask):
-            return self.head((self.embedding(tokens).tanh() * mask[..., None]).sum(1))
-
-    torch.manual_seed(5)
-    model, tokens = Text().double(), torch.randint(10, (3, 6))
-    mask = torch.ones(3, 6).double()
-    attribution, delta = LayerTGradAttribution(model, model.embedding).attribute(
-        tokens, 1, additional_forward_args=(mask,), return_convergence_delta=True
-    )
-    assert attribution.shape == (3, 6, 4)
-    assert float(delta.abs().max()) < 1e-12
-
-
 def test_tokens_are_told_apart_if_it_is_said_which_dimension_is_no_place():
     torch.manual_seed(6)
     embedding, layer = nn.Embedding(10, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
@@ -236,17 +217,6 @@ def test_image_columns_that_count_as_channels_before_the_layer_are_warned_of(at_
     with pytest.warns(UserWarning, match=r"all 10 positions.*pass channel_dim=1") as caught:
         method.attribute(_images(), 1, attribute_to_layer_input=at_input, channel_dim=-1)
     assert len(caught) == 1
-
-
-def test_from_the_first_layers_input_it_is_t_grad():
-    network, images = _network(), _images()
-    expected = TGradAttribution(network).attribute(images, 2)
-    actual = LayerTGradAttribution(network, network[0]).attribute(
-        images, 2, attribute_to_layer_input=True
-    )
-    torch.testing.assert_close(actual, expected)
-    larger = LayerAttribution.interpolate(actual, (20, 20), "bilinear")
-    assert larger.shape == (2, 3, 20, 20)
 
 
 class _Odd(nn.Module):
@@ -313,32 +283,6 @@ def test_keyword_arguments_have_no_layer_input():
 def test_layer_must_be_one_module(layer):
     with pytest.raises(TypeError, match=r"layer must be a torch\.nn\.Module"):
         LayerTGradAttribution(nn.ReLU(), layer)
-
-
-@pytest.mark.parametrize("target", [0, 99])
-def test_nothing_is_left_behind(target):
-    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2), nn.ReLU(inplace=True))
-    inputs = torch.randn(2, 3, requires_grad=True)
-    before = inputs.detach().clone()
-    method = LayerTGradAttribution(model, model[1])
-    for at_input in (False, True):
-        try:
-            method.attribute(inputs, target, attribute_to_layer_input=at_input)
-        except ValueError:
-            assert target == 99
-    assert torch.equal(inputs, before)
-    assert inputs.grad is None
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def test_inputs_made_under_inference_mode():
-    network = _network()
-    expected = LayerTGradAttribution(network, network[3]).attribute(_images(), 1)
-    with torch.inference_mode():
-        actual = LayerTGradAttribution(network, network[3]).attribute(_images(), 1)
-    torch.testing.assert_close(actual, expected)
 
 
 class _Scores(nn.Module):
@@ -478,7 +422,6 @@ class _WithWeights(nn.Module):
 @pytest.mark.parametrize("kind", [tuple, list])
 @pytest.mark.parametrize("at_input", [False, True])
 def test_a_layer_with_none_among_its_values(kind, at_input):
-    torch.manual_seed(0)
     layer, out = _WithWeights(), nn.Linear(4, 2)
     layer.kind = kind
     tokens = torch.randn(2, 5, 3)
@@ -515,68 +458,58 @@ def _with_class_token(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1)
 
 
+def _windows(images: torch.Tensor) -> torch.Tensor:
+    padded = nn.functional.pad(images, (0, 0, 1, 1)).unflatten(3, (2, 3)).unflatten(2, (2, 4))
+    return padded.permute(0, 2, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)  # (N, windows, T, E)
+
+
+_OF_IMAGES = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+_OF_TOKENS = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU())
+
+
+def _read_tokens(tokens: torch.Tensor) -> torch.Tensor:
+    return (_OF_TOKENS(tokens).flatten(1, -2) * torch.arange(4.0)).cumsum(1).sum(1)
+
+
+def _join_windows(y: torch.Tensor) -> torch.Tensor:
+    """From (N, windows, T, E) to (N * windows, T, E), and back."""
+    return y.flatten(0, 1) if y.dim() == 4 else y.unflatten(0, (-1, 4))
+
+
+def _swap(y: torch.Tensor) -> torch.Tensor:
+    return y.transpose(0, 1)
+
+
+def _keep(y: torch.Tensor) -> torch.Tensor:
+    return y
+
+
 @pytest.mark.parametrize("aggregation", ["paper", "levels"])
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize(
-    ("before", "channel_dim"),
+    ("before", "after", "channel_dim", "move"),
     [
-        pytest.param(_with_class_token, -1, id="class token"),
-        pytest.param(lambda x: nn.functional.pad(x, (2, 1, 0, 3)), 1, id="padding"),
-        pytest.param(lambda x: _exponential(x)[..., 1:], 1, id="lost positions"),
-        pytest.param(lambda x: torch.fft.ifft(torch.fft.fft(x)).real, 1, id="lost columns"),
+        (_with_class_token, _read_tokens, -1, _keep),
+        (_with_class_token, _read_tokens, -1, _swap),  # (T, N, E), as in CLIP
+        (_windows, _read_tokens, -1, _join_windows),  # (N * windows, T, E), as in Swin
+        (lambda x: nn.functional.pad(x, (2, 1, 0, 3)), _OF_IMAGES, 1, _keep),
+        (lambda x: _exponential(x)[..., 1:], _OF_IMAGES, 1, _keep),
+        (lambda x: torch.fft.ifft(torch.fft.fft(x)).real, _OF_IMAGES, 1, _keep),
     ],
+    ids=["class token", "tokens first", "windows", "padding", "lost positions", "lost columns"],
 )
 def test_elements_without_a_place_on_the_images_are_told_apart(
-    before, channel_dim, samples, aggregation
+    before, after, channel_dim, move, samples, aggregation
 ):
-    torch.manual_seed(3)
+    """``move`` moves the samples to where the layer has them, and back."""
     x = torch.randn(samples, 3, 6, 6, dtype=torch.float64)
-    if channel_dim == 1:
-        after = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    else:
-        after = nn.Sequential(
-            nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU(), nn.Flatten(), nn.Linear(40, 4)
-        )
-    model = _After(before, after.double())
+    _OF_IMAGES.double(), _OF_TOKENS.double()
+    model = _After(lambda x: move(before(x)), lambda y: after(move(y)))
     actual = LayerTGradAttribution(model, model.mark).attribute(x, 2, aggregation=aggregation)
-    expected = TGradAttribution(model.after).attribute(
+    expected = TGradAttribution(after).attribute(
         before(x), 2, aggregation=aggregation, channel_dim=channel_dim
     )
-    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("samples", [1, 3])
-def test_a_class_token_before_the_samples_is_told_apart(samples):
-    """Tokens of shape ``(T, N, E)``, as in CLIP."""
-    torch.manual_seed(4)
-    x = torch.randn(samples, 3, 6, 6, dtype=torch.float64)
-    after = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU()).double()
-    model = _After(lambda x: _with_class_token(x).transpose(0, 1), lambda y: after(y).sum(0))
-    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
-    expected = TGradAttribution(lambda y: after(y).sum(1))
-    expected = expected.attribute(_with_class_token(x), 2, channel_dim=-1)
-    torch.testing.assert_close(actual, expected.transpose(0, 1), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("samples", [1, 3])
-def test_padded_windows_in_the_batch_dimension_are_told_apart(samples):
-    """Windows of shape ``(N * windows, T, E)``, as in Swin."""
-    torch.manual_seed(4)
-    x = torch.randn(samples, 3, 4, 4, dtype=torch.float64)
-    layer, head = nn.Linear(3, 4).double(), nn.Linear(4 * 9 * 4, 3).double()
-
-    def windows(x):
-        padded = nn.functional.pad(x, (0, 2, 1, 1)).unflatten(3, (2, 3)).unflatten(2, (2, 3))
-        return padded.permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, 3)
-
-    def after(y):
-        return head(torch.sigmoid(layer(y)).reshape(samples, -1))
-
-    model = _After(windows, after)
-    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
-    expected = TGradAttribution(lambda y: after(y.reshape(-1, 9, 3)))
-    expected = expected.attribute(windows(x).reshape(-1, 4, 9, 3), 2, channel_dim=-1)
-    torch.testing.assert_close(actual, expected.reshape(-1, 9, 3), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual, move(expected), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("channel_dim", [2, -1])

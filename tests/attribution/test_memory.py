@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import is_fake
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
+from tests.alive import tensors_left_by
 
 
 def _model() -> nn.Sequential:
@@ -22,11 +23,6 @@ def _model() -> nn.Sequential:
     ).eval()
 
 
-def _alive() -> int:
-    gc.collect()
-    return sum(isinstance(thing, Tensor) for thing in gc.get_objects())
-
-
 @pytest.mark.parametrize(
     "method",
     [TGradAttribution, FullGradAttribution, lambda model: LayerTGradAttribution(model, model[1])],
@@ -34,13 +30,14 @@ def _alive() -> int:
 )
 def test_no_tensor_stays_alive(method):
     attribution, images = method(_model()), torch.rand(2, 3, 12, 12)
-    attribution.attribute(images, target=1)  # what is cached, is cached now
-    before = _alive()
-    for _ in range(5):
+
+    def call():
         attribution.attribute(images, target=1)
         with pytest.raises(ValueError, match="out of range"):
             attribution.attribute(images, target=99)
-    assert _alive() == before
+        gc.collect()  # of what the error holds
+
+    assert tensors_left_by(call) == []
 
 
 def _bytes(tensors) -> int:

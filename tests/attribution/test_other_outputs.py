@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torchvision
-from torch import nn
 
 from captum_tgrad import TGradAttribution
 
@@ -80,17 +79,3 @@ def test_a_segmentation_over_a_region(images):
         torch.testing.assert_close(whole.output, score(images)[:, 2])
     _complete(whole)
     assert method.attribute(images, target=2).shape == images.shape
-
-    with pytest.raises(TypeError, match=r"model\(x\)\['out'\]"):
-        TGradAttribution(model).attribute(images, target=2)
-    with pytest.raises(ValueError, match="mask"):
-        TGradAttribution(lambda x: model(x)["out"]).attribute(images, target=2)
-
-
-def test_a_tuple_and_a_single_number(classifier, images):
-    both = nn.Module()
-    both.forward = lambda x: (classifier(x), x)
-    with pytest.raises(TypeError, match=r"model\(x\)\[0\]"):
-        TGradAttribution(both).attribute(images, target=2)
-    with pytest.raises(ValueError, match="a scalar"):
-        TGradAttribution(lambda x: classifier(x).sum()).attribute(images)

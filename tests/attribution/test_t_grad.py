@@ -47,7 +47,13 @@ def _assert_terms_equal_the_reference(actual: Decomposition, tiny: TinyNetwork) 
     for term, literal in zip(actual.inputs, expected.inputs, strict=True):
         torch.testing.assert_close(term.score, literal.score, **EXACT)
     by_name = {term.name: term for term in actual.biases}
-    for literal in expected.nonzero_biases:
+    literals = expected.nonzero_biases
+    largest = max((float(term.score.abs().max()) for term in literals), default=0)
+    names = [
+        t.name for t in actual.biases if float((t.positive + t.negative).max()) > 1e-13 * largest
+    ]
+    assert names == [term.name for term in literals]
+    for literal in literals:
         term = by_name[literal.name]
         torch.testing.assert_close(term.score, literal.score, **EXACT)
         assert term.inputs == tuple(i for i, reached in enumerate(literal.reaches) if reached)
@@ -93,18 +99,6 @@ def test_without_equal_forms_the_operation_itself_runs(name, function, replaced)
 
 
 @each_network
-def test_names_come_in_forward_order(tiny):
-    network, inputs = tiny.build(), _inputs(tiny)
-    expected = _reference(tiny.id).nonzero_biases
-    scale = max(float(term.score.abs().max()) for term in expected) if expected else 0
-    actual = TGradAttribution(network).decompose(inputs, tiny.target).biases
-    names = [
-        term.name for term in actual if float((term.positive + term.negative).max()) > 1e-13 * scale
-    ]
-    assert names == [term.name for term in expected]
-
-
-@each_network
 @pytest.mark.parametrize("sign", ["positive", "negative", "all"])
 def test_map_equals_the_reference(tiny, sign):
     if not tiny.conventional:
@@ -140,26 +134,26 @@ def test_functional_form_gives_the_same(tiny):
 
 
 @each_network
-def test_completeness_and_batches(tiny):
-    network, inputs = tiny.build(), tiny.inputs
-    method = TGradAttribution(network)
-    whole = method.decompose(inputs, tiny.target)
+@pytest.mark.parametrize("sign", ["positive", "negative"])
+def test_attributions_sum_to_the_scores_and_are_those_of_each_sample_alone(tiny, sign):
+    method, direction = TGradAttribution(tiny.build()), 1 if sign == "positive" else -1
+    whole = method.decompose(tiny.inputs, tiny.target)
     scores = torch.stack([term.score for term in whole.terms])
     assert bool((whole.delta.abs() <= 1e-12 * scores.abs().sum(0)).all())
-    attributions = method.attribute(inputs, tiny.target)
-    for number, attribution in enumerate(attributions):
-        assert float(attribution.min()) >= 0
-        reaching = torch.stack([t.score / len(t.inputs) for t in whole.terms if number in t.inputs])
-        torch.testing.assert_close(
-            attribution.flatten(1).sum(1), reaching.clamp(min=0).sum(0), **EXACT
-        )
-    total = sum(attribution.flatten(1).sum(1) for attribution in attributions)
-    torch.testing.assert_close(total, scores.clamp(min=0).sum(0), **EXACT)
-    for sample in range(len(inputs[0])):
-        alone = tuple(x[sample : sample + 1] for x in inputs)
-        target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target
-        for one, batch in zip(method.attribute(alone, target), attributions, strict=True):
-            torch.testing.assert_close(one[0], batch[sample], **EXACT)
+    for aggregation in ("paper", "levels"):
+        options = {"sign": sign, "aggregation": aggregation}
+        attributions = method.attribute(tiny.inputs, tiny.target, **options)
+        for number, attribution in enumerate(attributions):
+            assert float(attribution.min()) >= 0
+            shares = [t.score / len(t.inputs) for t in whole.terms if number in t.inputs]
+            expected = (direction * torch.stack(shares)).clamp(min=0).sum(0)
+            torch.testing.assert_close(attribution.flatten(1).sum(1), expected, **EXACT)
+        for sample in range(len(tiny.inputs[0])):
+            alone = tuple(x[sample : sample + 1] for x in tiny.inputs)
+            target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target
+            found = method.attribute(alone, target, **options)
+            for one, batch in zip(found, attributions, strict=True):
+                torch.testing.assert_close(one[0], batch[sample], **EXACT)
 
 
 @each_network

@@ -21,7 +21,6 @@ def _texts(count, generator):
 
 def test_a_text_classifier_is_explained_by_the_word_that_decides():
     transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=100,
@@ -61,7 +60,6 @@ def test_a_vision_transformer_is_explained_better_than_by_chance():
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 8 - 1
     images = interpolate(images, scale_factor=4, mode="bilinear")
     labels = torch.tensor(digits.target)
-    torch.manual_seed(0)
     model = timm.models.VisionTransformer(
         img_size=32, patch_size=4, in_chans=1, num_classes=10, embed_dim=48, depth=4, num_heads=4
     )

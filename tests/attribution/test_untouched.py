@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from tests.model_state import state_of
+
+METHODS = {
+    "t_grad": TGradAttribution,
+    "full_grad": FullGradAttribution,
+    "layer": lambda model: LayerTGradAttribution(model, model[1]),
+}
+methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def _model(failing: bool) -> nn.Module:
@@ -43,19 +50,20 @@ def _model(failing: bool) -> nn.Module:
     ],
 )
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_model_and_inputs_are_as_before(failing, target, error, requires_grad):
+@methods
+def test_model_and_inputs_are_as_before(method, failing, target, error, requires_grad):
     model = _model(failing)
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     values = inputs.clone()
     inputs.requires_grad_(requires_grad)
     before = state_of(model)
-    method = TGradAttribution(model)
+    explained = method(model)
     if error is None:
-        result = method.attribute(inputs, target=target)
+        result = explained.attribute(inputs, target=target)
         assert not result.requires_grad
     else:
         with pytest.raises(error):
-            method.attribute(inputs, target=target)
+            explained.attribute(inputs, target=target)
     assert state_of(model) == before
     assert torch.equal(inputs, values)
     assert inputs.requires_grad == requires_grad
@@ -63,20 +71,22 @@ def test_model_and_inputs_are_as_before(failing, target, error, requires_grad):
     assert inputs._backward_hooks is None
 
 
-def test_an_input_that_the_model_overwrites_is_kept():
+@methods
+def test_an_input_that_the_model_overwrites_is_kept(method):
     inputs = torch.tensor([[-1.0, 2.0]])
-    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 1))
-    TGradAttribution(model).attribute(inputs, target=0)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 1), nn.ReLU(inplace=True))
+    method(model).attribute(inputs, target=0)
     assert inputs.tolist() == [[-1.0, 2.0]]
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_any_gradient_mode_gives_the_same(context):
+@methods
+def test_any_gradient_mode_gives_the_same(method, context):
     model = _model(failing=False)
-    plain = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    expected = TGradAttribution(model).attribute(plain, target=torch.tensor([0, 2]))
+    plain = torch.randn(2, 3, 8, 8)
+    expected = method(model).attribute(plain, target=torch.tensor([0, 2]))
     with context():
         inputs, target = plain.clone(), torch.tensor([0, 2])
-        inside = TGradAttribution(model).attribute(inputs, target=target)
+        inside = method(model).attribute(inputs, target=target)
     assert torch.equal(inside, expected)
-    assert torch.equal(TGradAttribution(model).attribute(inputs, target=target), expected)
+    assert torch.equal(method(model).attribute(inputs, target=target), expected)

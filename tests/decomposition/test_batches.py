@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import rnn
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import assert_as_alone
 
 torch.manual_seed(0)
 EMBED = nn.Sequential(nn.Linear(3, 5), nn.Tanh()).double()
@@ -93,34 +94,25 @@ def _largest(h, lengths):
     return HEAD(h.amax(1))
 
 
-def _assert_as_alone(network, inputs, further, channel_dim=1, target=1, **options):
-    """Each map of a batch is that of the sample alone, and all terms add up."""
-    method = TGradAttribution(network)
-    options = {"channel_dim": channel_dim, "return_convergence_delta": True, **options}
-    for sign in ("positive", "negative"):
-        together, delta = method.attribute(inputs, target, further, sign=sign, **options)
-        torch.testing.assert_close(delta, torch.zeros_like(delta), rtol=0, atol=1e-12)
-        for sample in range(len(inputs)):
-            part = slice(sample, sample + 1)
-            alone, _ = method.attribute(inputs[part], target, further[part], sign=sign, **options)
-            torch.testing.assert_close(together[part], alone, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
 @pytest.mark.parametrize("lengths", [[4, 6, 2], [4, 6], [3, 5, 4, 1, 2, 6]], ids=str)
 @pytest.mark.parametrize("read", [_mean, _each_step, _convolved, _largest])
 @pytest.mark.parametrize("pad", PADDED)
-def test_padding_of_some_samples(pad, read, lengths, aggregation):
-    # By levels, terms of one cell are left out, unless other samples have several.
-    least = 2 if pad is _scattered or aggregation == "levels" else 1
-    lengths = torch.tensor(lengths).clamp_min(least)
-
+def test_padding_of_some_samples(pad, read, lengths):
     def network(x, lengths):
         return read(pad(EMBED(x), lengths), lengths)
 
-    _assert_as_alone(
-        network, TOKENS[: len(lengths)], lengths, channel_dim=2, aggregation=aggregation
-    )
+    def check(lengths, *aggregations):
+        assert_as_alone(
+            network, TOKENS[: len(lengths)], lengths,
+            target=1, aggregations=aggregations, channel_dim=2,
+        )  # fmt: skip
+
+    lengths = torch.tensor(lengths)
+    at_least_two = lengths.clamp_min(2)
+    if pad is not _scattered and not lengths.equal(at_least_two):
+        check(lengths, "paper")
+    # By levels, terms of one cell are left out, unless other samples have several.
+    check(at_least_two, "paper", "levels")
 
 
 def _of_one_axis(one, size):
@@ -170,7 +162,8 @@ def test_crops_of_different_sizes(sizes, place, crop):
     def network(images, sizes):
         return head(body(place(stem(images), sizes, crop)).mean((2, 3)))
 
-    _assert_as_alone(network, torch.rand(len(sizes), 2, 8, 8).double(), sizes)
+    images = torch.rand(len(sizes), 2, 8, 8).double()
+    assert_as_alone(network, images, sizes, target=1, aggregations=["paper"])
 
 
 def test_windows_of_different_samples_are_no_sliding_window():
@@ -181,7 +174,8 @@ def test_windows_of_different_samples_are_no_sliding_window():
         parts = zip(x, starts.tolist(), strict=True)
         return network(torch.stack([one[start : start + 3].mean(0) for one, start in parts]))
 
-    _assert_as_alone(mean_of_a_window, torch.rand(3, 10, 1).double(), starts, 2, target=0)
+    tokens = torch.rand(3, 10, 1).double()
+    assert_as_alone(mean_of_a_window, tokens, starts, target=0, channel_dim=2)
 
 
 def test_a_sample_without_elements_takes_those_of_no_other():
@@ -209,86 +203,65 @@ def test_the_default_type_changes_nothing():
 
     torch.set_default_dtype(torch.float64)
     try:
-        _assert_as_alone(network, TOKENS[:3], lengths, channel_dim=2)
+        assert_as_alone(network, TOKENS[:3], lengths, target=1, channel_dim=2)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def test_windows_that_are_merged_with_the_samples():
-    weights = torch.rand(15, 5).double()
-
-    def network(x, _):
-        windows = EMBED(x).unfold(1, 3, 1).reshape(-1, 15)
-        return HEAD((windows @ weights).tanh().view(len(x), -1, 5).sum(1))
-
-    _assert_as_alone(network, TOKENS, torch.arange(6), channel_dim=2)
+WEIGHTS = torch.rand(15, 5).double()
 
 
-def test_as_many_steps_as_samples_and_steps_first():
-    def network(x, _):
-        steps = EMBED(x[:, :3]).transpose(0, 1)
-        steps = torch.cat([torch.ones_like(steps[:1]), steps])
-        return HEAD(CONV(steps.permute(1, 2, 0)).mean(2))
-
-    _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
+def _windows(x):
+    windows = EMBED(x).unfold(1, 3, 1).reshape(-1, 15)
+    return HEAD((windows @ WEIGHTS).tanh().view(len(x), -1, 5).sum(1))
 
 
-@pytest.mark.parametrize("shape", [(-1, 2), (-1, 2, 1), (-1, 1, 2)], ids=str)
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
-def test_heads_that_are_merged_with_the_samples(shape, aggregation):
-    weights = torch.rand(2, 2).double()
-
-    def network(x, _):
-        parts = EMBED(x)[..., :4].reshape(shape).sigmoid()  # two of each step
-        return (parts.reshape(-1, 2) @ weights).tanh().reshape(len(x), -1, 4).mean(1)
-
-    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
+def _as_many_steps_as_samples(x):
+    steps = EMBED(x[:, :3]).transpose(0, 1)
+    steps = torch.cat([torch.ones_like(steps[:1]), steps])
+    return HEAD(CONV(steps.permute(1, 2, 0)).mean(2))
 
 
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
-def test_copies_of_steps_that_are_merged_with_the_samples(aggregation):
-    def network(x, _):
-        copies = EMBED(x).reshape(-1, 5).repeat_interleave(2, 0)  # as for two experts
-        return HEAD(copies).sigmoid().reshape(len(x), -1, 2).mean(1)
-
-    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
+def _heads(x, *shape):
+    parts = EMBED(x)[..., :4].reshape(shape).sigmoid()  # two of each step
+    return (parts.reshape(-1, 2) @ WEIGHTS[:2, :2]).tanh().reshape(len(x), -1, 4).mean(1)
 
 
-@pytest.mark.parametrize("sample_first", [True, False])
-def test_windows_with_the_queries_of_the_whole_image(sample_first):
+def _copies(x):
+    copies = EMBED(x).reshape(-1, 5).repeat_interleave(2, 0)  # as for two experts
+    return HEAD(copies).sigmoid().reshape(len(x), -1, 2).mean(1)
+
+
+def _queries_of_the_whole_image(x, *order):
     """As in GCViT: a query for each position in a window, which is the same in all windows."""
-    order = (0, 1, 2, 3) if sample_first else (1, 0, 2, 3)
-
-    def network(x, _):
-        windows = EMBED(x).unflatten(1, (3, 2)).permute(order)
-        queries = F.avg_pool1d(EMBED(x).mT, 3).mT.unsqueeze(1).expand(-1, 3, -1, -1).permute(order)
-        parts = F.scaled_dot_product_attention(
-            *(each.reshape(-1, 2, 5) for each in (queries, windows, windows))
-        )
-        return HEAD(CONV(parts.mT).mT).reshape(*windows.shape[:3], 2).permute(order).mean((1, 2))
-
-    _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
+    windows = EMBED(x).unflatten(1, (3, 2)).permute(order)
+    queries = F.avg_pool1d(EMBED(x).mT, 3).mT.unsqueeze(1).expand(-1, 3, -1, -1).permute(order)
+    parts = F.scaled_dot_product_attention(
+        *(each.reshape(-1, 2, 5) for each in (queries, windows, windows))
+    )
+    return HEAD(CONV(parts.mT).mT).reshape(*windows.shape[:3], 2).permute(order).mean((1, 2))
 
 
-def test_a_sum_of_steps_that_each_sample_chooses():
-    chosen = torch.tensor([[2, 3, 5], [0, 2, 5]])
-
-    def network(x, steps):
-        h = EMBED(x).gather(1, steps[..., None].expand(-1, -1, 5))
-        return HEAD(h.sum(1))
-
-    method = TGradAttribution(network)
-    options = {"target": 1, "channel_dim": 2}
-    together = method.attribute(TOKENS[:2], additional_forward_args=chosen, **options)
-    for sample in range(2):
-        own = slice(sample, sample + 1)
-        alone = method.attribute(TOKENS[own], additional_forward_args=chosen[own], **options)
-        torch.testing.assert_close(together[own], alone)
+MERGED = {
+    "windows": _windows,
+    "as many steps as samples": _as_many_steps_as_samples,
+    "heads": lambda x: _heads(x, -1, 2),
+    "heads and one": lambda x: _heads(x, -1, 2, 1),
+    "one and heads": lambda x: _heads(x, -1, 1, 2),
+    "copies": _copies,
+    "queries of the whole image": lambda x: _queries_of_the_whole_image(x, 0, 1, 2, 3),
+    "samples behind the queries": lambda x: _queries_of_the_whole_image(x, 1, 0, 2, 3),
+}
 
 
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("samples", [4, 3, 6])
+@pytest.mark.parametrize("network", MERGED.values(), ids=MERGED)
+def test_steps_that_are_merged_with_the_samples(network, samples):
+    assert_as_alone(network, TOKENS[:samples], target=1, channel_dim=2)
+
+
 @pytest.mark.parametrize("join", ["written", "concatenated", "selected"])
-def test_a_mean_of_the_steps_in_place_of_one_of_them(join, aggregation):
+def test_a_mean_of_the_steps_in_place_of_one_of_them(join):
     """As the token with global attention in Longformer: the mean of a full sample has no place."""
     first = (torch.arange(6) == 0)[:, None]
 
@@ -304,5 +277,4 @@ def test_a_mean_of_the_steps_in_place_of_one_of_them(join, aggregation):
             h = torch.where(first, mean, h)
         return HEAD(h).tanh()[:, :2].sum(1)
 
-    lengths = torch.tensor([6, 4, 2])
-    _assert_as_alone(network, TOKENS[:3], lengths, channel_dim=2, aggregation=aggregation)
+    assert_as_alone(network, TOKENS[:3], torch.tensor([6, 4, 2]), target=1, channel_dim=2)

@@ -87,7 +87,6 @@ def test_maps_are_the_same_on_torchvision(name, memory_format, monkeypatch):
 
 def test_a_signal_is_cut_along_its_only_axis(monkeypatch):
     monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", 3)
-    torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv1d(1, 1, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(5, 1)
     ).double()

@@ -7,6 +7,7 @@ from torch import nn
 from torchvision.ops import roi_align, roi_pool
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import assert_complete, assert_same_maps
 
 torch.manual_seed(0)
 BODY = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2)).double()
@@ -40,14 +41,8 @@ def test_a_box_of_whole_pixels_is_a_crop(pooling):
     def cropped(images):
         return _read(F.avg_pool2d(BODY(images)[:, :, 4:12, 2:8], pooling))
 
-    torch.testing.assert_close(pooled(IMAGES), cropped(IMAGES))
-    found, expected = _terms(pooled), _terms(cropped)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.score, other.score)
+    found = assert_same_maps(pooled, cropped, IMAGES, aggregations=["paper"])
     assert not any(term.lost_at for term in found)
-    torch.testing.assert_close(
-        TGradAttribution(pooled).attribute(IMAGES), TGradAttribution(cropped).attribute(IMAGES)
-    )
 
 
 @pytest.mark.parametrize("pooling", [1, 2])
@@ -60,10 +55,7 @@ def test_the_largest_of_a_box_is_that_of_a_crop(pooling):
     def cropped(images):
         return _read(F.max_pool2d(BODY(images)[:, :, 4:12, 2:8], pooling))
 
-    torch.testing.assert_close(pooled(IMAGES), cropped(IMAGES))
-    torch.testing.assert_close(
-        TGradAttribution(pooled).attribute(IMAGES), TGradAttribution(cropped).attribute(IMAGES)
-    )
+    assert_same_maps(pooled, cropped, IMAGES, aggregations=["paper"])
 
 
 def test_each_image_has_its_box():
@@ -119,4 +111,4 @@ def test_a_level_of_a_pyramid_without_boxes(pool):
 
     found = _terms(detected, IMAGES[:1])
     torch.testing.assert_close(found.output, BODY(IMAGES[:1]).sum((1, 2, 3)).detach())
-    torch.testing.assert_close(found.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+    assert_complete(found)

@@ -11,24 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from captum_tgrad import TGradAttribution
-from tests.decomposition.test_one_function_one_map import _filled, _random
+from tests.decomposition.checks import assert_as_alone, assert_same_maps, filled, randn
 
 WIDTH, STEPS, HEADS = 6, 16, 2
-TARGET = 1
-
-
-def maps(forward, x, **further):
-    method = TGradAttribution(forward)
-    options = {}, {"aggregation": "levels"}, {"sign": "all"}
-    return [method.attribute(x, TARGET, **each, **further) for each in options]
-
-
-def assert_same_maps(forward, plain, x):
-    torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
-    for found, expected in zip(maps(forward, x), maps(plain, x), strict=True):
-        assert float(expected.abs().max()) > 0
-        assert float((found - expected).abs().sum() / expected.abs().sum()) < 1e-6
 
 
 # Enlarging an image by 2.
@@ -67,7 +52,7 @@ def _shuffled_by_reshape(h):
     return split.permute(0, 1, 4, 2, 5, 3).reshape(n, c, 2 * rows, 2 * columns)
 
 
-def _shuffled_by_writing(h):
+def _written(h):
     n, c, rows, columns = h.shape
     result = h.new_zeros(n, c, 2 * rows, 2 * columns)
     for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -76,24 +61,18 @@ def _shuffled_by_writing(h):
 
 
 ENLARGED = [
-    _repeated,
-    _expanded,
-    _indexed,
-    _multiplied,
-    _stacked,
-    _shuffled,
-    _shuffled_by_reshape,
-    _shuffled_by_writing,
-]
+    _repeated, _expanded, _indexed, _multiplied, _stacked, _shuffled, _shuffled_by_reshape, _written
+]  # fmt: skip
 
-DOWN = _filled(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), seed=1)
-SKIP = _filled(nn.Conv2d(3, WIDTH, 3, padding=1), seed=3)
-LAST = _filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
-OF_BOTH = _filled(nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), seed=7)
-UNPADDED = _filled(nn.Conv2d(WIDTH, WIDTH, 3), seed=9)
-NORM = _filled(nn.GroupNorm(2, 2 * WIDTH), seed=11)
-HEAD = _random(WIDTH, 5, seed=13)
-ORDER = torch.eye(16).double()[_random(16, seed=14).argsort()]
+DOWN = filled(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), seed=1)
+SKIP = filled(nn.Conv2d(3, WIDTH, 3, padding=1), seed=3)
+LAST = filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
+OF_BOTH = filled(nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), seed=7)
+UNPADDED = filled(nn.Conv2d(WIDTH, WIDTH, 3), seed=9)
+NORM = filled(nn.GroupNorm(2, 2 * WIDTH), seed=11)
+HEAD = randn(WIDTH, 5, seed=13)
+IMAGES = randn(2, 3, 16, 16, seed=15)
+ORDER = torch.eye(16).double()[randn(16, seed=14).argsort()]
 
 
 def _in_windows(h):
@@ -137,18 +116,18 @@ USES = {
 @pytest.mark.parametrize("enlarge", ENLARGED)
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_an_enlarged_image_has_the_map_of_interpolation(use, enlarge):
-    def forward(x, enlarge):
-        h = use(enlarge(F.relu(DOWN(x))), SKIP(x))
-        return F.gelu(h).mean((2, 3)) @ HEAD
+    def network(enlarge):
+        return lambda x: F.gelu(use(enlarge(F.relu(DOWN(x))), SKIP(x))).mean((2, 3)) @ HEAD
 
-    assert_same_maps(
-        partial(forward, enlarge=enlarge),
-        partial(forward, enlarge=partial(F.interpolate, scale_factor=2)),
-        _random(2, 3, 16, 16, seed=15),
-    )
+    interpolated = network(partial(F.interpolate, scale_factor=2))
+    assert_same_maps(network(enlarge), interpolated, IMAGES, 1)
 
 
-# Inserting zeros between pixels.
+# Inserting zeros between pixels: parts of a transposed convolution.
+
+
+def _enlarging(enlarge):
+    return lambda x: F.gelu(LAST(F.gelu(enlarge(F.relu(DOWN(x)))))).mean((2, 3)) @ HEAD
 
 
 def _written_into_zeros(h):
@@ -171,46 +150,32 @@ def _masked(h):
 
 @pytest.mark.parametrize("insert", [_written_into_zeros, _stacked_with_zeros, _masked])
 def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert):
-    def forward(x, enlarge):
-        return F.gelu(enlarge(F.relu(DOWN(x)))).mean((2, 3)) @ HEAD
-
     def transposed(h):
         options = {"stride": 2, "padding": 1, "output_padding": 1}
         return F.conv_transpose2d(h, LAST.weight.flip(2, 3).transpose(0, 1), **options)
 
-    assert_same_maps(
-        partial(forward, enlarge=lambda h: F.conv2d(insert(h), LAST.weight, padding=1)),
-        partial(forward, enlarge=transposed),
-        _random(2, 3, 16, 16, seed=17),
-    )
+    inserted = _enlarging(lambda h: F.conv2d(insert(h), LAST.weight, padding=1))
+    assert_same_maps(inserted, _enlarging(transposed), IMAGES, 1)
 
 
 @pytest.mark.parametrize(("size", "padding"), [(2, 0), (3, 1), (4, 0), (4, 1), (5, 2)])
 def test_blocks_that_are_folded_have_the_map_of_a_transposed_convolution(size, padding):
-    kernel = _random(WIDTH, WIDTH, size, size, seed=20)
+    kernel = randn(WIDTH, WIDTH, size, size, seed=20) * 0.3
     side = 14 - 2 * padding + size
 
     def folded(h):
         blocks = kernel.flatten(1).T @ h.flatten(2)
         return F.fold(blocks, (side, side), size, stride=2, padding=padding)
 
-    def forward(x, enlarge):
-        return F.gelu(LAST(F.gelu(enlarge(F.relu(DOWN(x)))))).mean((2, 3)) @ HEAD
-
-    assert_same_maps(
-        partial(forward, enlarge=folded),
-        partial(
-            forward, enlarge=partial(F.conv_transpose2d, weight=kernel, stride=2, padding=padding)
-        ),
-        _random(2, 3, 16, 16, seed=21),
-    )
+    transposed = partial(F.conv_transpose2d, weight=kernel, stride=2, padding=padding)
+    assert_same_maps(_enlarging(folded), _enlarging(transposed), IMAGES, 1)
 
 
 @pytest.mark.parametrize(
     ("size", "padding", "stride"), [(1, 2, 2), (2, 1, 3), (2, 2, 1), (3, 1, 1), (4, 1, 3)]
 )
 def test_padded_blocks_have_the_map_of_a_padded_convolution(size, padding, stride):
-    kernel = _random(WIDTH, 3, size, size, seed=22)
+    kernel = randn(WIDTH, 3, size, size, seed=22) * 0.3
 
     def blocks(x):
         return (kernel.flatten(1) @ F.unfold(x, size, padding=padding, stride=stride)).mT
@@ -218,17 +183,14 @@ def test_padded_blocks_have_the_map_of_a_padded_convolution(size, padding, strid
     def convolved(x):
         return F.conv2d(x, kernel, padding=padding, stride=stride).flatten(2).mT
 
-    def forward(x, apply):
-        return F.gelu(apply(x)).mean(1) @ HEAD
-
-    x = _random(2, 3, 8, 8, seed=23)
-    assert_same_maps(partial(forward, apply=blocks), partial(forward, apply=convolved), x)
+    networks = (lambda x, h=h: F.gelu(h(x)).mean(1) @ HEAD for h in (blocks, convolved))
+    assert_same_maps(*networks, IMAGES[..., :8, :8], 1)
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("zeros_behind", [0, 1])
 def test_zeros_between_pixels_alone_or_behind_each(zeros_behind, padding):
-    kernel = _random(WIDTH, WIDTH, 4, 4, seed=18)
+    kernel = randn(WIDTH, WIDTH, 4, 4, seed=18) * 0.3
 
     def inserted(h):
         n, c, rows, columns = h.shape
@@ -238,17 +200,8 @@ def test_zeros_between_pixels_alone_or_behind_each(zeros_behind, padding):
         ends = (3 - padding, 3 - padding - zeros_behind) * 2
         return F.conv2d(F.pad(result, ends), kernel.flip(2, 3).transpose(0, 1))
 
-    def transposed(h):
-        return F.conv_transpose2d(h, kernel, stride=2, padding=padding)
-
-    def forward(x, enlarge):
-        return F.gelu(LAST(F.gelu(enlarge(F.relu(DOWN(x)))))).mean((2, 3)) @ HEAD
-
-    assert_same_maps(
-        partial(forward, enlarge=inserted),
-        partial(forward, enlarge=transposed),
-        _random(2, 3, 16, 16, seed=19),
-    )
+    transposed = partial(F.conv_transpose2d, weight=kernel, stride=2, padding=padding)
+    assert_same_maps(_enlarging(inserted), _enlarging(transposed), IMAGES, 1)
 
 
 def test_pixels_that_are_written_at_their_own_position_are_those_of_a_mask():
@@ -260,11 +213,10 @@ def test_pixels_that_are_written_at_their_own_position_are_those_of_a_mask():
         result[:, :, ::2, ::2] = h[:, :, ::2, ::2]
         return result
 
-    def forward(x, choose):
-        return F.gelu(LAST(choose(F.gelu(SKIP(x))))).mean((2, 3)) @ HEAD
+    def network(choose):
+        return lambda x: F.gelu(LAST(choose(F.gelu(SKIP(x))))).mean((2, 3)) @ HEAD
 
-    plain = partial(forward, choose=lambda h: h * mask)
-    assert_same_maps(partial(forward, choose=written), plain, _random(2, 3, 16, 16, seed=18))
+    assert_same_maps(network(written), network(lambda h: h * mask), IMAGES, 1)
 
 
 # Scores of relative positions: element (i, j) is that of position j - i. The argument has the
@@ -305,10 +257,11 @@ def _by_rows(scores):
     return torch.stack(list(rows), 2)
 
 
-SIGNAL = _filled(nn.Conv1d(3, 8, 4, stride=2, padding=1), seed=21)
-QKV = _filled(nn.Linear(8, 24), seed=23)
-POSITIONS = _random(2 * STEPS - 1, 4, seed=25)
-OUT = _filled(nn.Conv1d(8, 8, 3, padding=1), seed=27)
+SIGNAL = filled(nn.Conv1d(3, 8, 4, stride=2, padding=1), seed=21)
+QKV = filled(nn.Linear(8, 24), seed=23)
+POSITIONS = randn(2 * STEPS - 1, 4, seed=25) * 0.3
+SIGNALS = randn(2, 3, 2 * STEPS, seed=29)
+OUT = filled(nn.Conv1d(8, 8, 3, padding=1), seed=27)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -323,30 +276,27 @@ def test_relative_positions_have_the_map_of_indices(shift, n):
         h = h + (weights @ v).transpose(1, 2).flatten(2)
         return F.gelu(OUT(h.mT)).mean(2)
 
-    x = _random(n, 3, 2 * STEPS, seed=29)
-    assert_same_maps(partial(forward, shift=shift), partial(forward, shift=_gathered), x)
+    forms = (partial(forward, shift=each) for each in (shift, _gathered))
+    assert_same_maps(*forms, SIGNALS[:n], 1)
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_tokens_that_are_flattened_with_their_channels_are_no_finer_grid(n):
-    layer = _filled(nn.Linear(8 * STEPS, 5), seed=31)
-    x = _random(n, 3, 2 * STEPS, seed=33)
-
-    def first_flat(x):
-        return layer(F.gelu(SIGNAL(x).mT.flatten(1)))
-
-    def first_active(x):
-        return layer(F.gelu(SIGNAL(x).mT).flatten(1))
-
-    assert_same_maps(first_flat, first_active, x)
+    layer = filled(nn.Linear(8 * STEPS, 5), seed=31)
+    assert_same_maps(
+        lambda x: layer(F.gelu(SIGNAL(x).mT.flatten(1))),
+        lambda x: layer(F.gelu(SIGNAL(x).mT).flatten(1)),
+        SIGNALS[:n],
+        1,
+    )
 
 
 # Attention along the columns and along the rows of an image. Dimension 0 holds heads and rows.
 ATTENTIONS = [
-    _filled(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), seed=21 + 2 * number)
+    filled(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), seed=21 + 2 * number)
     for number in range(2)
 ]
-OF_PATCHES = _filled(nn.Conv2d(3, WIDTH, 4, stride=4), seed=25)
+OF_PATCHES = filled(nn.Conv2d(3, WIDTH, 4, stride=4), seed=25)
 
 
 def _by_torch(attention, h):
@@ -379,11 +329,8 @@ def _axial(images, attend):
 
 @pytest.mark.parametrize("attend", [_by_torch, _tokens_first])
 def test_heads_of_rows_are_no_parts_of_their_cells(attend):
-    images = _random(2, 3, 32, 24, seed=27)
-    forward = partial(_axial, attend=attend)
+    images = randn(2, 3, 32, 24, seed=27)
+    forward, apart = (partial(_axial, attend=each) for each in (attend, _heads_apart))
     for each in (images, images[:1], images[1:]):
-        assert_same_maps(forward, partial(_axial, attend=_heads_apart), each)
-    each_alone = [maps(forward, each) for each in images.split(1)]
-    alone = map(torch.cat, zip(*each_alone, strict=True))
-    for found, expected in zip(maps(forward, images), alone, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        assert_same_maps(forward, apart, each, 1)
+    assert_as_alone(forward, images, target=1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import maps_of
 from tests.networks import each_network
 
 ELSEWHERE = torch.device("meta")  # tensors on it have no values: any that is read raises an error
@@ -20,10 +21,7 @@ def test_maps_under_a_default_device(tiny):
     expected = method.decompose(inputs, target=tiny.target)
     with ELSEWHERE:
         found = method.decompose(inputs, target=tiny.target)
-        for aggregation in ("paper", "levels"):
-            torch.testing.assert_close(
-                found.map(aggregation=aggregation), expected.map(aggregation=aggregation)
-            )
+        torch.testing.assert_close(maps_of(found), maps_of(expected))
         for own, other in zip(found.terms, expected.terms, strict=True):
             torch.testing.assert_close(own.positive, other.positive)
             torch.testing.assert_close(own.negative, other.negative)

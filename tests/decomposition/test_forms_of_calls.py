@@ -2,7 +2,6 @@
 
 import copy
 import threading
-import warnings
 
 import pytest
 import torch
@@ -14,7 +13,8 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.maps import summing
 from captum_tgrad.decomposition.operations import attention
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from tests.decomposition.test_hidden import Square
+from tests.decomposition.checks import assert_complete, assert_same_maps
+from tests.decomposition.test_hidden import square
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
@@ -24,18 +24,6 @@ WEIGHTS = torch.linspace(0, 6, 324, dtype=torch.float64)
 
 def _sum(x):
     return (torch.sigmoid(x.flatten(1)) * WEIGHTS[: x[0].numel()]).sum(1)
-
-
-def _maps(forward, x=X):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        whole = TGradAttribution(forward).decompose(x)
-        attribution = TGradAttribution(forward).attribute(x)
-    several = x if isinstance(x, tuple) else (x,)
-    torch.testing.assert_close(whole.output, forward(*[each.clone() for each in several]).detach())
-    scale = sum(term.score.abs() for term in whole.terms)
-    assert bool((whole.delta.abs() <= 1e-10 * scale).all())
-    return attribution
 
 
 def _with(change, use):
@@ -124,7 +112,7 @@ PAIRS = {
 @pytest.mark.parametrize("name", PAIRS)
 def test_another_form_has_the_same_map(name):
     plain, other = PAIRS[name]
-    torch.testing.assert_close(_maps(other), _maps(plain))
+    assert_same_maps(other, plain, X)
 
 
 def _each(join):
@@ -172,7 +160,7 @@ def test_constants_may_be_integers(use, values):
     def network(constant):
         return lambda x: _sum(torch.sin(use(x, constant.expand(len(x), 1, 6, 6))))
 
-    torch.testing.assert_close(_maps(network(values)), _maps(network(values.double())))
+    assert_same_maps(network(values), network(values.double()), X)
 
 
 COMPLEX_JOINS = {
@@ -186,7 +174,13 @@ COMPLEX_JOINS = {
 @pytest.mark.parametrize("join", COMPLEX_JOINS.values(), ids=COMPLEX_JOINS)
 def test_constants_that_are_joined_may_be_complex(join):
     constant = torch.complex(C[0, 0], C[1, 1]).expand(2, 1, 6, 6)
-    _maps(lambda x: _sum(torch.view_as_real(join(torch.complex(x, x * 2), constant))))
+
+    def forward(x):
+        return _sum(torch.view_as_real(join(torch.complex(x, x * 2), constant)))
+
+    whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.output, forward(X))
+    assert_complete(whole)
 
 
 @pytest.mark.parametrize("like", ["view_as", "expand_as", "type_as", "to"])
@@ -194,23 +188,10 @@ def test_a_tensor_that_lends_its_shape_does_not_reach_the_result(like):
     def forward(a, b):
         return _sum(torch.sigmoid(getattr(a, like)(b))) + _sum(b * 2)
 
-    first, second = _maps(forward, (X, X.flip(2).contiguous()))
-    torch.testing.assert_close(first, _maps(lambda a: _sum(torch.sigmoid(a))))
-    torch.testing.assert_close(second, _maps(lambda b: _sum(b * 2), X.flip(2).contiguous()))
+    def plain(a, b):
+        return _sum(torch.sigmoid(a)) + _sum(b * 2)
 
-
-def test_constants_that_are_overwritten_after_use():
-    bias, shift = torch.ones(3).double(), torch.ones(6, dtype=torch.long)
-
-    def forward(x):
-        bias.fill_(1.0)
-        shift.fill_(1)
-        h = F.conv2d(x, torch.ones(3, 3, 1, 1).double(), bias) + shift
-        bias.fill_(5.0)
-        torch.add(shift, 5, out=shift)
-        return _sum(h)
-
-    _maps(forward)
+    assert_same_maps(forward, plain, (X, X.flip(2).contiguous()))
 
 
 def test_detached_in_place():
@@ -219,7 +200,7 @@ def test_detached_in_place():
         gate.detach_()
         return _sum(x * gate)
 
-    torch.testing.assert_close(_maps(forward), _maps(lambda x: _sum(x * torch.sigmoid(x).detach())))
+    assert_same_maps(forward, lambda x: _sum(x * torch.sigmoid(x).detach()), X)
 
 
 @pytest.mark.parametrize("elements", [40, 200, 2**20])
@@ -227,20 +208,18 @@ def test_grouped_queries_in_blocks(monkeypatch, elements):
     monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", elements)
     q, k = (torch.randn(6, d, generator=GENERATOR, dtype=torch.float64) for d in (4, 4))
 
-    def forward(grouped):
-        def attend(x):
-            queries = torch.cat([x, x + 1], 1) @ q
-            keys = x @ k
-            if grouped:
-                y = F.scaled_dot_product_attention(queries, keys, keys, enable_gqa=True)
-            else:
-                keys = keys.repeat_interleave(2, 1)
-                y = F.scaled_dot_product_attention(queries, keys, keys)
-            return (y.flatten(1) * torch.linspace(0, 2, 144).double()).sum(1)
+    def grouped(queries, keys):
+        return F.scaled_dot_product_attention(queries, keys, keys, enable_gqa=True)
 
-        return attend
+    def repeated(queries, keys):
+        return F.scaled_dot_product_attention(queries, *[keys.repeat_interleave(2, 1)] * 2)
 
-    torch.testing.assert_close(_maps(forward(True)), _maps(forward(False)))
+    def network(attend):
+        return lambda x: (
+            attend(torch.cat([x, x + 1], 1) @ q, x @ k).flatten(1) * WEIGHTS[:144]
+        ).sum(1)
+
+    assert_same_maps(network(grouped), network(repeated), X)
 
 
 def _plain_attention(q, k, v, allowed):
@@ -307,7 +286,7 @@ def test_a_limit_in_half_precision(dtype, limit):
 
 def test_a_hidden_operation_in_half_precision_does_not_overflow():
     x = (torch.rand(1, 12, generator=GENERATOR) * 50 + 150).half()
-    found = TGradAttribution(lambda x: (Square.apply(x / 5).float() * 20).sum(1)).decompose(x)
+    found = TGradAttribution(lambda x: (square(x / 5).float() * 20).sum(1)).decompose(x)
     scale = sum(term.score.abs() for term in found.terms)
     assert bool((found.delta.abs() <= 0.01 * scale).all())
 
@@ -359,27 +338,6 @@ def test_a_layer_that_returns_a_list():
     assert first.shape == second.shape == X.shape
 
 
-CONSTANT_OF_A_PARAMETER = {
-    "linear": lambda x, h: F.linear(x, torch.ones(4, 4).double(), h),
-    "addmm": lambda x, h: torch.addmm(h, x, torch.ones(4, 4).double()),
-    "add": lambda x, h: x + h,
-}
-
-
-@pytest.mark.parametrize("use", CONSTANT_OF_A_PARAMETER.values(), ids=CONSTANT_OF_A_PARAMETER)
-def test_what_is_made_of_a_parameter_may_be_overwritten(use):
-    parameter = nn.Parameter(torch.ones(4).double())
-
-    def network(x):
-        constant = parameter * 1.0
-        y = use(x, constant)
-        constant.zero_()
-        return y.sum(1)
-
-    whole = TGradAttribution(network).decompose(torch.rand(2, 4).double())
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize(
     "forward",
     [
@@ -391,44 +349,7 @@ def test_what_is_made_of_a_parameter_may_be_overwritten(use):
 )
 def test_input_is_not_always_the_first_parameter(forward):
     x = torch.rand(2, 3).double()
-    whole = TGradAttribution(lambda x: forward(x).sum(1)).decompose(x)
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
-
-
-def _real_part_moved(x):
-    z = torch.complex(x, x * 2)
-    z.real.add_(1)
-    return z
-
-
-def _imaginary_part_assigned(x):
-    z = torch.complex(x, x * 2)
-    z.imag[..., 1:] = x[..., :-1] * 3
-    return z
-
-
-@pytest.mark.parametrize(
-    ("in_place", "plain"),
-    [
-        (_real_part_moved, lambda x: torch.complex(x + 1, x * 2)),
-        (
-            _imaginary_part_assigned,
-            lambda x: torch.complex(x, torch.cat([x[..., :1] * 2, x[..., :-1] * 3], -1)),
-        ),
-    ],
-)
-def test_parts_of_complex_numbers_in_place(in_place, plain):
-    x = torch.rand(2, 3, 6, 6).double() + 0.5
-    wholes = [
-        TGradAttribution(lambda x, f=f: f(x).abs().sum((1, 2, 3))).decompose(x)
-        for f in (in_place, plain)
-    ]
-    for whole in wholes:
-        torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
-    torch.testing.assert_close(wholes[0].input.positive, wholes[1].input.positive)
-    none = torch.zeros(2).double()
-    totals = [sum((term.score for term in whole.biases), none) for whole in wholes]
-    torch.testing.assert_close(*totals, rtol=1e-10, atol=1e-12)
+    assert_complete(TGradAttribution(lambda x: forward(x).sum(1)).decompose(x))
 
 
 def test_masked_logits_of_half_precision_add_nothing():
@@ -496,30 +417,38 @@ def test_tiles_that_hold_only_padding(samples):
     def whole(x):
         return (F.pad(x, (4, 4, 4, 4)) + 0.1).relu().flatten(1).sum(1)
 
-    torch.testing.assert_close(*(TGradAttribution(f).attribute(x) for f in (forward, whole)))
+    assert_same_maps(forward, whole, x, aggregations=["paper"])  # the tiles are levels
 
 
-@pytest.mark.parametrize(
-    ("in_place", "plain"),
-    [
-        (lambda y: y.add_(1), lambda y: y + 1),
-        (lambda y: y.sub_(y.detach()[:1]), lambda y: y - y.detach()[:1]),
-        (lambda y: y.mul_(2j), lambda y: y * 2j),
-        (lambda y: y.mul_(y.flip(2)), lambda y: y * y.flip(2)),
-        (lambda y: y.square_(), lambda y: y.square()),
-        (lambda y: y.sqrt_(), lambda y: y.sqrt()),
-    ],
-    ids=["add", "sub", "mul_constant", "mul", "square", "sqrt"],
-)
+OVERWRITTEN = {
+    "add": (lambda y: y.add_(1), lambda y: y + 1),
+    "sub": (lambda y: y.sub_(y.detach()[:1] / 2), lambda y: y - y.detach()[:1] / 2),
+    "mul constant": (lambda y: y.mul_(2j), lambda y: y * 2j),
+    "mul": (lambda y: y.mul_(y.flip(2)), lambda y: y * y.flip(2)),
+    "square": (lambda y: y.square_(), lambda y: y.square()),
+    "sqrt": (lambda y: y.sqrt_(), lambda y: y.sqrt()),
+}
+
+
+@pytest.mark.parametrize(("in_place", "plain"), OVERWRITTEN.values(), ids=OVERWRITTEN)
 @pytest.mark.filterwarnings("ignore:An operation loses the positions")
 def test_a_complex_tensor_overwritten_as_a_whole(in_place, plain):
-    def forward(change):
+    def network(change):
         return lambda x: torch.view_as_real(change(torch.fft.fft(x))).square().flatten(1).sum(1)
 
-    x = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
-    one, other = (TGradAttribution(forward(f)).decompose(x) for f in (in_place, plain))
-    torch.testing.assert_close(one.delta, torch.zeros(1).double(), rtol=0, atol=1e-8)
-    torch.testing.assert_close(one.map(), other.map())
+    assert_same_maps(network(in_place), network(plain), torch.rand(1, 3, 6, 6).double())
+
+
+def _real_part_moved(values, x):
+    z = torch.complex(x, x * 2)
+    z.real.add_(1)
+    return z
+
+
+def _imaginary_part_assigned(values, x):
+    z = torch.complex(x, x * 2)
+    z.imag[..., 1:] = x[..., :-1] * 3
+    return z
 
 
 def _into_parts(values, x):
@@ -560,16 +489,19 @@ def _pairs_scaled(values, x):
         (_into_complex_view, lambda z: z),
         (_into_rows, lambda z: torch.cat([z[:, :, :2], torch.full_like(z[:, :, 2:], 2 + 3j)], 2)),
         (_pairs_scaled, lambda z: z * 2),
+        (_real_part_moved, lambda z: z + 1),
+        (
+            _imaginary_part_assigned,
+            lambda z: torch.complex(z.real, torch.cat([z.imag[..., :1], z.real[..., :-1] * 3], -1)),
+        ),
     ],
 )
 def test_views_of_complex_numbers_and_complex_views_are_overwritten(written, plain, samples):
-    x = torch.rand(samples, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    def network(values):
+        return lambda x: (values(x) + 1).abs().sum((1, 2, 3))
 
-    def explained(values):
-        return TGradAttribution(lambda x: (values(x) + 1).abs().sum((1, 2, 3))).decompose(x)
-
-    found = explained(lambda x: written(torch.full(x.shape, 2 + 3j, dtype=torch.complex128), x))
-    expected = explained(lambda x: plain(torch.complex(x, x * 2)))
-    torch.testing.assert_close(found.delta, torch.zeros(samples).double(), rtol=0, atol=1e-10)
-    for sign in ("positive", "negative"):
-        torch.testing.assert_close(found.map(sign), expected.map(sign))
+    assert_same_maps(
+        network(lambda x: written(torch.full(x.shape, 2 + 3j, dtype=torch.complex128), x)),
+        network(lambda x: plain(torch.complex(x, x * 2))),
+        torch.rand(samples, 3, 6, 6).double(),
+    )

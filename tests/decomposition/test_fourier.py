@@ -1,6 +1,7 @@
 """Spectrograms inside of a network: ``stft`` has the map of the convolution that it equals."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import assert_complete, assert_same_maps
 
 torch.manual_seed(0)
 FRAME, STEP = 16, 4
@@ -45,6 +47,12 @@ def _stft(x, **options):
     return torch.view_as_real(torch.stft(x, FRAME, STEP, return_complex=True, **options))
 
 
+def _native(x):
+    padded = F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0]
+    options = None, HANN, False, True, True
+    return torch.view_as_real(torch.ops.aten.stft.default(padded, FRAME, STEP, *options))
+
+
 SHORT = torch.hamming_window(10).double()
 FORMS = {
     "frames": (_of_frames, {}),
@@ -68,21 +76,7 @@ FORMS = {
         ],
         {},
     ),
-    "native": (
-        lambda x: torch.view_as_real(
-            torch.ops.aten.stft.default(
-                F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0],
-                FRAME,
-                STEP,
-                None,
-                HANN,
-                False,
-                True,
-                True,
-            )
-        ),
-        {},
-    ),
+    "native": (_native, {}),
 }
 
 
@@ -90,22 +84,8 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_a_spectrogram_has_the_map_of_a_convolution(name):
     form, options = FORMS[name]
-
-    def transformed(x):
-        return _classified(form, x)
-
-    def convolved(x):
-        return _classified(lambda h: _by_convolution(h, **options), x)
-
-    for aggregation in ("paper", "levels"):
-        found, expected = (
-            TGradAttribution(forward).attribute(SIGNALS, target=1, aggregation=aggregation)
-            for forward in (transformed, convolved)
-        )
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
-    whole = TGradAttribution(transformed).decompose(SIGNALS, target=1)
-    torch.testing.assert_close(whole.output, transformed(SIGNALS)[:, 1].detach())
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+    transforms = form, lambda h: _by_convolution(h, **options)
+    assert_same_maps(*(partial(_classified, each) for each in transforms), SIGNALS, 1)
 
 
 def test_an_stft_that_pads_by_itself_is_not_taken_for_one_without_padding():
@@ -117,13 +97,11 @@ def test_an_stft_that_pads_by_itself_is_not_taken_for_one_without_padding():
     with pytest.warns(UserWarning, match="loses the positions of its input: 'stft'"):
         whole = TGradAttribution(lambda x: _classified(padded, x)).decompose(SIGNALS[:1], target=1)
     torch.testing.assert_close(whole.output, _classified(padded, SIGNALS[:1])[:, 1].detach())
-    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+    assert_complete(whole)
 
 
 def test_a_fourier_transform_of_patches_has_the_map_of_a_convolution():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 1, 12, 16, generator=generator).double()
-    weight = torch.randn(3, 4, generator=generator).double()
+    images, weight = torch.randn(2, 1, 12, 16).double(), torch.randn(3, 4).double()
     waves = torch.fft.rfft2(torch.eye(16).double().view(4, 4, 4, 4)).flatten(2)  # (4, 4, waves)
     kernels = torch.cat([waves.real, waves.imag], 2).permute(2, 0, 1)[:, None]
 
@@ -137,10 +115,8 @@ def test_a_fourier_transform_of_patches_has_the_map_of_a_convolution():
     def convolved(x):
         return read(F.conv2d(x, kernels, stride=4).movedim(1, 3))
 
-    torch.testing.assert_close(transformed(images), convolved(images))
-    found, expected = (TGradAttribution(f).attribute(images) for f in (transformed, convolved))
-    torch.testing.assert_close(found, expected)
-    assert float(found.std()) > 0.05
+    found = assert_same_maps(transformed, convolved, images)
+    assert float(found.map().std()) > 0.05
 
 
 def test_a_fourier_transform_of_the_whole_image_loses_places():
@@ -178,15 +154,7 @@ def test_a_spectrogram_there_and_back_has_the_map_of_the_signal(options):
     def plain(x):
         return _read(F.relu(FIRST(x))[:, 0, : options.get("length")] + 0.5)
 
-    torch.testing.assert_close(transformed(SIGNALS), plain(SIGNALS))
-    for aggregation in ("paper", "levels"):
-        found, expected = (
-            TGradAttribution(forward).attribute(SIGNALS, aggregation=aggregation)
-            for forward in (transformed, plain)
-        )
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
-    whole = TGradAttribution(transformed).decompose(SIGNALS)
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+    assert_same_maps(transformed, plain, SIGNALS)
 
 
 @pytest.mark.filterwarnings("ignore:The length of signal is shorter")
@@ -199,6 +167,6 @@ def test_a_masked_spectrogram_keeps_frames_and_the_values_of_istft():
 
     whole = TGradAttribution(masked).decompose(SIGNALS[:1])
     torch.testing.assert_close(whole.output, masked(SIGNALS[:1]).detach())
-    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+    assert_complete(whole)
     (last,) = [term for term in whole.terms if term.name == "add#2"]
     assert float(last.placed) > 0.8  # not the zeros after the end of the signal

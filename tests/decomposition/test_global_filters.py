@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import assert_as_alone, assert_complete, assert_same_maps
 
 torch.manual_seed(0)
 H, W, LENGTH = 12, 16, 24
@@ -24,6 +25,11 @@ def _on_images(function):
     return lambda x: (F.relu(function(F.relu(FIRST(x))) + OFFSET) * WEIGHT).sum((1, 2, 3))
 
 
+def _on_crop(function):
+    """Of an odd size, which has no middle frequency."""
+    return _on_images(lambda h: F.pad(function(h[..., :11, :13]), (0, 3, 0, 1)))
+
+
 def _on_lines(function):
     def forward(x):
         h = function(F.relu(FIRST_OF_LINE(x)))[..., :LENGTH]
@@ -33,21 +39,9 @@ def _on_lines(function):
 
 
 def _check_equal(form, plain, x):
-    torch.testing.assert_close(form(x), plain(x), rtol=1e-10, atol=1e-10)
-    for aggregation in ("paper", "levels"):
-        method = TGradAttribution(form)
-        found, later, expected = (
-            each.attribute(x, aggregation=aggregation)
-            for each in (method, method, TGradAttribution(plain))
-        )
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
-        assert later.equal(found)
-    whole = method.decompose(x)
-    torch.testing.assert_close(whole.delta, torch.zeros(len(x)).double(), rtol=0, atol=1e-10)
-    found = method.attribute(x)
-    alone = torch.cat([method.attribute(sample[None]) for sample in x])
-    torch.testing.assert_close(found, alone, rtol=1e-8, atol=1e-12)
-    assert float(found.std()) > 0
+    found = assert_same_maps(form, plain, x, atol=1e-12)
+    assert float(found.map().std()) > 0
+    assert_as_alone(form, x)
 
 
 def _around_zero(kernel, size):
@@ -201,10 +195,7 @@ def test_a_learned_filter_has_the_map_of_a_convolution_as_large_as_the_image():
     def convolved(h):
         return F.conv2d(F.pad(h, (6, 6, 5, 5), mode="circular"), kernel, groups=4)
 
-    def cropped(form):
-        return _on_images(lambda h: F.pad(form(h[..., :11, :13]), (0, 3, 0, 1)))
-
-    _check_equal(cropped(filtered), cropped(convolved), IMAGES)
+    _check_equal(_on_crop(filtered), _on_crop(convolved), IMAGES)
 
 
 def _low_frequencies(h, size):
@@ -221,17 +212,12 @@ MODES = torch.view_as_complex(torch.randn(4, 4, 6, 3, 2).double())
 
 
 def test_low_frequencies_have_the_map_of_a_dense_convolution():
-    impulse = torch.eye(4).double().reshape(4, 4, 1, 1) * F.one_hot(torch.tensor(0), 11 * 13).view(
-        11, 13
-    )
+    impulse = torch.zeros(4, 4, 11, 13).double()
+    impulse[..., 0, 0] = torch.eye(4)
     kernel = _low_frequencies(impulse, (11, 13)).roll((5, 6), (2, 3)).flip(2, 3).transpose(0, 1)
-
-    def cropped(form):
-        return _on_images(lambda h: F.pad(form(h[..., :11, :13]), (0, 3, 0, 1)))
-
     _check_equal(
-        cropped(lambda h: _low_frequencies(h, (11, 13))),
-        cropped(lambda h: F.conv2d(F.pad(h, (6, 6, 5, 5), mode="circular"), kernel)),
+        _on_crop(lambda h: _low_frequencies(h, (11, 13))),
+        _on_crop(lambda h: F.conv2d(F.pad(h, (6, 6, 5, 5), mode="circular"), kernel)),
         IMAGES,
     )
 
@@ -325,7 +311,7 @@ def test_a_bias_of_frequencies_has_no_place_but_later_terms_do():
     placed = {term.name: float(term.placed.min()) for term in whole.terms}
     assert placed["add"] == 0
     assert placed["add#2"] == placed["conv1d"] == 1
-    torch.testing.assert_close(whole.delta, torch.zeros(3).double(), rtol=0, atol=1e-10)
+    assert_complete(whole)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +330,7 @@ def test_what_is_no_convolution_loses_places(function):
         whole = TGradAttribution(_on_lines(function)).decompose(SIGNALS)
     (last,) = [term for term in whole.terms if term.name.startswith("add")][-1:]
     assert float(last.placed.max()) == 0
-    torch.testing.assert_close(whole.delta, torch.zeros(3).double(), rtol=0, atol=1e-9)
+    assert_complete(whole, atol=1e-9)
 
 
 def _parts(spectrum):
@@ -361,7 +347,7 @@ def test_a_transposed_image_has_no_places():
         whole = TGradAttribution(
             lambda x: (F.relu(transposed(F.relu(FIRST(x))) + 1) * weight).sum((1, 2, 3))
         ).decompose(x)
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-9)
+    assert_complete(whole, atol=1e-9)
 
 
 def test_a_filter_over_the_batch_mixes_samples():

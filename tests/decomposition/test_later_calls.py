@@ -10,22 +10,7 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.places.places import make_places
 from captum_tgrad.decomposition.replay import replay
-
-
-class WithClassToken(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.patches = nn.Conv2d(3, 8, 4, 4)
-        self.token = nn.Parameter(torch.rand(1, 1, 8))
-        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, images):
-        tokens = self.patches(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(images), -1, -1), tokens], 1)
-        for _ in range(2):
-            tokens = self.layer(tokens)
-        return self.head(tokens[:, 0])
+from tests.networks.replayed import Gated, Moved, Tokens, ready
 
 
 class Windows(nn.Module):
@@ -56,21 +41,6 @@ class CellLoop(nn.Module):
         return self.head(torch.stack(states, 1).mean(1))
 
 
-class Gated(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 6, 3, 2, 1)
-        self.norm = nn.BatchNorm2d(6)
-        self.gate = nn.Conv2d(6, 6, 1)
-        self.head = nn.Linear(9, 3)
-
-    def forward(self, images):
-        x = F.silu(self.norm(self.first(images)))
-        x = x * torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1)))
-        crop = F.interpolate(images[..., 2:-2, 2:-2], x.shape[2:])
-        return self.head(torch.cat([x, crop], 1).amax((2, 3)))
-
-
 class Graph(nn.Module):
     """Sums over neighbors, by constant indices that are made anew in each call."""
 
@@ -88,12 +58,11 @@ class Graph(nn.Module):
         return self.head(nodes.gather(1, index[:, :4]).mean(1))
 
 
-@pytest.mark.parametrize("network", [WithClassToken, Windows, CellLoop, Gated, Graph])
+@pytest.mark.parametrize("network", [Tokens, Gated, Moved, Windows, CellLoop, Graph])
 def test_no_places_are_found_again(network, monkeypatch):
     monkeypatch.setattr(replay.Replay, "pass_of", lambda *arguments: None)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        method, images = TGradAttribution(network().eval()), torch.rand(2, 3, 16, 16)
+    size = 9 if network in (Tokens, Gated, Moved) else 16
+    method, images = TGradAttribution(ready(network())), torch.rand(2, 3, size, size)
     found = []
 
     def count(frame, event, argument):

@@ -8,6 +8,7 @@ from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition.maps import enlarging, redistribution, reduction, summing
+from tests.decomposition.checks import assert_complete, randn
 
 
 @pytest.mark.parametrize("elements", [1, 200, 700])
@@ -43,7 +44,7 @@ def test_masked_elements_without_a_gradient_count_as_zero(monkeypatch, least):
         return (torch.softmax(x[:, :2] * 3 + 1, -1) * weights).sum((1, 2))
 
     found, expected = (TGradAttribution(f).decompose(x, channel_dim=-1) for f in (masked, short))
-    torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    assert_complete(found, atol=1e-12)
     for name in ("softmax", "add"):
         torch.testing.assert_close(found[name].score, expected[name].score)
 
@@ -73,20 +74,20 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
 @pytest.mark.parametrize("elements", [1, 30, 100, 2**20])
 def test_half_of_a_score_belongs_to_its_query_and_half_to_its_key(monkeypatch, elements):
     monkeypatch.setattr(summing, "ELEMENTS_OF_A_BLOCK", elements)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 7, 6, generator=generator).double()
-    weights = torch.randn(2, 3, 7, 7, generator=generator).double()
+    weights = randn(3, 7, 7, seed=1)
 
     def scores(x):  # of three heads
         heads = x.unflatten(2, (3, 2)).transpose(1, 2)
         return heads @ heads.mT
 
-    decomposed = TGradAttribution(lambda x: (scores(x) * weights).sum((1, 2, 3))).decompose(
-        x, channel_dim=2
-    )
-    evidence = (-scores(x) * weights).relu().sum(1)  # the bias of a product of two is -y
-    expected = (evidence.sum(1) + evidence.sum(2)) / 2
-    torch.testing.assert_close(decomposed["matmul"].positive.flatten(1), expected)
+    method = TGradAttribution(lambda x: (scores(x) * weights).sum((1, 2, 3)))
+    for x in (randn(2, 7, 6), randn(1, 7, 6)):
+        term = method.decompose(x, channel_dim=2)["matmul"]
+        for found, sign in ((term.positive, -1), (term.negative, 1)):
+            # The bias of a product of two is -y.
+            evidence = (sign * scores(x) * weights).relu().sum(1)
+            expected = (evidence.sum(1) + evidence.sum(2)) / 2
+            torch.testing.assert_close(found.flatten(1), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("number", [0.0, -torch.inf])

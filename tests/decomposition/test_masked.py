@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import assert_complete, custom_function
 
 X = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0)).double()
 LAST = torch.arange(6) >= 4
@@ -21,27 +22,18 @@ def _read(y):
     return (y * WEIGHT).sum((1, 2))
 
 
-class _Softmax(torch.autograd.Function):
-    """A softmax that the trace cannot see."""
-
-    @staticmethod
-    def forward(ctx, z):
-        y = torch.softmax(z, -1)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (y,) = ctx.saved_tensors
-        return y * (gradient - (y * gradient).sum(-1, keepdim=True))
+def _softmax_gradient(z, gradient):
+    y = torch.softmax(z, -1)
+    return y * (gradient - (y * gradient).sum(-1, keepdim=True))
 
 
+HIDDEN_SOFTMAX = custom_function(lambda z: torch.softmax(z, -1), _softmax_gradient)
 SOFTMAXES = {
     "masked_fill": lambda z: F.softmax(z, -1).masked_fill(ROW, 0),
     "nan_to_num": lambda z: F.softmax(z, -1).nan_to_num(0),
     "where": lambda z: torch.where(ROW, 0.0, z.softmax(2)),
     "dtype": lambda z: F.softmax(z, -1, dtype=torch.float64).masked_fill(ROW, 0),
-    "hidden": lambda z: _Softmax.apply(z).masked_fill(ROW, 0),
+    "hidden": lambda z: HIDDEN_SOFTMAX(z).masked_fill(ROW, 0),
 }
 
 
@@ -57,7 +49,7 @@ def test_a_row_of_infinities_alone_that_is_masked_after_a_softmax_contributes_no
     expected = (bias.masked_fill(ROW, 0) * WEIGHT[:4]).sum((1, 2))
     total = sum(term.score for term in found.biases)
     torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    assert_complete(found, atol=1e-12)
 
 
 OPERATIONS = {

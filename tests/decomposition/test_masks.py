@@ -6,6 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import (
+    AGGREGATIONS,
+    assert_as_alone,
+    assert_same_maps,
+    filled,
+    randn,
+)
 
 LENGTHS = torch.tensor([3, 5, 8, 1])
 KEPT = {
@@ -99,39 +106,34 @@ OF_IMAGES = {
 }
 
 
-def _explained(embed, pool, inputs, further, **options):
-    head = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)).double()
-
-    def network(x, further):
-        return head(pool(embed(x).tanh(), further))
-
-    method = TGradAttribution(network)
-    together = method.attribute(inputs, 1, further, **options)
-    alone = [
-        method.attribute(inputs[i : i + 1], 1, further[i : i + 1], **options)
-        for i in range(len(inputs))
-    ]
-    torch.testing.assert_close(torch.cat(alone), together, rtol=1e-10, atol=1e-12)
-    return together
+HEAD = filled(nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)).double())
+TOKENS, OF_TOKEN = randn(4, 8, 3), filled(nn.Linear(3, 5).double(), seed=4)
+IMAGES, OF_IMAGE = randn(3, 3, 6, 8), filled(nn.Conv2d(3, 5, 3, padding=1).double(), seed=6)
 
 
-@pytest.mark.parametrize(
-    ("kept", "aggregation"), [*((name, "paper") for name in KEPT), ("padding", "levels")]
-)
+def _compare(embed, form, plain, inputs, mask, further, **options):
+    """``form`` takes the mask, and ``plain`` the other argument for each sample."""
+
+    def network(pool):
+        return lambda x, *arguments: HEAD(pool(embed(x).tanh(), *arguments))
+
+    assert_as_alone(network(form), inputs, mask, target=1, **options)
+    assert_same_maps(
+        network(lambda h: form(h, mask)), network(lambda h: plain(h, further)), inputs, 1, **options
+    )
+
+
+@pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("form", OF_TOKENS.values(), ids=OF_TOKENS)
-def test_tokens(form, kept, aggregation):
-    inputs = torch.randn(4, 8, 3).double()
+def test_tokens(form, kept):
     mask = torch.stack([torch.isin(torch.arange(8), torch.tensor(own)) for own in KEPT[kept]])
-
-    def attributions(pool):
-        torch.manual_seed(1)
-        options = {"channel_dim": -1, "aggregation": aggregation}
-        return _explained(nn.Linear(3, 5).double(), pool, inputs, mask, **options)
 
     def chosen(h, mask):
         return torch.stack([h[i, mask[i]].sum(0) for i in range(len(h))])
 
-    torch.testing.assert_close(attributions(form), attributions(chosen), rtol=1e-10, atol=1e-12)
+    # By levels, sums of two tokens depend on those of the other samples.
+    by = ("paper",) if kept == "two of them" else AGGREGATIONS
+    _compare(OF_TOKEN, form, chosen, TOKENS, mask, mask, aggregations=by, channel_dim=-1)
 
 
 def _scores(h, mask):
@@ -176,40 +178,27 @@ ATTENTION_POOLING = {
 
 @pytest.mark.parametrize("form", ATTENTION_POOLING.values(), ids=ATTENTION_POOLING)
 def test_attention_pooling(form):
-    inputs = torch.randn(4, 8, 3).double()
-
-    def attributions(pool, further):
-        torch.manual_seed(1)
-        return _explained(nn.Linear(3, 5).double(), pool, inputs, further, channel_dim=-1)
-
     def parts(h, lengths):
         each = [h[i : i + 1, :length] for i, length in enumerate(lengths)]
         return torch.cat([form(one, torch.ones(1, one.shape[1]) > 0) for one in each])
 
-    expected = attributions(parts, LENGTHS)
-    found = attributions(form, torch.arange(8) < LENGTHS[:, None])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    mask = torch.arange(8) < LENGTHS[:, None]
+    _compare(OF_TOKEN, form, parts, TOKENS, mask, LENGTHS, channel_dim=-1)
 
 
 @pytest.mark.parametrize("form", OF_IMAGES.values(), ids=OF_IMAGES)
 def test_images(form):
-    inputs = torch.randn(3, 3, 6, 8).double()
     rows, columns = torch.arange(6)[:, None], torch.arange(8)
     top, bottom, left, right = BOXES.T[..., None, None]
     mask = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
-
-    def attributions(pool, further):
-        torch.manual_seed(1)
-        return _explained(nn.Conv2d(3, 5, 3, padding=1).double(), pool, inputs, further)
-
-    expected = attributions(_crops, BOXES)
-    found = attributions(form, mask[:, None])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    # A sum of the columns of a box that is as wide as the image is at all columns.
+    own = [0, 2] if form is OF_IMAGES["rows first"] else [0, 1, 2]
+    given = IMAGES[own], mask[own, None], BOXES[own]
+    _compare(OF_IMAGE, form, _crops, *given, aggregations=["paper"])
 
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_position(position):
-    torch.manual_seed(0)
     inputs, lengths = torch.randn(3, 8, 5).double(), torch.tensor([3, 5, 8])
     masks = (torch.arange(8) < lengths[:, None])[..., None].double()
     mix, head = nn.Linear(5, 5).double(), nn.Linear(5, 2).double()
@@ -230,31 +219,23 @@ def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_positi
 
 
 def test_zeros_written_into_a_view_of_frames_have_the_map_of_the_mask():
-    torch.manual_seed(0)
     inputs, lengths = torch.randn(2, 1, 12).double(), torch.tensor([12, 7])
     mask = (torch.arange(12) < lengths[:, None])[..., None]
     frames, head = nn.Conv1d(1, 5, 4, padding=2).double(), nn.Linear(5, 2).double()
 
-    def attributions(masked):
-        def network(x):
+    def network(masked):
+        def forward(x):
             h = frames(x)[..., :-1].mT.flatten(0, 1).clone().view(2, 12, 5)
             return head((masked(h).sum(1) / lengths[:, None]).tanh())
 
-        return TGradAttribution(network).attribute(inputs, 1, sign="all")
+        return forward
 
-    found = attributions(lambda h: _written(h, mask[..., 0], copy=False))
-    expected = attributions(lambda h: h.masked_fill(~mask, 0))
-    assert float(expected[1, :, 8:].abs().max()) == 0
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    form = network(lambda h: _written(h, mask[..., 0], copy=False))
+    found = assert_same_maps(form, network(lambda h: h.masked_fill(~mask, 0)), inputs, 1)
+    assert float(found.map("all")[1, :, 8:].abs().max()) == 0
 
 
 def test_zeros_written_into_each_sample():
-    inputs = torch.randn(3, 3, 6, 8).double()
-
-    def attributions(pool):
-        torch.manual_seed(1)
-        return _explained(nn.Conv2d(3, 5, 3, padding=1).double(), pool, inputs, BOXES)
-
     def written(h, boxes):
         h = h.clone()
         for i, (a, b, c, d) in enumerate(boxes.tolist()):
@@ -262,7 +243,7 @@ def test_zeros_written_into_each_sample():
             h[i, ..., :c] = h[i, ..., d:] = 0
         return h.sum((2, 3))
 
-    torch.testing.assert_close(attributions(written), attributions(_crops), rtol=1e-10, atol=1e-12)
+    _compare(OF_IMAGE, written, _crops, IMAGES, BOXES, BOXES)
 
 
 def test_the_largest_of_the_tokens_that_a_mask_keeps():
@@ -325,17 +306,16 @@ def test_elements_between_zeros_have_the_map_of_the_mask(form, start, stop):
     """Also a single one, whose position has to stay apart from that of the zeros."""
     first, second = (nn.Conv1d(*sizes, 3, padding=1).double() for sizes in ((3, 5), (5, 6)))
     head = nn.Linear(48, 2).double()
-    inputs = torch.rand(2, 3, 8).double()
 
-    def attributed(masked):
-        def network(x):
-            return head(second(masked(first(x).tanh())).tanh().flatten(1))
+    def network(masked):
+        return lambda x: head(second(masked(first(x).tanh())).tanh().flatten(1))
 
-        return TGradAttribution(network).attribute(inputs, 1)
-
-    found = attributed(lambda h: form(h, start, stop))
-    expected = attributed(lambda h: h * _mask(start, stop))
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert_same_maps(
+        network(lambda h: form(h, start, stop)),
+        network(lambda h: h * _mask(start, stop)),
+        torch.rand(2, 3, 8).double(),
+        1,
+    )
 
 
 REPLACED = {
@@ -364,14 +344,14 @@ def test_zeros_between_rows_before_a_convolution_have_the_map_of_the_mask(stride
     first, second = (nn.Conv2d(3, 3, 3, step, 1).double() for step in (1, stride))
     shown = (torch.arange(8) % 2 == 0)[:, None]
 
-    def attributed(form):
-        def network(x):
-            return second(form(first(x).tanh())).tanh().sum((1, 2, 3))
+    def network(form):
+        return lambda x: second(form(first(x).tanh())).tanh().sum((1, 2, 3))
 
-        return TGradAttribution(network).attribute(torch.ones(1, 3, 8, 8).double(), sign="all")
-
-    found = attributed(lambda h: _set(h, (..., slice(1, None, 2), slice(None))))
-    torch.testing.assert_close(found, attributed(lambda h: h * shown))
+    assert_same_maps(
+        network(lambda h: _set(h, (..., slice(1, None, 2), slice(None)))),
+        network(lambda h: h * shown),
+        torch.ones(1, 3, 8, 8).double(),
+    )
 
 
 def _set(h, where, value=0.0):
@@ -436,7 +416,6 @@ def test_tokens_are_masked_until_they_are_summed(form, move):
 @pytest.mark.parametrize("form", FIRST_FIVE.values(), ids=FIRST_FIVE)
 @pytest.mark.parametrize("operation", ["linear", "cumsum", "rnn", "attention", "conv1d"])
 def test_operations_on_masked_tokens(form, operation):
-    torch.manual_seed(0)
     layer = nn.Linear(1, 4).double()
     rnn = nn.RNN(4, 4, batch_first=True).double()
     attention = nn.MultiheadAttention(4, 2, batch_first=True).double()
@@ -448,40 +427,32 @@ def test_operations_on_masked_tokens(form, operation):
         "attention": lambda h: attention(*[layer(h)] * 3, need_weights=False)[0],
         "conv1d": lambda h: convolution(layer(h).mT).mT,
     }[operation]
-    x = torch.rand(2, 8, 1).double()
 
-    def attributed(masked):
-        def network(x):
-            return (run(masked(x)).tanh() * 2).sum((1, 2)) + 3
+    def network(masked):
+        return lambda x: (run(masked(x)).tanh() * 2).sum((1, 2)) + 3
 
-        return TGradAttribution(network).attribute(x, sign="all", channel_dim=-1)
-
-    torch.testing.assert_close(attributed(form), attributed(FIRST_FIVE["product"]))
+    x, plain = torch.rand(2, 8, 1).double(), network(FIRST_FIVE["product"])
+    assert_same_maps(network(form), plain, x, channel_dim=-1)
 
 
 def test_sums_over_windows_do_not_know_masks():
     """A mean of patches has the map of a pooling."""
-    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
-    mask = (torch.arange(64) % 5 > 1).view(8, 8)
+    x, mask = torch.rand(2, 3, 8, 8).double(), (torch.arange(64) % 5 > 1).view(8, 8)
 
-    def attributed(pool):
-        return TGradAttribution(lambda x: pool((x * mask).tanh()).tanh().sum((1, 2, 3))).attribute(
-            x
-        )
+    def network(pool):
+        return lambda x: pool((x * mask).tanh()).tanh().sum((1, 2, 3))
 
-    pooled = attributed(lambda h: F.avg_pool2d(h, 2))
     for pool in (
         lambda h: h.unflatten(3, (4, 2)).mean(4).unflatten(2, (4, 2)).mean(3),
         lambda h: h.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)),
         lambda h: F.unfold(h, 2, stride=2).view(2, 3, 4, 4, 4).mean(2),
         lambda h: F.pixel_unshuffle(h, 2).view(2, 3, 4, 4, 4).mean(2),
     ):
-        torch.testing.assert_close(attributed(pool), pooled)
+        assert_same_maps(network(pool), network(lambda h: F.avg_pool2d(h, 2)), x)
 
 
 def test_attention_in_blocks_of_queries():
     """Each query stays at its position, also if all keys that its block sees are near."""
-    torch.manual_seed(0)
     row, column = torch.arange(16) // 4, torch.arange(16) % 4
     near = ((row[:, None] - row).abs() <= 1) & ((column[:, None] - column).abs() <= 1)
     x, layer = torch.rand(2, 3, 4, 4).double(), nn.Linear(3, 4).double()
@@ -494,9 +465,8 @@ def test_attention_in_blocks_of_queries():
         return torch.cat([F.scaled_dot_product_attention(p, q, q, m) for p, m in parts], 1)
 
     def placed(attention):
-        tokens = TGradAttribution(
-            lambda x: attention(layer(x.flatten(2).mT)).square().sum((1, 2))
-        ).decompose(x)["square"]
+        method = TGradAttribution(lambda x: attention(layer(x.flatten(2).mT)).square().sum((1, 2)))
+        tokens = method.decompose(x)["square"]
         return tokens.positive - tokens.negative
 
     torch.testing.assert_close(placed(in_blocks), placed(whole))

@@ -11,58 +11,32 @@ nets = pytest.importorskip("monai.networks.nets")
 
 PLAIN = {"spatial_dims": 3, "in_channels": 1}
 VIT = {"hidden_size": 48, "mlp_dim": 96, "num_heads": 4}
+OUT = {**PLAIN, "out_channels": 2}
 NETWORKS = {
-    "DenseNet": {
-        **PLAIN,
-        "out_channels": 2,
-        "init_features": 8,
-        "growth_rate": 4,
-        "block_config": (2, 2),
-    },
+    "DenseNet": {**OUT, "init_features": 8, "growth_rate": 4, "block_config": (2, 2)},
     "ResNet": {
-        "block": "basic",
-        "layers": [1, 1, 1, 1],
-        "block_inplanes": [8, 16, 32, 64],
-        "n_input_channels": 1,
-        "num_classes": 2,
+        "block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 64],
+        "n_input_channels": 1, "num_classes": 2,
     },
     "SENet": {
-        **PLAIN,
-        "block": "se_bottleneck",
-        "layers": (1, 1, 1, 1),
-        "groups": 1,
-        "reduction": 16,
+        **PLAIN, "block": "se_bottleneck", "layers": (1, 1, 1, 1), "groups": 1, "reduction": 16,
         "num_classes": 2,
     },
     "EfficientNetBN": {
-        **PLAIN,
-        "model_name": "efficientnet-b0",
-        "num_classes": 2,
-        "pretrained": False,
+        **PLAIN, "model_name": "efficientnet-b0", "num_classes": 2, "pretrained": False,
     },
     "ViT": {
-        **VIT,
-        "in_channels": 1,
-        "img_size": (32, 32, 32),
-        "patch_size": (8, 8, 8),
-        "num_layers": 2,
-        "classification": True,
-        "num_classes": 2,
+        **VIT, "in_channels": 1, "img_size": (32,) * 3, "patch_size": (8,) * 3, "num_layers": 2,
+        "classification": True, "num_classes": 2,
     },
-    "SegResNet": {**PLAIN, "out_channels": 2, "init_filters": 8},
-    "UNet": {**PLAIN, "out_channels": 2, "channels": (4, 8, 16), "strides": (2, 2)},
+    "SegResNet": {**OUT, "init_filters": 8},
+    "UNet": {**OUT, "channels": (4, 8, 16), "strides": (2, 2)},
     "UNETR": {**VIT, "in_channels": 1, "out_channels": 2, "img_size": (32,) * 3, "feature_size": 4},
     "DynUNet": {
-        **PLAIN,
-        "out_channels": 2,
-        "kernel_size": [3, 3, 3],
-        "strides": [1, 2, 2],
-        "upsample_kernel_size": [2, 2],
+        **OUT, "kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2],
         "filters": [4, 8, 16],
     },
-}
-
-
+}  # fmt: skip
 SLOW = {"EfficientNetBN", "SENet", "SegResNet"}
 
 
@@ -72,7 +46,6 @@ SLOW = {"EfficientNetBN", "SENet", "SegResNet"}
 def test_terms_add_up_where_they_belong(name):
     if name in {"ViT", "UNETR"}:
         pytest.importorskip("einops")
-    torch.manual_seed(0)
     model = getattr(nets, name)(**NETWORKS[name]).double().eval()
     with torch.no_grad():
         for tensor in model.state_dict().values():  # scales, shifts and statistics of 0 and 1

@@ -12,6 +12,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.places import propagation
+from tests.decomposition.checks import assert_as_alone, assert_complete, assert_same_maps, randn
 
 SIZE = 6
 GENERATOR = torch.Generator().manual_seed(0)
@@ -59,23 +60,17 @@ def test_what_was_explained_before_changes_nothing(form):
 
 @pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
 def test_a_sparse_matrix_is_the_dense_one(layout):
-    tokens = torch.rand(1, SIZE, 3, generator=GENERATOR).double()
-
-    def explained(matrix):
-        def network(x):
-            return (torch.relu(matrix @ x[0] + 1).sum(1) * WEIGHTS[0]).sum()[None]
-
-        return TGradAttribution(network).attribute(tokens, channel_dim=-1)
+    def network(matrix):
+        return lambda x: (torch.relu(matrix @ x[0] + 1).sum(1) * WEIGHTS[0]).sum()[None]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of a layout that is in beta
-        explained(DENSE)
-        found = explained(getattr(SHUFFLE, layout)())
-    torch.testing.assert_close(found, explained(SHUFFLE))
+        forms = network(getattr(SHUFFLE, layout)()), network(SHUFFLE)
+        TGradAttribution(network(DENSE)).attribute(randn(1, SIZE, 3), channel_dim=-1)
+        assert_same_maps(*forms, randn(1, SIZE, 3), channel_dim=-1)
 
 
 def test_an_accidental_zero_does_not_hide_that_channels_are_places():
-    torch.manual_seed(0)
     linear = nn.Linear(6, 6).double()
     tokens = torch.rand(2, 7, 6).double()
 
@@ -108,14 +103,14 @@ def test_nothing_that_is_joined_has_places():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         whole = TGradAttribution(network).decompose(X[:1])
-    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+    assert_complete(whole)
 
 
 def test_a_banded_matrix_is_its_convolution():
     band = sum(torch.diag(torch.full((SIZE - abs(k),), 1.0), k) for k in (-1, 0, 1)).double()
     kernel = torch.ones(3, 1, 3, 1).double()
     forms = [lambda x: band @ x, lambda x: F.conv2d(x, kernel, padding=(1, 0), groups=3)]
-    torch.testing.assert_close(*map(_map, forms), rtol=1e-10, atol=1e-12)
+    assert_same_maps(*map(_network, forms), X)
     terms = [TGradAttribution(_network(mix)).decompose(X)["add"].positive for mix in forms]
     torch.testing.assert_close(*terms, rtol=1e-10, atol=1e-12)
 
@@ -209,23 +204,20 @@ OF_GRAPH = {
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("mix", OF_GRAPH.values(), ids=OF_GRAPH)
-def test_a_graph_has_one_map_however_its_links_are_written(mix, graph, aggregation):
-    nodes = torch.rand(3, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
-    weights = torch.arange(1.0, NODES + 1).double()
+def test_a_graph_has_one_map_however_its_links_are_written(mix, graph):
+    forms = (_two_layers(partial(each, graph)) for each in (mix, torch.matmul))
+    assert_same_maps(*forms, torch.rand(3, NODES, 3).double(), channel_dim=-1)
 
-    def explained(mix):
-        def network(x):
-            hidden = torch.relu(mix(graph, x) + 0.5)
-            return (F.silu(mix(graph, hidden)).sum(2) * weights).sum(1)
 
-        attribute = TGradAttribution(network).attribute
-        return attribute(nodes, channel_dim=-1, aggregation=aggregation)
+def _two_layers(mix, tokens=lambda x: x):
+    def network(x):
+        weights = torch.arange(1.0, tokens(x).shape[1] + 1).double()
+        hidden = torch.relu(mix(tokens(x)) + 0.5)
+        return (F.silu(mix(hidden)).sum(2) * weights).sum(1)
 
-    expected = explained(lambda m, h: m @ h)
-    torch.testing.assert_close(explained(mix), expected, rtol=1e-10, atol=1e-12)
+    return network
 
 
 @pytest.mark.parametrize("write", ["matmul", "index_add"])
@@ -257,28 +249,19 @@ def _means_by_a_matrix(h, nearest):
     return torch.nn.functional.one_hot(nearest, POINTS).sum(2).double() @ h / nearest.shape[2]
 
 
-@pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
 @pytest.mark.parametrize("shape", [(24, 3), (3, 4, 6)], ids=["points", "patches"])
-def test_means_of_gathered_neighbors_have_the_map_of_their_matrix(shape, aggregation):
+def test_means_of_gathered_neighbors_have_the_map_of_their_matrix(shape):
     """As of the nearest neighbors in a point cloud, or of patches in Vision GNN."""
-    inputs = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1)).double()
+    inputs = torch.rand(2, *shape).double()
     weights = torch.arange(1.0, POINTS + 1).double()
+    options = {"channel_dim": -1 if len(shape) == 2 else 1}
 
-    def explained(means, x, nearest):
-        def network(x):
-            tokens = x if len(shape) == 2 else x.flatten(2).mT
-            return (F.silu(means(F.silu(tokens + 0.5), nearest)).sum(2) * weights).sum(1)
+    def network(x, nearest=NEAREST, means=_means_of_gathered):
+        tokens = x if len(shape) == 2 else x.flatten(2).mT
+        return (F.silu(means(F.silu(tokens + 0.5), nearest)).sum(2) * weights).sum(1)
 
-        options = {"channel_dim": -1 if len(shape) == 2 else 1, "aggregation": aggregation}
-        return TGradAttribution(network).attribute(x, **options)
-
-    expected = explained(_means_by_a_matrix, inputs, NEAREST)
-    found = explained(_means_of_gathered, inputs, NEAREST)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    pairs = zip(inputs.split(1), NEAREST.split(1), strict=True)
-    alone = torch.cat([explained(_means_of_gathered, *pair) for pair in pairs])
-    torch.testing.assert_close(found, alone, rtol=1e-10, atol=1e-12)
+    assert_same_maps(network, partial(network, means=_means_by_a_matrix), inputs, **options)
+    assert_as_alone(network, inputs, NEAREST, **options)
 
 
 @pytest.mark.filterwarnings("ignore:forward_func uses dimension 1")
@@ -324,19 +307,12 @@ def _links_of_patches(steps, size=5):
 )
 @pytest.mark.parametrize("mix", OF_GRAPH.values(), ids=OF_GRAPH)
 def test_a_graph_of_patches_has_one_map_however_its_links_are_written(mix, steps):
-    links, images = _links_of_patches(steps), X[..., :5, :5]
-    weights = torch.arange(1.0, 26).double()
-
-    def explained(mix):
-        def network(x):
-            hidden = torch.relu(mix(links, x.flatten(2).transpose(1, 2)) + 0.5)
-            return (F.silu(mix(links, hidden)).sum(2) * weights).sum(1)
-
-        return TGradAttribution(network).decompose(images)
-
-    expected, found = explained(lambda m, h: m @ h), explained(mix)
-    assert expected["silu"].resolution == "5 x 5"
-    torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)
+    links = _links_of_patches(steps)
+    forms = (
+        _two_layers(partial(each, links), lambda x: x.flatten(2).mT) for each in (mix, torch.matmul)
+    )
+    found = assert_same_maps(*forms, X[..., :5, :5])
+    assert found["silu"].resolution == "5 x 5"
 
 
 # A path of nodes with some shorter paths through it.
@@ -365,19 +341,19 @@ def test_a_node_added_to_its_messages_has_a_link_to_itself(mix, is_grid):
         )
     weights = torch.arange(1.0, len(links) + 1).double()
 
-    def explained(mix, links):
-        def network(x):
+    def network(mix, links):
+        def forward(x):
             hidden = x.flatten(2).transpose(1, 2) if is_grid else x
             for _ in range(2):
                 hidden = torch.relu(mix(links, hidden) + 0.5)
             return (F.silu(hidden).sum(2) * weights).sum(1)
 
-        return TGradAttribution(network).decompose(inputs, channel_dim=channel_dim)
+        return forward
 
-    expected = explained(lambda m, h: m @ h, links + torch.eye(len(links)).double())
-    found = explained(lambda m, h: mix(m, h) + h, links)
-    torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)
-    assert found["silu"].resolution == expected["silu"].resolution
+    plain = network(torch.matmul, links + torch.eye(len(links)).double())
+    form = network(lambda m, h: mix(m, h) + h, links)
+    found = assert_same_maps(form, plain, inputs, channel_dim=channel_dim)
+    assert found["silu"].resolution == ("5 x 5" if is_grid else "8")
 
 
 # Two rings of four nodes. No node has a link to itself, so that each is at its two neighbors.
@@ -411,7 +387,7 @@ POOLS = {
 @pytest.mark.parametrize("links", [RINGS, CHAIN], ids=["rings", "chain"])
 def test_sums_over_all_nodes_are_at_all_nodes(links, hops, pool):
     """Nodes are at several others, but a sum over all nodes has no position."""
-    nodes = torch.rand(2, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    nodes = torch.rand(2, NODES, 3).double()
 
     def network(x):
         for _ in range(hops):
@@ -426,7 +402,7 @@ def test_sums_over_all_nodes_are_at_all_nodes(links, hops, pool):
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 @pytest.mark.parametrize("hops", [1, 2, 3])
 def test_sums_over_one_of_two_graphs_are_at_its_nodes(hops, pool):
-    nodes = torch.rand(2, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    nodes = torch.rand(2, NODES, 3).double()
 
     def network(x):
         for _ in range(hops):
@@ -458,20 +434,20 @@ def _sparse(at, scores):
 @pytest.mark.parametrize("graph", ["links", "far", "both ways"])
 def test_a_graph_with_attention_has_one_map_however_it_is_written(graph, write):
     """A sparse matrix may depend on the input, as in a graph attention network."""
-    nodes = torch.rand(1, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
     weights = torch.arange(1.0, NODES + 1).double()[:, None]
     at = GRAPHS[graph].nonzero(as_tuple=True)
 
-    def explained(write):
-        def network(x):
-            h = x[0]
-            for _ in range(2):
-                h = (write(at, (h[at[0]] * h[at[1]]).sum(1).sigmoid(), h) + 0.5).tanh()
-            return (h * weights).sum((0, 1), keepdim=True)[0]
+    def network(x, write):
+        h = x[0]
+        for _ in range(2):
+            h = (write(at, (h[at[0]] * h[at[1]]).sum(1).sigmoid(), h) + 0.5).tanh()
+        return (h * weights).sum((0, 1), keepdim=True)[0]
 
-        return TGradAttribution(network).attribute(nodes, channel_dim=-1)
-
-    torch.testing.assert_close(explained(write), explained(OF_SCORES["index_put"]))
+    methods = (
+        TGradAttribution(partial(network, write=each)) for each in (write, OF_SCORES["index_put"])
+    )
+    nodes = torch.rand(1, NODES, 3).double()
+    torch.testing.assert_close(*(method.attribute(nodes, channel_dim=-1) for method in methods))
 
 
 def test_the_softmax_of_a_sparse_matrix_is_missing_from_the_terms():
@@ -481,7 +457,7 @@ def test_the_softmax_of_a_sparse_matrix_is_missing_from_the_terms():
         scores = _sparse(at, (x[0, at[0]] * x[0, at[1]]).sum(1)).coalesce()
         return torch.sparse.mm(torch.sparse.softmax(scores, 1), x[0]).sum((0, 1), keepdim=True)[0]
 
-    nodes = torch.rand(1, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    nodes = torch.rand(1, NODES, 3).double()
     with pytest.warns(UserWarning, match="softmax"):
         decomposed = TGradAttribution(network).decompose(nodes, channel_dim=-1)
     assert abs(float(decomposed.delta)) > 0.01

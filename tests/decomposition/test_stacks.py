@@ -7,12 +7,9 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.maps.reduction import Reduction
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import InputSums, TermSums
+from tests.decomposition.checks import randn
 
 ALONE = {"rtol": 0, "atol": 0}
-
-
-def _random(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_term_has_the_maps_that_it_would_have_alone():
@@ -20,10 +17,10 @@ def test_a_term_has_the_maps_that_it_would_have_alone():
     terms = [
         TermSums({0: InputSums(values, values.abs(), to_cells)}, {})
         for values, to_cells in [
-            (_random(2, 1, 4, seed=0), in_order),
-            (_random(2, 1, 5, seed=1), beside),
-            (_random(2, 1, 4, seed=2), in_order),
-            (_random(2, 1, 5, seed=3), beside),
+            (randn(2, 1, 4, seed=0), in_order),
+            (randn(2, 1, 5, seed=1), beside),
+            (randn(2, 1, 4, seed=2), in_order),
+            (randn(2, 1, 5, seed=3), beside),
         ]
     ]
     (together,) = stacked_maps(terms)
@@ -36,7 +33,7 @@ def test_a_term_has_the_maps_that_it_would_have_alone():
 
 def _reductions():
     """To four cells in two samples: of elements in their order, and of one more without a place."""
-    whole = TGradAttribution(lambda x: (x + 1).sum((1, 2))).decompose(_random(1, 2, 4, seed=0))
+    whole = TGradAttribution(lambda x: (x + 1).sum((1, 2))).decompose(randn(1, 2, 4, seed=0))
     alike = {"samples": 2, "grid": whole.biases[0].maps[0].grid, "spread": (None,), "sizes": (4,)}
     beside = torch.tensor([[[0, 1, 2, 3, 8]], [[4, 5, 6, 7, 9]]])
     return (
@@ -62,7 +59,7 @@ def test_whole_terms_stay_placed_beside_terms_that_are_partly_outside():
 def test_a_term_has_one_score_on_all_of_its_inputs():
     # It cancels up to rounding, and the sum on the other cells is rounded differently.
     for seed in range(20):
-        constant = _random(1, 8, 32, 32, seed=seed) * 1e3
+        constant = randn(1, 8, 32, 32, seed=seed).float() * 1e3
         constant -= constant.mean((1, 2, 3), keepdim=True)
 
         def network(x, y, constant=constant):

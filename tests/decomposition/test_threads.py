@@ -1,16 +1,14 @@
 """Eight threads on one model: each its own right result, and nothing of the process is changed."""
 
-import gc
 import threading
 import warnings
-import weakref
 from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
+from tests.alive import tensors_left_by
 from tests.global_settings import global_settings
 from tests.networks import FAMILIES, each_network
 
@@ -63,19 +61,4 @@ def test_what_a_call_held_is_gone_without_garbage_collection(family):
         for tiny in family.NETWORKS
         for method in (TGradAttribution, FullGradAttribution)
     ]
-    for call in calls:
-        call()
-    gc.collect()
-    gc.disable()
-    try:
-        before = {id(thing) for thing in gc.get_objects() if type(thing) is Tensor}
-        for call in 3 * calls:
-            call()
-        left = [
-            weakref.ref(thing)
-            for thing in gc.get_objects()
-            if type(thing) is Tensor and id(thing) not in before
-        ]
-    finally:
-        gc.enable()
-    assert not left, [tuple(each().shape) for each in left if each()]
+    assert tensors_left_by(lambda: [call() for call in calls]) == []

@@ -8,24 +8,10 @@ from captum_tgrad import TGradAttribution
 from tests.networks.torchvision_models import SMALL, build
 
 NAMES = [
-    "alexnet",
-    "vgg16",
-    "resnet50",
-    "densenet121",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "googlenet",
-    "inception_v3",
-    "squeezenet1_1",
-    "shufflenet_v2_x1_0",
-    "regnet_y_400mf",
-    "efficientnet_b0",
-    "convnext_tiny",
-    "swin_t",
-    "swin_v2_t",
-    "vit",
-    "maxvit",
-]
+    "alexnet", "vgg16", "resnet50", "densenet121", "mobilenet_v2", "mobilenet_v3_small",
+    "googlenet", "inception_v3", "squeezenet1_1", "shufflenet_v2_x1_0", "regnet_y_400mf",
+    "efficientnet_b0", "convnext_tiny", "swin_t", "swin_v2_t", "vit", "maxvit",
+]  # fmt: skip
 TARGETS = torch.tensor([3, 700])
 
 
