@@ -139,6 +139,22 @@ OPERATIONS = {
         lambda h: F.pad(h, (1, 1, 1, 1), "reflect"),
         lambda h: h[:, :, [1, *range(h.shape[2]), -2]][..., [1, *range(h.shape[3]), -2]],
     ],
+    "crop": [
+        lambda h: h[:, :, 1:-1, 2:-2],
+        lambda h: F.pad(h, (-2, -2, -1, -1)),
+        lambda h: h[:, :, torch.arange(1, h.shape[2] - 1)][..., torch.arange(2, h.shape[3] - 2)],
+    ],
+    "add its coarser grid": [
+        lambda h: h + F.interpolate(h[:, :, ::2, ::2], scale_factor=2),
+        lambda h: h + h[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3),
+    ],
+    "convolve without padding": [
+        lambda h: F.conv2d(h, KERNEL) + BIAS,
+        lambda h: (
+            (KERNEL.flatten(1) @ F.unfold(h, 3)).unflatten(2, (h.shape[2] - 2, h.shape[3] - 2))
+            + BIAS
+        ),
+    ],
     "convolve": [
         lambda h: F.conv2d(h, KERNEL, padding=1) + BIAS,
         lambda h: F.conv2d(F.pad(h, (1, 1, 1, 1)), KERNEL) + BIAS,
@@ -160,9 +176,11 @@ OPERATIONS = {
 }  # fmt: skip
 
 
-def _network(first, second):
+def _network(*operations):
     def run(x):
-        h = second(first(F.silu(F.conv2d(x, STEM, stride=2, padding=1))))
+        h = F.silu(F.conv2d(x, STEM, stride=2, padding=1))
+        for operation in operations:
+            h = operation(h)
         weights = randn(*h.shape[2:], seed=9).abs()
         return (F.silu(h) * weights).mean((2, 3)) @ HEAD
 
@@ -170,10 +188,18 @@ def _network(first, second):
 
 
 @cache
-def _map(first, second, i, j):
+def _map(*forms):
+    """The output and the map of a network of operations, each given by its name and its form."""
     x = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).double()
-    network = _network(OPERATIONS[first][i], OPERATIONS[second][j])
+    network = _network(*(OPERATIONS[name][form] for name, form in forms))
     return network(x), TGradAttribution(network).attribute(x, target=1)
+
+
+def _check_one_map(names, forms):
+    wanted, plain = _map(*((name, 0) for name in names))
+    output, found = _map(*zip(names, forms, strict=True))
+    torch.testing.assert_close(output, wanted)
+    assert float((found - plain).abs().sum() / plain.abs().sum()) < 1e-9
 
 
 def _fits(first, second):
@@ -197,6 +223,15 @@ DIFFERENT = {
     ("zeros between", "roll", 0, 1),
     ("zeros between", "convolve", 0, 4),
     ("convolve", "zeros between", 4, 0),
+    ("roll", "convolve without padding", 0, 1),
+    ("reflect", "add its coarser grid", 0, 1),
+    ("pad", "add its coarser grid", 2, 0),
+    ("zeros between", "crop", 1, 0),
+    ("crop", "mask", 0, 1),
+    ("crop", "mask", 0, 2),
+    ("crop", "stride", 0, 1),
+    ("crop", "convolve", 0, 4),
+    ("convolve", "crop", 4, 0),
 }
 CASES = [
     pytest.param(
@@ -214,7 +249,28 @@ CASES = [
 
 @pytest.mark.parametrize(("first", "second", "i", "j"), CASES)
 def test_two_operations_have_one_map(first, second, i, j):
-    wanted, plain = _map(first, second, 0, 0)
-    output, found = _map(first, second, i, j)
-    torch.testing.assert_close(output, wanted)
-    assert float((found - plain).abs().sum() / plain.abs().sum()) < 1e-9
+    _check_one_map((first, second), (i, j))
+
+
+@pytest.mark.parametrize(
+    ("names", "forms"),
+    [
+        (("stride", "pad", "enlarge"), (0, 2, 0)),
+        (("stride", "pad", "convolve"), (0, 2, 0)),
+        (("convolve without padding", "convolve", "crop"), (0, 2, 0)),
+        (("crop", "convolve", "crop"), (0, 2, 0)),
+    ],
+)
+def test_three_operations_have_one_map(names, forms):
+    _check_one_map(names, forms)
+
+
+def test_a_mirrored_grid_has_the_same_cells_despite_rounding():
+    def network(x):
+        h = F.conv2d(F.conv2d(x, STEM), KERNEL)  # 16 pixels become 12 cells
+        mirrored = h.flip(3) + h
+        return F.silu(F.conv2d(F.pad(mirrored, (1, 1, 1, 1)), KERNEL)).mean((2, 3)) @ HEAD
+
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    term = TGradAttribution(network).decompose(x, target=1).biases[-1]
+    assert term.maps[0].positive.shape == (1, 1, 12, 12)

@@ -28,11 +28,10 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             outputs[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
         )
 
-    found, known = combined(every), [places.coordinates for places in every]
-    if len(every) > 1 and found.coordinates not in known:
-        # Copies are a finer grid if the others have its cells, as after an enlargement.
-        refined = combined(map(with_copies_refined, every))
-        found = refined if refined.coordinates in known else found
+    found, refined = combined(every), list(map(with_copies_refined, every))
+    # Copies are a finer grid if another tensor tells them apart, as after an enlargement.
+    if refined != every and with_copies_refined(found) is found:
+        found = combined(refined)
     return [found] * len(outputs)
 
 
