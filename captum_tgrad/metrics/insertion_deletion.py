@@ -3,7 +3,7 @@
 The forward passes of the model take nearly all the time. On a CPU, 4 to 8 examples per forward pass
 and ``inputs.to(memory_format=torch.channels_last)`` are fastest: 35 ms per forward evaluation of
 EfficientNet-Lite0 on one core, instead of 107 ms with 64 examples in the default format
-(``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/results.md``.
+(``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/cost.md``.
 """
 
 from __future__ import annotations
