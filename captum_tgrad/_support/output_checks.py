@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_NO_BASELINES = "If you passed baselines as the second argument, leave them out."
 _WRAPPER = (
     "Wrap the model in a function that returns one number per sample and class, or per sample:"
     " for example lambda x: {example}."
@@ -110,10 +111,7 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            hint = (
-                "For class indices, pass target.long(). If you passed baselines as the second"
-                " argument, leave them out."
-            )
+            hint = f"For class indices, pass target.long(). {_NO_BASELINES}"
             if _is_one_hot(target):
                 hint = "For one-hot targets, pass target.argmax(1)."
             raise TypeError(f"target must hold integers, got dtype {target.dtype}. {hint}")
@@ -140,7 +138,7 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
         if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):
             raise TypeError(
                 f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
-                f" sample; got {target!r}.{_numpy_hint(target)}"
+                f" sample; got {target!r}.{_target_hint(target)}"
             )
     return indices if isinstance(target, list) else indices * samples
 
@@ -163,8 +161,12 @@ def selectable(target: Any) -> Any:
     return target
 
 
-def _numpy_hint(target: Any) -> str:
-    """How to convert a target that holds NumPy's integers."""
+def _target_hint(target: Any) -> str:
+    """What to pass instead of a baseline, a class name, or NumPy's integers."""
+    if isinstance(target, float):
+        return f" {_NO_BASELINES}"
+    if isinstance(target, str):
+        return " For a class name, pass its index."
     try:
         dtype = np.asarray(target).dtype
     except ValueError:  # tuples of different lengths

@@ -30,7 +30,7 @@ class TGradAttribution(CompleteAttribution):
     Args:
         forward_func: The model, or any function of it. It returns one number per sample, shape
             ``(N,)``, or one per sample and class, ``(N, classes)``. Return logits, because a
-            probability also depends on the other classes.
+            probability also depends on the other classes. Put the model in evaluation mode first.
 
     Example:
         >>> import torch
@@ -125,11 +125,12 @@ class TGradAttribution(CompleteAttribution):
         Returns:
             The attributions, shaped like ``inputs``, in float32 or better. Their sum over channels
             is the map, in units of the output. The attributions of a sample sum to
-            ``sum_i ReLU(score_i)`` over all terms. With several inputs, each has its share of the
-            terms. With ``"levels"``, the map is scaled to the same sum and divided equally among
-            the channels; for inputs without positions, such as tables, the result is that of
-            ``"paper"``. With ``return_convergence_delta``, also the convergence delta, shape
-            ``(N,)``: the output minus the sum of all terms.
+            ``sum_i ReLU(score_i)`` over all terms; with ``sign="all"``, to the output minus the
+            convergence delta. With several inputs, each has its share of the terms. With
+            ``"levels"``, the map is scaled to the same sum and divided equally among the channels;
+            for inputs without positions, such as tables, the result is that of ``"paper"``. With
+            ``return_convergence_delta``, also the convergence delta, shape ``(N,)``: the output
+            minus the sum of all terms.
 
         Raises:
             TypeError: ``inputs`` are not float tensors, ``target`` does not hold integers, or

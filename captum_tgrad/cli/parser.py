@@ -186,9 +186,11 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "explain",
         help="draw the evidence for a class in images",
-        description="Prints the largest terms of the output for every image. Writes DIR/NAME.png (a"
-        " figure) and DIR/NAME.npy (the T-Grad map as an array of height x width) for every image,"
-        " and DIR/report.html for the run. The exit status is 1 if an image cannot be read.",
+        description="Explains images with T-Grad; for other methods, see compare. Prints the"
+        " largest terms of the output for every image. Writes DIR/NAME.png (a figure) and"
+        " DIR/NAME.npy (the map of the evidence for the class, as an array of height x width) for"
+        " every image, and DIR/report.html for the run. The exit status is 1 if an image cannot be"
+        " read.",
         examples=(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
@@ -217,8 +219,8 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--page",
         action="store_true",
-        help="also write DIR/NAME.html: a self-contained page to walk through the explanation term"
-        " by term; it shows the map of --aggregation paper",
+        help="also write DIR/NAME.html: a self-contained page of the evidence for and against the"
+        " class, term by term; it shows the map of --aggregation paper",
     )
     parser.add_argument(
         "--rival",

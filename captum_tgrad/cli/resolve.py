@@ -8,11 +8,14 @@ from runpy import run_path
 from traceback import extract_tb
 
 import torch
+from PIL import Image
 
+from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 from captum_tgrad.evaluation.distributed import own_device
 from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
 from captum_tgrad.zoo.class_names import read_class_names
+from captum_tgrad.zoo.classifier import classified
 
 _LONGEST_REASON = 150
 
@@ -50,7 +53,7 @@ def _reason(error: Exception) -> str:
 def load_for(options: argparse.Namespace) -> Classifier:
     """Loads the network onto the device.
 
-    Raises as ``choose_device``, ``load_classifier`` and ``_classifier_in``.
+    Raises as ``choose_device``, ``load_classifier``, ``_classifier_in`` and ``_check``.
     """
     device = own_device(choose_device(options.device))
     if options.model.endswith(".py"):
@@ -60,9 +63,11 @@ def load_for(options: argparse.Namespace) -> Classifier:
                 f" weights, name the classes and resize in {options.model}"
             )
         classifier = _classifier_in(Path(options.model))
-    else:
-        names = None if options.class_names is None else read_class_names(options.class_names)
-        classifier = load_classifier(options.model, options.weights, names, options.resize)
+        classifier.model.to(device)
+        _check(classifier, options.model)
+        return classifier
+    names = None if options.class_names is None else read_class_names(options.class_names)
+    classifier = load_classifier(options.model, options.weights, names, options.resize)
     classifier.model.to(device)
     return classifier
 
@@ -85,6 +90,16 @@ def _classifier_in(path: Path) -> Classifier:
     if not isinstance(found, Classifier):
         raise ValueError(f"{path} has no classifier: write classifier = Classifier(...) in it")
     return found
+
+
+def _check(classifier: Classifier, path: str) -> None:
+    """Raises ValueError if a network of the user is in training mode, or has other classes."""
+    if training := training_modules(classifier.model):
+        raise ValueError(
+            f"the model in {path} is in training mode: call model.eval() in the file. In training"
+            f" mode: {', '.join(training[:5])}"
+        )
+    classified(classifier, [Image.new("RGB", (224, 224))], None)
 
 
 def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | None:

@@ -1,7 +1,7 @@
 """Average Drop and Increase in Confidence: the score of an input masked with its map.
 
-The baseline affects both as much as the method does: see ``docs/results.md``, "What the masked part
-goes to". A signed map scaled to [0, 1] dims the image instead of masking it. Pass
+The baseline affects both as much as the method does: see ``docs/measurements.md``, "What the masked
+part goes to". A signed map scaled to [0, 1] dims the image instead of masking it. Pass
 ``attributions.clamp_min(0)``, the evidence for the class.
 """
 

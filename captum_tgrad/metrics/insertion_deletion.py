@@ -3,7 +3,7 @@
 The forward passes of the model take nearly all the time. On a CPU, 4 to 8 examples per forward pass
 and ``inputs.to(memory_format=torch.channels_last)`` are fastest: 35 ms per forward evaluation of
 EfficientNet-Lite0 on one core, instead of 107 ms with 64 examples in the default format
-(``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/results.md``.
+(``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/cost.md``.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def insertion_deletion(
             ``floor(j * features / n_steps)`` features are replaced; at most one step per feature.
         max_examples_per_batch: The maximum number of examples in one call of ``forward_func``. It
             does not change the result. On a CPU, 4 to 8 are fastest.
-        score: ``"softmax"``: the target's probability. ``"logit"``: the target's output. With one
-            output per sample, both are that output. A callable ``(outputs, target) -> (N,)``
+        score: ``"softmax"``: the target's probability; probabilities that ``forward_func`` returns
+            are not changed. ``"logit"``: the target's output. With one output per sample, both are
+            that output. A callable ``(outputs, target) -> (N,)``
             receives the output of ``forward_func`` and the targets of these examples.
         channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
             ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all

