@@ -32,6 +32,7 @@ def test_two_places_and_a_rectifier():
 
     whole = method.decompose(x, target=0)
     assert whole.output.tolist() == [-26.0]
+    assert len(whole) == 3
     assert [(term.name, term.score.item()) for term in whole.terms] == [
         ("input", -28.0),
         ("0", -2.0),
