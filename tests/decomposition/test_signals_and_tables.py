@@ -1,0 +1,67 @@
+"""Signals, sequences and tables: one function has one map, however it is written."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from captum_tgrad import TGradAttribution
+from tests.decomposition.test_one_function_one_map import _random
+
+
+def _score(h):
+    """The score of a result; each of its elements has another weight."""
+    return (F.silu(h) * _random(*h.shape[1:], seed=9)).flatten(1).sum(1)
+
+
+def _assert_same_maps(forward, plain, x, channel_dim=1):
+    torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
+    for sign in ("positive", "negative"):
+        found, expected = (
+            TGradAttribution(each).attribute(x, sign=sign, channel_dim=channel_dim)
+            for each in (forward, plain)
+        )
+        assert float(expected.abs().max()) > 0
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+# Features and electrodes that are channels of a convolution, but positions of the input.
+
+FILTERS = _random(4, 3, 2, seed=1)  # three for each pair of features
+PAIRS = {
+    "split": lambda x: torch.cat(
+        [F.linear(part, own) for part, own in zip(x.split(2, 1), FILTERS, strict=True)], 1
+    ),
+    "matrix": lambda x: x @ torch.block_diag(*FILTERS).T,
+    "conv1d": lambda x: F.conv1d(x[..., None], FILTERS.flatten(0, 1)[..., None], groups=4)[..., 0],
+    "conv2d": lambda x: F.conv2d(
+        x[..., None, None], FILTERS.flatten(0, 1)[..., None, None], groups=4
+    ).flatten(1),
+}
+
+
+@pytest.mark.parametrize("form", PAIRS)
+def test_filters_of_a_pair_of_features_share_its_place(form):
+    def plain(x):
+        return _score(torch.einsum("bgi,gji->bgj", x.unflatten(1, (-1, 2)), FILTERS).flatten(1))
+
+    def forward(x):
+        return _score(PAIRS[form](x))
+
+    _assert_same_maps(forward, plain, _random(3, 8, seed=2), channel_dim=None)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_filters_of_an_electrode_share_its_place(kernel):
+    filters = _random(5, 2, 1, kernel, seed=3)
+
+    def each_alone(x):
+        parts = [
+            F.conv1d(x[:, n : n + 1], own, padding=kernel // 2) for n, own in enumerate(filters)
+        ]
+        return _score(torch.stack(parts, 1))
+
+    def in_groups(x):
+        h = F.conv1d(x, filters.flatten(0, 1), padding=kernel // 2, groups=5)
+        return _score(h.unflatten(1, (5, 2)))
+
+    _assert_same_maps(in_groups, each_alone, _random(3, 5, 12, seed=4), channel_dim=None)
