@@ -1,5 +1,7 @@
 """Signals, sequences and tables: one function has one map, however it is written."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -65,3 +67,35 @@ def test_filters_of_an_electrode_share_its_place(kernel):
         return _score(h.unflatten(1, (5, 2)))
 
     _assert_same_maps(in_groups, each_alone, _random(3, 5, 12, seed=4), channel_dim=None)
+
+
+# A convolution that is written as a sum.
+
+KERNEL = _random(4, 3, 3, seed=5)
+SUMS = {
+    "slices": lambda x: sum(
+        torch.einsum("dc,bct->bdt", KERNEL[..., n], F.pad(x, (1, 1))[..., n : n + x.shape[2]])
+        for n in range(3)
+    ),
+    "windows": lambda x: torch.einsum("bctk,dck->bdt", F.pad(x, (1, 1)).unfold(2, 3, 1), KERNEL),
+    "blocks": lambda x: KERNEL.flatten(1) @ F.unfold(x[:, :, None], (1, 3), padding=(0, 1)),
+}
+ENLARGED = {
+    "repeated": lambda h: h.repeat_interleave(2, 2),
+    "expanded": lambda h: h[..., None].expand(*h.shape, 2).flatten(2),
+    "interpolated": lambda h: F.interpolate(h, scale_factor=2),
+    "shuffled": lambda h: h.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2),
+}
+
+
+@pytest.mark.parametrize("enlarge", ENLARGED)
+@pytest.mark.parametrize("form", SUMS)
+def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge):
+    def network(x, convolve):
+        return _score(ENLARGED[enlarge](convolve(x)))
+
+    _assert_same_maps(
+        partial(network, convolve=SUMS[form]),
+        partial(network, convolve=lambda x: F.conv1d(x, KERNEL, padding=1)),
+        _random(3, 3, 12, seed=6),
+    )
