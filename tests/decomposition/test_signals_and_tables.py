@@ -99,3 +99,32 @@ def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge
         partial(network, convolve=lambda x: F.conv1d(x, KERNEL, padding=1)),
         _random(3, 3, 12, seed=6),
     )
+
+
+# Every second element of a padded signal.
+
+SQUARE = _random(3, 3, 3, seed=7)
+STRIDED = {
+    "slice": lambda h: h[..., ::2],
+    "pooling": lambda h: F.max_pool1d(h, 1, 2),
+    "reshape": lambda h: h.unflatten(2, (-1, 2))[..., 0],
+    "index": lambda h: h.index_select(2, torch.arange(0, h.shape[2], 2)),
+}
+AFTER = {
+    "convolution": lambda h: F.conv1d(h, SQUARE, padding=1),
+    "pooling": lambda h: F.avg_pool1d(h, 2),
+    "padding": lambda h: F.pad(h, (2, 0)),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("form", STRIDED)
+@pytest.mark.parametrize("margin", [2, 4, 6])
+def test_a_stride_after_padding_has_the_map_of_padding_after_a_stride(margin, form, after):
+    def forward(x):
+        return _score(AFTER[after](STRIDED[form](F.pad(x, (margin, margin)))))
+
+    def plain(x):
+        return _score(AFTER[after](F.pad(x[..., ::2], (margin // 2, margin // 2))))
+
+    _assert_same_maps(forward, plain, _random(3, 3, 12, seed=8))
