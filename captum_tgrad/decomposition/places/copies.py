@@ -15,6 +15,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.subsampling import widened
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def copies_refined(
@@ -81,7 +82,8 @@ def _refined(coords: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | 
     """
     if axis.input == SAMPLES or len(coords.cells) == coords.index.numel():  # no copies
         return coords
-    index = (_zeros_as_copies(coords) if zeros_too else coords.index).flatten()
+    whole = narrowed(coords, axis) or coords
+    index = (_zeros_as_copies(whole) if zeros_too else whole.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()
     if len(image) < 2:
@@ -92,7 +94,7 @@ def _refined(coords: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | 
     is_grid = len(image) == last - first + 1 and bool((inner == times).all())
     if times < 2 or not is_grid or int(counts[first : last + 1].max()) > times:
         return coords
-    cells = widened(coords, axis).cells
+    cells = widened(whole, axis).cells
     middles, widths = (each[(index - 1).clamp_min(0)] for each in cells.unbind(1))
     steps = cells[own[image] - 1, 0].diff()  # the median: rolled elements go back once
     sign = -1.0 if float(steps.median()) < 0 else 1.0

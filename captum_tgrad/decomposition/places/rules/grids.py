@@ -83,7 +83,10 @@ def on_new_grid(
                 coords = regridded(coords, dim, shape[dim], window, axis)
         return coords
 
-    refined = copies_refined(coordinates, zeros_too=not all(windows.values()))
+    # Copies along the other dimensions, as of a convolution in groups, are channels.
+    refined = copies_refined(
+        coordinates, zeros_too=not all(windows.values()), first=min(windows, default=1)
+    )
     return make_places(shape, [(axis, regrid(axis, coords)) for axis, coords in refined])
 
 

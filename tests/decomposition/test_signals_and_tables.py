@@ -1,0 +1,130 @@
+"""Signals, sequences and tables: one function has one map, however it is written."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from captum_tgrad import TGradAttribution
+from tests.decomposition.test_one_function_one_map import _random
+
+
+def _score(h):
+    """The score of a result; each of its elements has another weight."""
+    return (F.silu(h) * _random(*h.shape[1:], seed=9)).flatten(1).sum(1)
+
+
+def _assert_same_maps(forward, plain, x, channel_dim=1):
+    torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
+    for sign in ("positive", "negative"):
+        found, expected = (
+            TGradAttribution(each).attribute(x, sign=sign, channel_dim=channel_dim)
+            for each in (forward, plain)
+        )
+        assert float(expected.abs().max()) > 0
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+# Features and electrodes that are channels of a convolution, but positions of the input.
+
+FILTERS = _random(4, 3, 2, seed=1)  # three for each pair of features
+PAIRS = {
+    "split": lambda x: torch.cat(
+        [F.linear(part, own) for part, own in zip(x.split(2, 1), FILTERS, strict=True)], 1
+    ),
+    "matrix": lambda x: x @ torch.block_diag(*FILTERS).T,
+    "conv1d": lambda x: F.conv1d(x[..., None], FILTERS.flatten(0, 1)[..., None], groups=4)[..., 0],
+    "conv2d": lambda x: F.conv2d(
+        x[..., None, None], FILTERS.flatten(0, 1)[..., None, None], groups=4
+    ).flatten(1),
+}
+
+
+@pytest.mark.parametrize("form", PAIRS)
+def test_filters_of_a_pair_of_features_share_its_place(form):
+    def plain(x):
+        return _score(torch.einsum("bgi,gji->bgj", x.unflatten(1, (-1, 2)), FILTERS).flatten(1))
+
+    def forward(x):
+        return _score(PAIRS[form](x))
+
+    _assert_same_maps(forward, plain, _random(3, 8, seed=2), channel_dim=None)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_filters_of_an_electrode_share_its_place(kernel):
+    filters = _random(5, 2, 1, kernel, seed=3)
+
+    def each_alone(x):
+        parts = [
+            F.conv1d(x[:, n : n + 1], own, padding=kernel // 2) for n, own in enumerate(filters)
+        ]
+        return _score(torch.stack(parts, 1))
+
+    def in_groups(x):
+        h = F.conv1d(x, filters.flatten(0, 1), padding=kernel // 2, groups=5)
+        return _score(h.unflatten(1, (5, 2)))
+
+    _assert_same_maps(in_groups, each_alone, _random(3, 5, 12, seed=4), channel_dim=None)
+
+
+# A convolution that is written as a sum.
+
+KERNEL = _random(4, 3, 3, seed=5)
+SUMS = {
+    "slices": lambda x: sum(
+        torch.einsum("dc,bct->bdt", KERNEL[..., n], F.pad(x, (1, 1))[..., n : n + x.shape[2]])
+        for n in range(3)
+    ),
+    "windows": lambda x: torch.einsum("bctk,dck->bdt", F.pad(x, (1, 1)).unfold(2, 3, 1), KERNEL),
+    "blocks": lambda x: KERNEL.flatten(1) @ F.unfold(x[:, :, None], (1, 3), padding=(0, 1)),
+}
+ENLARGED = {
+    "repeated": lambda h: h.repeat_interleave(2, 2),
+    "expanded": lambda h: h[..., None].expand(*h.shape, 2).flatten(2),
+    "interpolated": lambda h: F.interpolate(h, scale_factor=2),
+    "shuffled": lambda h: h.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2),
+}
+
+
+@pytest.mark.parametrize("enlarge", ENLARGED)
+@pytest.mark.parametrize("form", SUMS)
+def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge):
+    def network(x, convolve):
+        return _score(ENLARGED[enlarge](convolve(x)))
+
+    _assert_same_maps(
+        partial(network, convolve=SUMS[form]),
+        partial(network, convolve=lambda x: F.conv1d(x, KERNEL, padding=1)),
+        _random(3, 3, 12, seed=6),
+    )
+
+
+# Every second element of a padded signal.
+
+SQUARE = _random(3, 3, 3, seed=7)
+STRIDED = {
+    "slice": lambda h: h[..., ::2],
+    "pooling": lambda h: F.max_pool1d(h, 1, 2),
+    "reshape": lambda h: h.unflatten(2, (-1, 2))[..., 0],
+    "index": lambda h: h.index_select(2, torch.arange(0, h.shape[2], 2)),
+}
+AFTER = {
+    "convolution": lambda h: F.conv1d(h, SQUARE, padding=1),
+    "pooling": lambda h: F.avg_pool1d(h, 2),
+    "padding": lambda h: F.pad(h, (2, 0)),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("form", STRIDED)
+@pytest.mark.parametrize("margin", [2, 4, 6])
+def test_a_stride_after_padding_has_the_map_of_padding_after_a_stride(margin, form, after):
+    def forward(x):
+        return _score(AFTER[after](STRIDED[form](F.pad(x, (margin, margin)))))
+
+    def plain(x):
+        return _score(AFTER[after](F.pad(x[..., ::2], (margin // 2, margin // 2))))
+
+    _assert_same_maps(forward, plain, _random(3, 3, 12, seed=8))
