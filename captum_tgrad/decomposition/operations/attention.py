@@ -38,24 +38,19 @@ def attention(call: Call, output: Tensor) -> Bias | None:
         raise NoRuleError
     require_constant(mask)
     depends = [tensor.requires_grad for tensor in (query, key, value)]
-    saved = logsumexp_of(output.grad_fn)
-    return bias_of_attention(
-        output, query, key, value, depends, saved, mask, causal, scale, grouped
-    )
-
-
-def logsumexp_of(node: Any) -> Tensor | None:
-    """``log(rowsum(exp(S)))`` after the mask, if fused attention has saved it, as on a CPU."""
-    found: Tensor | None = getattr(node, "_saved_logsumexp", None)
-    return found
+    node = output.grad_fn
+    return bias_of_attention(output, query, key, value, depends, node, mask, causal, scale, grouped)
 
 
 def bias_of_attention(
-    output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool],
-    logsumexp: Tensor | None, mask: Tensor | None = None, causal: bool = False,
-    scale: float | None = None, grouped: bool = False,
+    output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool], node: Any,
+    mask: Tensor | None, causal: bool, scale: float | None, grouped: bool = False,
 ) -> Bias:  # fmt: skip
-    """As :func:`attention`, from the tensors, and which of the first three depend on the input."""
+    """As :func:`attention`, from the tensors, and which of the first three depend on the input.
+
+    Fused attention, as on a CPU, saves ``log(rowsum(exp(S)))`` after the mask in its node.
+    """
+    logsumexp: Tensor | None = getattr(node, "_saved_logsumexp", None)
     *of_scores, of_values = depends
     degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
-from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
+from captum_tgrad.decomposition.operations.attention import bias_of_attention
 from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
@@ -152,7 +152,7 @@ def _of_attention(node: Node) -> Bias:
     depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
     return bias_of_attention(
         node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
-        logsumexp_of(node), mask_of(node), node._saved_is_causal, node._saved_scale,
+        node, mask_of(node), node._saved_is_causal, node._saved_scale,
     )  # fmt: skip
 
 
