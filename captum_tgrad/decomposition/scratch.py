@@ -33,17 +33,11 @@ class Scratch:
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:
             memory = self._memory[dtype] = torch.empty(size, dtype=dtype, device="cpu")
-        if tensor.is_contiguous() or is_dense(tensor):
+        if is_dense(tensor):
             return memory.as_strided(tensor.shape, tensor.stride())
         return memory[:size].view(tensor.shape)
 
 
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill a range of memory without gaps or shared addresses."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
+    return bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))
