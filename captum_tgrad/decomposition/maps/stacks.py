@@ -81,9 +81,8 @@ def _parts(terms: Sequence[TermSums]) -> Iterator[StackedMaps]:
             sizes = [len(alike) for alike in by_cells.values()]
             rows = list(zip(*(torch.split(each, sizes) for each in maps), strict=True))
         for (to_cells, alike), own in zip(by_cells.items(), rows, strict=True):
-            positive, negative, score, placed = own
             positions = [position for position, _ in alike]
-            yield StackedMaps(number, positions, positive, negative, score, placed, to_cells.grid)
+            yield StackedMaps(number, positions, *own, to_cells.grid)
 
 
 def _joined(stacks: Sequence[StackedMaps]) -> StackedMaps:
