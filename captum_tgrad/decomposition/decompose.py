@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import forked_random_state
-from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.reduction import reduction
@@ -36,7 +36,6 @@ from captum_tgrad.decomposition.reliability import (
     warn_of_randomness,
 )
 from captum_tgrad.decomposition.replay.replay import Replay
-from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
     uncompiled,
@@ -217,12 +216,11 @@ def _decomposed(
     output: Tensor,
 ) -> RawDecomposition:
     output = in_full_precision(output)
-    contributions, sums, scratch = [], [], Scratch(0)
+    contributions, sums = [], []
+    without_magnitudes = replace(summing, with_magnitudes=False)
     for leaf, leaf_places, gradient in zip(leaves, places, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        unit_bias = Bias(partial(contribution.new_ones, ()))
-        without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
-        sums.append(without_magnitudes.sums_of(contribution, unit_bias, leaf_places, scratch))
+        sums.append(without_magnitudes.sums_of_elements(contribution, leaf_places))
         contributions.append(contribution)
     of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
     biases = stacked_maps([term.sums for term in terms if term.sums is not None])
