@@ -33,7 +33,7 @@ class Scratch:
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:
             memory = self._memory[dtype] = torch.empty(size, dtype=dtype, device="cpu")
-        if is_dense(tensor):
+        if tensor.is_contiguous() or is_dense(tensor):
             return memory.as_strided(tensor.shape, tensor.stride())
         return memory[:size].view(tensor.shape)
 
