@@ -199,8 +199,8 @@ class _Explained:
             sums.append(summing.sums_of_elements(contribution, places))
             contributions.append(contribution)
         of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
-        biases = stacked_maps([term.sums for term in terms if term.sums is not None])
-        scores = [*scores_of(of_inputs), *scores_of(biases)]
+        of_biases = stacked_maps([term.sums for term in terms if term.sums is not None])
+        scores = [*scores_of(of_inputs), *scores_of(of_biases)]
         reductions = [
             reduction(places, summing.axes[number], summing.samples)
             for number, places in enumerate(self.places)
@@ -209,8 +209,8 @@ class _Explained:
             output=output,
             scores=scores,
             delta=output - torch.stack(scores).sum(0),
-            own=tuple(of_inputs),
-            biases=biases,
+            of_inputs=tuple(of_inputs),
+            of_biases=of_biases,
             contributions=tuple(contributions),
             reductions=tuple(reductions),
             terms=terms,

@@ -46,7 +46,7 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder) -> None
             " fixed steps (method='rk4')."
         )
     if recorder.channels_as_places is not None:
-        warn_of_channels(*recorder.channels_as_places, len(decomposed.own))
+        warn_of_channels(*recorder.channels_as_places, len(decomposed.of_inputs))
 
 
 def _warn_of_values(decomposed: RawDecomposition, precision: float) -> None:
@@ -65,7 +65,7 @@ def _warn_of_values(decomposed: RawDecomposition, precision: float) -> None:
         _warn_of_rounding(decomposed, sizes, rounding, allowed)
     if not is_complete:
         _warn_of_residual(decomposed, allowed)
-    _warn_of_lost(decomposed, sizes[len(decomposed.own) :], scale)
+    _warn_of_lost(decomposed, sizes[len(decomposed.of_inputs) :], scale)
     undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
     if undefined and is_complete:
         warn_user(
