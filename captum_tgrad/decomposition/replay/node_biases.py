@@ -115,13 +115,6 @@ def _of_batch_norm(node: Node) -> Bias | None:
     return channel_bias(shift, _dims_of(node) - 2)
 
 
-def _of_layer_norm(node: Node) -> Bias | None:
-    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
-    if deviation.dtype in HALF:
-        return None
-    return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
-
-
 def _of_convolution(node: Node) -> Bias | None:
     bias = _parameter(node, 2)
     return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
@@ -349,7 +342,9 @@ NODES_WITH_BIAS = {
         has_bias=lambda node: not _has_constant(node),
     ),
     "NativeGroupNormBackward0": NodeWithBias("group_norm", _of_group_norm),
-    "NativeLayerNormBackward0": NodeWithBias("layer_norm", _of_layer_norm),
+    "NativeLayerNormBackward0": _from_saved(
+        "layer_norm", bias_of_layer_norm, "input", "result1", "result2", "weight", "bias"
+    ),
     "PowBackward0": _from_saved(
         "pow square",
         lambda z, p: Bias(partial(torch.pow, exponent=p), z, scale=1 - p),
