@@ -81,18 +81,12 @@ def _of_scores(
 ) -> Tensor:  # fmt: skip
     """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens.
 
-    Constants that are added to a row of ``S`` cancel. If the logsumexp of each row is known, ``S``
-    is shifted below zero, for which one operation computes ``S exp(S)``.
+    If the logsumexp of each row is known, ``S`` is shifted below zero, for which one operation
+    computes ``S exp(S)``.
     """
     factor = None
-    for known in logsumexp:
-        # No score exceeds either of these. The smaller one keeps the rounding errors small.
-        of_queries, of_keys = ((t * t).sum(-1, keepdim=True) for t in (q, k))
-        limit = (of_queries * of_keys.amax(-2, keepdim=True)).sqrt_()
-        shift = torch.minimum(known, limit)
-        factor = (shift - known).exp_()
-        q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1), value=1)
-        q[..., -1:].sub_(shift)
+    if logsumexp:
+        q, k, factor = _shifted_below_zero(q, k, *logsumexp)
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
@@ -119,6 +113,20 @@ def _of_scores(
         moved = torch.bmm(weights, v).view(*batch, *shape[1:2], -1)
         found[..., part, :] = moved.addcmul_(sums, y[..., part, :], value=-1)
     return found if factor is None else found.mul_(factor)
+
+
+def _shifted_below_zero(q: Tensor, k: Tensor, logsumexp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys whose scores are at most zero, and ``exp(S)`` by that of these scores.
+
+    The constant that is subtracted from a row of ``S`` cancels.
+    """
+    # No score exceeds either of these. The smaller one keeps the rounding errors small.
+    of_queries, of_keys = ((t * t).sum(-1, keepdim=True) for t in (q, k))
+    limit = (of_queries * of_keys.amax(-2, keepdim=True)).sqrt_()
+    shift = torch.minimum(logsumexp, limit)
+    q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1), value=1)
+    q[..., -1:].sub_(shift)
+    return q, k, (shift - logsumexp).exp_()
 
 
 def _masked(scores: Tensor, masks: Sequence[Tensor], causal: bool, part: slice) -> Tensor:
