@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import forked_random_state
-from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.reduction import reduction
@@ -28,15 +27,8 @@ from captum_tgrad.decomposition.refusals import (
     refuse_other_order,
     refuse_unused_inputs,
 )
-from captum_tgrad.decomposition.reliability import (
-    is_complete_to_rounding,
-    warn_if_unreliable,
-    warn_of_channels,
-    warn_of_overwritten,
-    warn_of_randomness,
-)
+from captum_tgrad.decomposition.reliability import is_complete_to_rounding, warn_if_unreliable
 from captum_tgrad.decomposition.replay.replay import Replay
-from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
     uncompiled,
@@ -93,11 +85,11 @@ def decompose(
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
     summing = Summing(axes, samples_of(places[0]), leaves[0].device, with_magnitudes)
     replay = replay or Replay(is_used_again=False)
-    run = partial(_decompose, forward, leaves, places, gradients, select, summing, replay)
+    explained = _Explained(forward, leaves, places, gradients, select, summing, replay)
     keeps_results = False
     while True:
         try:
-            decomposed, recorder = run(keeps_results)
+            decomposed, recorder = explained.decomposed(keeps_results)
             # A replay does not see all constants, such as the value of a padding.
             if not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
                 break
@@ -110,78 +102,120 @@ def decompose(
             keeps_results = True
         finally:
             replay.release()
-    warn_if_unreliable(decomposed, recorder.precision)
-    if recorder.is_random:
-        warn_of_randomness()
-    if recorder.is_overwritten:
-        warn_of_overwritten()
-    if recorder.channels_as_places is not None:
-        warn_of_channels(*recorder.channels_as_places, len(leaves))
+    warn_if_unreliable(decomposed, recorder)
     return decomposed
 
 
-def _decompose(
-    forward: Forward,
-    leaves: tuple[Tensor, ...],
-    places: Sequence[Places],
-    gradients: Gradients,
-    select: Select,
-    summing: Summing,
-    replay: Replay,
-    keeps_results: bool,
-) -> tuple[RawDecomposition, Recorder]:
-    trace = Trace(leaves, places, summing)
-    trace.recorder.hidden.keeps_results = keeps_results
-    replayable = replay.pass_of(forward, leaves, places)
-    outputs: list[Tensor] = []
-    selected: Tensor | None = None
+@dataclass(frozen=True)
+class _Explained:
+    """The selected output of a network at its inputs; the arguments are as in :func:`decompose`."""
 
-    def traced(*arguments: Any) -> Any:
-        nonlocal selected
-        has_drawn = False
-        output = replay.run(replayable, arguments, trace.recorder)
-        if output is None:
-            followed = trace.follow(arguments[: len(leaves)])
-            random_state = RandomState(leaves[0].device)
-            with trace:
-                output = forward(*followed, *arguments[len(leaves) :])
-            trace.recorder.finish(output)
-            if trace.recorder.hidden.has_read_freed and not keeps_results:
-                random_state.restore()
-                raise FreedResultsError
-            has_drawn = not random_state.is_current()
-            if replayable and not has_drawn:
-                replay.keep(replayable, output, trace.recorder)
-            refuse_other_order(output, summing.samples, leaves[0].dim(), trace.recorder.pending)
-        selected = select(output)
-        if has_drawn and not trace.recorder.is_random:
-            trace.recorder.is_random = _uses_random_numbers(
+    forward: Forward
+    leaves: tuple[Tensor, ...]
+    places: Sequence[Places]
+    gradients: Gradients
+    select: Select
+    summing: Summing
+    replay: Replay
+
+    def decomposed(self, keeps_results: bool) -> tuple[RawDecomposition, Recorder]:
+        """The decomposition, and the recorder of the forward pass."""
+        trace = Trace(self.leaves, self.places, self.summing)
+        trace.recorder.hidden.keeps_results = keeps_results
+        selected: Tensor | None = None
+
+        def traced(*arguments: Any) -> Tensor:
+            nonlocal selected
+            selected = self._selected(arguments, trace)
+            return selected
+
+        try:
+            with (
+                compiled_models_run_eagerly(),
+                checkpoints_run_fully(),
+                torch.inference_mode(False),
+            ):
+                try:
+                    gradients = self.gradients(traced, self.leaves)
+                except RuntimeError as error:
+                    if selected is not None:
+                        refuse_unused_inputs(selected, self.leaves)
+                    refuse_known_errors(error)
+                    raise
+            with torch.no_grad(), without_autocast(self.leaves[0]):
+                terms = trace.recorder.terms()
+        finally:
+            trace.release()
+        assert selected is not None
+        with torch.no_grad(), without_autocast(self.leaves[0]):
+            return self._result(gradients, terms, selected), trace.recorder
+
+    def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
+        """Runs the network so that the recorder of the trace has its terms."""
+        recorder, device = trace.recorder, self.leaves[0].device
+        replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
+        output = self.replay.run(replayable, arguments, recorder)
+        if output is not None:
+            return self.select(output)
+        before = RandomState(device)
+        output = self._recorded(arguments, trace, before)
+        has_drawn = not before.is_current()
+        if replayable and not has_drawn:
+            self.replay.keep(replayable, output, recorder)
+        samples, rank = self.summing.samples, self.leaves[0].dim()
+        refuse_other_order(output, samples, rank, recorder.pending)
+        selected = self.select(output)
+        if has_drawn and not recorder.is_random:
+            further = arguments[len(self.leaves) :]
+            recorder.is_random = _uses_random_numbers(
                 # Copies, because the network may overwrite them.
-                lambda: select(forward(*map(torch.clone, leaves), *arguments[len(leaves) :])),
+                lambda: self.select(self.forward(*map(torch.clone, self.leaves), *further)),
                 selected,
-                leaves[0].device,
+                device,
             )
-        # Copies, because a view would keep all outputs in memory.
-        outputs.append(selected.detach().to(leaves[0].device, copy=True))
         return selected
 
-    try:
-        with compiled_models_run_eagerly(), checkpoints_run_fully(), torch.inference_mode(False):
-            try:
-                input_gradients = gradients(traced, leaves)
-            except RuntimeError as error:
-                if selected is not None:
-                    refuse_unused_inputs(selected, leaves)
-                refuse_known_errors(error)
-                raise
-        with torch.no_grad(), without_autocast(leaves[0]):
-            terms = trace.recorder.terms()
-    finally:
-        trace.release()
+    def _recorded(self, arguments: tuple[Any, ...], trace: Trace, before: RandomState) -> Any:
+        """The output of the network, with its operations recorded."""
+        count, recorder = len(self.leaves), trace.recorder
+        followed = trace.follow(arguments[:count])
+        with trace:
+            output = self.forward(*followed, *arguments[count:])
+        recorder.finish(output)
+        if recorder.hidden.has_read_freed and not recorder.hidden.keeps_results:
+            before.restore()
+            raise FreedResultsError
+        return output
 
-    with torch.no_grad(), without_autocast(leaves[0]):
-        decomposed = _decomposed(leaves, places, summing, input_gradients, terms, outputs[-1])
-    return decomposed, trace.recorder
+    def _result(
+        self, gradients: Sequence[Tensor], terms: Sequence[PendingTerm], selected: Tensor
+    ) -> RawDecomposition:
+        # A copy, because a view would keep all outputs in memory.
+        output = in_full_precision(selected.detach().to(self.leaves[0].device, copy=True))
+        contributions, sums = [], []
+        summing = replace(self.summing, with_magnitudes=False)
+        for leaf, places, gradient in zip(self.leaves, self.places, gradients, strict=True):
+            contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
+            sums.append(summing.sums_of_elements(contribution, places))
+            contributions.append(contribution)
+        of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
+        of_biases = stacked_maps([term.sums for term in terms if term.sums is not None])
+        scores = [*scores_of(of_inputs), *scores_of(of_biases)]
+        reductions = [
+            reduction(places, summing.axes[number], summing.samples)
+            for number, places in enumerate(self.places)
+        ]
+        return RawDecomposition(
+            output=output,
+            scores=scores,
+            delta=output - torch.stack(scores).sum(0),
+            of_inputs=tuple(of_inputs),
+            of_biases=of_biases,
+            contributions=tuple(contributions),
+            reductions=tuple(reductions),
+            terms=terms,
+            axes=summing.axes,
+        )
 
 
 def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torch.device) -> bool:
@@ -206,39 +240,3 @@ def _leaf(tensor: Tensor) -> Tensor:
     with torch.inference_mode(False):
         plain: Tensor = usable_in_backward(tensor)
         return plain.detach().requires_grad_()
-
-
-def _decomposed(
-    leaves: tuple[Tensor, ...],
-    places: Sequence[Places],
-    summing: Summing,
-    gradients: Sequence[Tensor],
-    terms: Sequence[PendingTerm],
-    output: Tensor,
-) -> RawDecomposition:
-    output = in_full_precision(output)
-    contributions, sums, scratch = [], [], Scratch(0)
-    for leaf, leaf_places, gradient in zip(leaves, places, gradients, strict=True):
-        contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        unit_bias = Bias(partial(contribution.new_ones, ()))
-        without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
-        sums.append(without_magnitudes.sums_of(contribution, unit_bias, leaf_places, scratch))
-        contributions.append(contribution)
-    of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
-    biases = stacked_maps([term.sums for term in terms if term.sums is not None])
-    scores = [*scores_of(of_inputs), *scores_of(biases)]
-    reductions = [
-        reduction(leaf_places, summing.axes[number], summing.samples)
-        for number, leaf_places in enumerate(places)
-    ]
-    return RawDecomposition(
-        output=output,
-        scores=scores,
-        delta=output - torch.stack(scores).sum(0),
-        own=tuple(of_inputs),
-        biases=biases,
-        contributions=tuple(contributions),
-        reductions=tuple(reductions),
-        terms=terms,
-        axes=summing.axes,
-    )

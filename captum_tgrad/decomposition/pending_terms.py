@@ -14,18 +14,12 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, compute_together
 from captum_tgrad.decomposition.maps.reduction import SamplesLostError
-from captum_tgrad.decomposition.maps.summing import (
-    ELEMENTS_OF_A_BLOCK,
-    Summing,
-    TermSums,
-    samples_lost,
-)
+from captum_tgrad.decomposition.maps.summing import Summing, TermSums, samples_lost
 from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes
 
 _ELEMENTS_TOGETHER = 2**15  # more of them take memory, but hardly less time
@@ -106,7 +100,6 @@ class PendingTerms:
 
     def __init__(self) -> None:
         self._summing: Summing | None = None
-        self.scratch = Scratch(ELEMENTS_OF_A_BLOCK, least=2**13)
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
         self._by_node: dict[int, PendingTerm] = {}
@@ -215,6 +208,6 @@ class PendingTerms:
         for pending, bias, gradient in terms:
             try:
                 with without_autocast(gradient):
-                    pending.sums = summing.sums_of(gradient, bias, pending.places, self.scratch)
+                    pending.sums = summing.sums_of(gradient, bias, pending.places)
             except SamplesLostError:
                 raise samples_lost(pending.module, pending.operation) from None

@@ -27,8 +27,8 @@ class RawDecomposition:
         output: The explained output, shape ``(N,)``.
         scores: The score of each term, those of the inputs first, each of shape ``(N,)``.
         delta: The output minus the sum of all terms.
-        own: The map of each input's term.
-        biases: The maps of the terms of all operations.
+        of_inputs: The map of each input's term.
+        of_biases: The maps of the terms of all operations.
         contributions: ``df/dx * x`` for each input, shaped like that input.
         reductions: How the elements of each input are summed into the cells of its maps.
         terms: The terms of all operations in order, with their modules.
@@ -38,8 +38,8 @@ class RawDecomposition:
     output: Tensor
     scores: Sequence[Tensor]
     delta: Tensor
-    own: tuple[StackedMaps, ...]
-    biases: Sequence[StackedMaps]
+    of_inputs: tuple[StackedMaps, ...]
+    of_biases: Sequence[StackedMaps]
     contributions: tuple[Tensor, ...]
     reductions: tuple[Reduction, ...]
     terms: Sequence[PendingTerm]
@@ -48,11 +48,11 @@ class RawDecomposition:
     @cached_property
     def decomposition(self) -> Decomposition:
         """The decomposition as a list of terms."""
-        count = len(self.own)
+        count = len(self.of_inputs)
         inputs = [
             Term("input" if count == 1 else f"input {number}", score, found)
             for number, (score, found) in enumerate(
-                zip(self.scores[:count], _maps(self.own, count), strict=True)
+                zip(self.scores[:count], _maps(self.of_inputs, count), strict=True)
             )
         ]
         biases = [
@@ -60,7 +60,7 @@ class RawDecomposition:
             for name, score, found, each in zip(
                 names_of(self.terms),
                 self.scores[count:],
-                _maps(self.biases, len(self.terms)),
+                _maps(self.of_biases, len(self.terms)),
                 self.terms,
                 strict=True,
             )
@@ -76,13 +76,13 @@ class RawDecomposition:
                 combine(
                     contribution,
                     own,
-                    [each for each in self.biases if each.number == own.number],
+                    [each for each in self.of_biases if each.number == own.number],
                     to_cells,
                     sign,
                     aggregation,
                 )
                 for contribution, own, to_cells in zip(
-                    self.contributions, self.own, self.reductions, strict=True
+                    self.contributions, self.of_inputs, self.reductions, strict=True
                 )
             )
 
@@ -91,6 +91,6 @@ def _maps(stacks: Sequence[StackedMaps], count: int) -> list[dict[int, TermMap]]
     """For each term, its map on each input on which it depends, by the input's number."""
     found: list[dict[int, TermMap]] = [{} for _ in range(count)]
     for stack in stacks:
-        for position, each in zip(stack.terms, stack.maps(), strict=True):
+        for position, each in zip(stack.positions, stack.maps(), strict=True):
             found[position][stack.number] = each
     return [dict(sorted(each.items())) for each in found]

@@ -9,13 +9,17 @@ from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.term import TermMap
+from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 WARNED_SHARE = 0.01
 """The share of the sum of |score| that may lose its positions without a warning."""
 
 
 def is_complete_to_rounding(decomposed: RawDecomposition, precision: float) -> bool:
-    """Whether the terms add up to the output; ``precision`` as for :func:`warn_if_unreliable`."""
+    """Whether the terms add up to the output.
+
+    ``precision`` is the largest machine epsilon of the dtypes that the network computed in.
+    """
     scale = torch.stack(list(decomposed.scores)).abs().sum(0)
     return _is_within(decomposed.delta, _allowed(scale, decomposed.output, precision))
 
@@ -26,10 +30,29 @@ def _allowed(scale: Tensor, output: Tensor, precision: float) -> Tensor:
     return allowed
 
 
-def warn_if_unreliable(decomposed: RawDecomposition, precision: float) -> None:
+def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder) -> None:
+    """Warns of all that may be wrong with a decomposition of a network that the recorder saw."""
+    _warn_of_values(decomposed, recorder.precision)
+    if recorder.is_random:
+        warn_user(
+            "forward_func draws random numbers, as dropout does in training mode, so the map"
+            " differs from call to call. Call model.eval(), or torch.manual_seed before each call."
+        )
+    if recorder.is_overwritten:
+        warn_user(
+            "forward_func writes to the result of a hidden operation without autograd, as the"
+            " adaptive solvers of torchdiffeq do through .data. Terms and maps may be wrong, even"
+            " though the terms add up. Use an operation that autograd sees, such as a solver of"
+            " fixed steps (method='rk4')."
+        )
+    if recorder.channels_as_places is not None:
+        warn_of_channels(*recorder.channels_as_places, len(decomposed.of_inputs))
+
+
+def _warn_of_values(decomposed: RawDecomposition, precision: float) -> None:
     """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
 
-    The precision is the largest machine epsilon of the dtypes that the network computed in.
+    ``precision`` is as for :func:`is_complete_to_rounding`.
     """
     sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)
@@ -42,7 +65,7 @@ def warn_if_unreliable(decomposed: RawDecomposition, precision: float) -> None:
         _warn_of_rounding(decomposed, sizes, rounding, allowed)
     if not is_complete:
         _warn_of_residual(decomposed, allowed)
-    _warn_of_lost(decomposed, sizes[len(decomposed.own) :], scale)
+    _warn_of_lost(decomposed, sizes[len(decomposed.of_inputs) :], scale)
     undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
     if undefined and is_complete:
         warn_user(
@@ -125,24 +148,6 @@ def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
         f"forward_func uses dimension {channels.dim} of {name} as positions, but channel_dim says"
         f" that it holds channels: later terms have one value for all {channels.extent} positions."
         f" To tell them apart, pass channel_dim={None if place is None else place.dim}.",
-    )
-
-
-def warn_of_randomness() -> None:
-    """Warns that the next call would return another map."""
-    warn_user(
-        "forward_func draws random numbers, as dropout does in training mode, so the map differs"
-        " from call to call. Call model.eval(), or torch.manual_seed before each call."
-    )
-
-
-def warn_of_overwritten() -> None:
-    """Warns that terms may be wrong, although they add up."""
-    warn_user(
-        "forward_func writes to the result of a hidden operation without autograd, as the adaptive"
-        " solvers of torchdiffeq do through .data. Terms and maps may be wrong, even though the"
-        " terms add up. Use an operation that autograd sees, such as a solver of fixed steps"
-        " (method='rk4')."
     )
 
 

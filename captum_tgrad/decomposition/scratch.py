@@ -40,10 +40,4 @@ class Scratch:
 
 def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill a range of memory without gaps or shared addresses."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
+    return bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))

@@ -20,7 +20,7 @@ def operation_name(func: Callable[..., Any]) -> str:
     name = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":  # a property such as ``x.T``
         return str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
-    if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
+    if name in _IN_PLACE_OPERATORS:
         return str(name[3:-2])
     return str(name.strip("_"))
 
@@ -39,8 +39,8 @@ def is_property(func: Callable[..., Any]) -> bool:
 
 
 _IN_PLACE_OPERATORS = {
-    "add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod",
-    "and", "or", "xor", "lshift", "rshift",
+    "__iadd__", "__isub__", "__imul__", "__imatmul__", "__itruediv__", "__idiv__", "__ipow__",
+    "__ifloordiv__", "__imod__", "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__",
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def _in_place_form(func: Callable[..., Any]) -> tuple[bool, int | None]:
     if isinstance(func, OpOverload):
         return bool(func._schema.is_mutable), None
     name = getattr(func, "__name__", "")
-    if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
+    if name == "__setitem__" or name in _IN_PLACE_OPERATORS:
         return True, None
     if name.endswith("_") and not name.endswith("__"):
         return True, None

@@ -52,12 +52,12 @@ def test_along_the_slowest_dimension(memory_format, monkeypatch):
     gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
     places = input_places(gradient.shape, 0)
     axes = [axis for axis in places.coordinates if axis.is_place and axis.input == 0]
-    all_sums = summing.Summing({0: axes}, 1, gradient.device)
+    all_sums = summing.Summing({0: axes}, 1, gradient.device, scratch=Scratch(0))
 
     def cut_along(*uncut):
         bias = CutBias(torch.clone, torch.rand_like(gradient), uncut=uncut)
         bias.dims = []
-        all_sums.sums_of(gradient, bias, places, Scratch(0))
+        all_sums.sums_of(gradient, bias, places)
         return set(bias.dims)
 
     slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)

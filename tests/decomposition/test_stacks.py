@@ -24,7 +24,7 @@ def test_a_term_has_the_maps_that_it_would_have_alone():
         ]
     ]
     (together,) = stacked_maps(terms)
-    for row, position in enumerate(together.terms):
+    for row, position in enumerate(together.positions):
         (alone,) = stacked_maps([terms[position]])
         for name in ("positive", "negative", "score", "placed"):
             found = getattr(together, name)[row]

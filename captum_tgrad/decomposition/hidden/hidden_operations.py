@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -166,17 +165,10 @@ class HiddenOperations:
         if not reached:
             return None
         sources, inputs = [], frozenset[int]()
-        for seen in reached:
-            source = _alive(self._visible[seen])
-            self.has_read_freed |= source is None
-            origin = origin_of(source)
-            if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
-                continue  # freed, or overwritten since
+        for source, origin in filter(None, map(self._visible_result, reached)):
             sources.append(source)
             inputs |= origin.places.inputs
-            if seen not in self._sources:
-                self._sources[seen] = Source(CopyOnWrite([source]), origin.places)
-                self._readers.add(self._sources[seen].kept)
+            self._add_source(source, origin)
         if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             places = lost_in_hidden(tensor.shape, make_places(tensor.shape), path)
             is_elementwise, inputs = False, self._all_inputs
@@ -197,6 +189,21 @@ class HiddenOperations:
         self.add_visible_result(tensor)
         return origin
 
+    def _visible_result(self, output: HiddenOutput) -> tuple[Tensor, Origin] | None:
+        """A visible result and its origin; None if it was freed, or overwritten since."""
+        tensor = _alive(self._visible[output])
+        self.has_read_freed |= tensor is None
+        origin = origin_of(tensor)
+        if tensor is None or origin is None or (tensor.grad_fn, tensor.output_nr) != output:
+            return None
+        return tensor, origin
+
+    def _add_source(self, tensor: Tensor, origin: Origin) -> None:
+        output = (tensor.grad_fn, tensor.output_nr)
+        if output not in self._sources:
+            self._sources[output] = Source(CopyOnWrite([tensor]), origin.places)
+            self._readers.add(self._sources[output].kept)
+
     def _add_result(self, tensor: Tensor, result: HiddenResult) -> None:
         self._hidden_results[result.output] = result
         self._readers.add(result.kept)
@@ -216,16 +223,13 @@ class HiddenOperations:
                 _, inner = self._search(output)
                 if output in self._hidden_results or inner.isdisjoint(nodes):
                     continue
-                tensor = _alive(self._visible[output])
-                self.has_read_freed |= tensor is None
-                origin = origin_of(tensor)
-                if tensor is None or origin is None or tensor.grad_fn is not output[0]:
-                    continue  # freed, or overwritten since
-                known = replace(
-                    result, kept=CopyOnWrite([tensor]), places=origin.places, output=output
-                )
-                self._add_result(tensor, replace(known, is_elementwise=False))
-                self.replaced.add(output[0])
+                visible = self._visible_result(output)
+                if visible is not None:
+                    tensor, origin = visible
+                    kept, places = CopyOnWrite([tensor]), origin.places
+                    own = HiddenResult(kept, places, output, False, result.path, result.order)
+                    self._add_result(tensor, own)
+                    self.replaced.add(output[0])
 
     def has_any_of(self, readers: Iterable[Reader]) -> bool:
         """Whether hidden operations have any of these tensors as sources or results."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 from captum_tgrad.decomposition.maps.reduction import reduction
 from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums, samples_lost
@@ -22,7 +21,6 @@ from captum_tgrad.decomposition.places.places import (
     samples_only,
 )
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
-from captum_tgrad.decomposition.scratch import Scratch
 
 HiddenOutput = tuple[Any, int]
 """A tensor in autograd's graph: its node, and which output of the node it is."""
@@ -119,13 +117,12 @@ class HiddenTerm:
             product = product.reshape(-1)
         self.total = product if self.total is None else self.total + product
 
-    def sums(self, summing: Summing, scratch: Scratch) -> TermSums | None:
+    def sums(self, summing: Summing) -> TermSums | None:
         """The sums of the term; None if no gradient has arrived."""
         if self.total is None:
             return None
         if self.is_elementwise:
-            unit_bias = Bias(partial(self.total.new_ones, ()))
-            return summing.sums_of(self.total, unit_bias, self.results[0].places, scratch)
+            return summing.sums_of_elements(self.total, self.results[0].places)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         to_cells = reduction(input_places(total.shape, 0), (), summing.samples)
         sums = InputSums(total, total.abs(), to_cells)

@@ -37,7 +37,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
     as cropped borders, get zeros. A map with smaller cells than the target is averaged. The map has
     the shape ``(..., *source.sizes)``.
     """
-    return redistributed(evidence, _cached(_enlarging, source, target, evidence))
+    return redistributed(evidence, _cached(_enlarging, evidence, source, target))
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
@@ -47,27 +47,26 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     """
     if grid.covers_evenly:
         return evidence
-    return redistributed(evidence, _cached(_on_whole_input, grid, grid, evidence))
+    return redistributed(evidence, _cached(_on_whole_input, evidence, grid))
 
 
 def weights(source: Grid, target: Grid, like: Tensor) -> Tensor:
     """For each source cell, the sum of the enlarged map of a 1 in it; shape ``source.sizes``."""
-    (found,) = _cached(_sums_of_enlarged, source, target, like)
+    (found,) = _cached(_sums_of_enlarged, like, source, target)
     assert found is not None
     return found
 
 
-def _cached(
-    compute: Callable[[Grid, Grid], Matrices], source: Grid, target: Grid, like: Tensor
-) -> Matrices:
-    """The result of ``compute``, with the dtype and on the device of ``like``."""
+def _cached(compute: Callable[..., Matrices], like: Tensor, *grids: Grid) -> Matrices:
+    """The result of ``compute`` for these grids, with the dtype and on the device of ``like``."""
 
     def on_device() -> Matrices:
         with torch.inference_mode(False), torch.no_grad():
-            found = compute(source, target)
+            found = compute(*grids)
             return [None if each is None else as_like(each, like) for each in found]
 
-    return _cache.get_or((compute, source.key, target.key, like.dtype, like.device), on_device)
+    key = (compute, like.dtype, like.device, *(grid.key for grid in grids))
+    return _cache.get_or(key, on_device)
 
 
 def _enlarging(source: Grid, target: Grid) -> Matrices:
@@ -77,7 +76,7 @@ def _enlarging(source: Grid, target: Grid) -> Matrices:
     ]
 
 
-def _on_whole_input(grid: Grid, _: Grid) -> Matrices:
+def _on_whole_input(grid: Grid) -> Matrices:
     return [
         shares_in_even_cells(cells, extent, max(round(extent / float(cells[:, 1].min())), 1))
         for cells, extent in zip(grid.axes, grid.extents, strict=True)

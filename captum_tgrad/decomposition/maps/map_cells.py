@@ -49,7 +49,23 @@ def coordinates_by_axis(
     return [coordinates if len(coordinates) in (1, count) else () for coordinates in by_axis], count
 
 
-def cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+def cells_on_axes(
+    by_axis: Sequence[Sequence[Coordinates]], axes: Sequence[Axis], sample: Tensor, samples: int
+) -> tuple[list[tuple[Tensor, list[Tensor]]], list[Tensor] | None]:
+    """What :func:`_cells_on_axis` finds on each axis, and ``has`` of :func:`cells_of_map`."""
+    cells = [_cells_on_axis(own, axis) for own, axis in zip(by_axis, axes, strict=True)]
+    if not any(coords.by_sample for own in by_axis for coords in own):
+        return cells, None
+    cells = [
+        _whole_axis_for_empty_samples(*own, sample, samples, axis)
+        for own, axis in zip(cells, axes, strict=True)
+    ]
+    return cells, [
+        cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells
+    ]
+
+
+def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
     """The distinct cells on an axis, and for each of the coordinates the elements' cell numbers.
 
     The number is -1 for an element whose cell is outside of the input.
@@ -70,12 +86,12 @@ def cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tenso
     return cells, [c.of_elements(own, -1) for c, own in zip(coordinates, by_coords, strict=True)]
 
 
-def whole_axis_for_empty_samples(
+def _whole_axis_for_empty_samples(
     cells: Tensor, numbers: list[Tensor], sample: Tensor, samples: int, axis: Axis
 ) -> tuple[Tensor, list[Tensor]]:
     """Gives the elements of a sample that has no cells on an axis the whole axis as their cell.
 
-    The arguments are what :func:`cells_on_axis` returned, and the sample of each element.
+    The arguments are what :func:`_cells_on_axis` returned, and the sample of each element.
     """
     without = ~cells_of_samples(numbers, sample, (samples, len(cells))).any(1)
     if not bool(without.any()):

@@ -15,19 +15,13 @@ from captum_tgrad.decomposition.maps.map_cells import (
     are_whole_input,
     cell_numbers,
     cells_of_map,
-    cells_on_axis,
+    cells_on_axes,
     coordinates_by_axis,
     shares_of_samples,
-    whole_axis_for_empty_samples,
 )
 from captum_tgrad.decomposition.maps.redistribution import redistributed
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    cells_of_samples,
-    extended_along,
-    hold_one_sample,
-)
+from captum_tgrad.decomposition.places.coordinates import Axis, extended_along, hold_one_sample
 from captum_tgrad.decomposition.places.places import Places
 
 
@@ -250,16 +244,7 @@ def _reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(places.shape)
     sample = sample_numbers(places, samples)
     by_axis, count = coordinates_by_axis(places, axes)
-    cells = [
-        cells_on_axis(coordinates, axis) for coordinates, axis in zip(by_axis, axes, strict=True)
-    ]
-    has = None
-    if any(coords.by_sample for coordinates in by_axis for coords in coordinates):
-        cells = [
-            whole_axis_for_empty_samples(*own, sample, samples, axis)
-            for own, axis in zip(cells, axes, strict=True)
-        ]
-        has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
+    cells, has = cells_on_axes(by_axis, axes, sample, samples)
     sizes = [len(each) for each, _ in cells]
     element_cells = [each for each, _ in cells]
     on_map, sides = cells_of_map(element_cells, axes, has)
@@ -274,34 +259,41 @@ def _reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         sizes, on_map, by_axis = [], [], []
     dims = {dim for coordinates in by_axis for coords in coordinates for dim in coords.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
-    total = int(torch.Size(sizes).numel())
-    indices = []
-    for cell in numbers:
-        index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
-        indices.append(torch.where(sample < 0, samples * (total + 1), index))
-    in_order = (
-        len(indices) == 1
-        and indices[0].numel() == samples * total
-        and bool((indices[0].reshape(-1) == torch.arange(samples * total, device="cpu")).all())
-        and all(matrix is None for _, matrix in on_map)
-    )
     spread = tuple([matrix for _, matrix in on_map])
+    grid = Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes), sides)
+    unplaced_shares = None
+    if has is not None and sides is not None and sizes:
+        unplaced_shares = shares_of_samples(has, spread)
     return Reduction(
         samples=samples,
         summed_shape=tuple([places.shape[dim] if dim in dims else 1 for dim in range(rank)]),
-        grid=Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes), sides)
-        if sizes
-        else None,
-        indices=() if in_order else tuple(indices),
+        grid=grid if sizes else None,
+        indices=_indices(numbers, sample, samples, sizes, spread),
         spread=spread,
         sizes=tuple(sizes),
-        unplaced_shares=shares_of_samples(has, spread)
-        if has is not None and sides is not None and sizes
-        else None,
+        unplaced_shares=unplaced_shares,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
         weights=weights if sizes else None,
     )
+
+
+def _indices(
+    numbers: Sequence[Tensor],
+    sample: Tensor,
+    samples: int,
+    sizes: Sequence[int],
+    spread: Sequence[Tensor | None],
+) -> tuple[Tensor, ...]:
+    """The ``indices`` of a :class:`Reduction`, from the cell and the sample of each element."""
+    total = math.prod(sizes)
+    indices = []
+    for cell in numbers:
+        index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
+        indices.append(torch.where(sample < 0, samples * (total + 1), index))
+    in_order = torch.arange(samples * total, device="cpu")
+    is_in_order = len(indices) == 1 and torch.equal(indices[0].reshape(-1), in_order)
+    return () if is_in_order and all(each is None for each in spread) else tuple(indices)
 
 
 def sample_numbers(places: Places, samples: int) -> Tensor:

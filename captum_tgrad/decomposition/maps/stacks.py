@@ -21,7 +21,7 @@ class StackedMaps:
 
     Args:
         number: The input's number.
-        terms: The index of each stacked term in the list of all terms.
+        positions: The index of each stacked term in the list of all terms.
         positive: ``sum ReLU(a)`` in each cell, with ``a = gradient * b``: shape
             ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they have no place on the input.
         negative: ``sum ReLU(-a)``; the same shape.
@@ -31,7 +31,7 @@ class StackedMaps:
     """
 
     number: int
-    terms: Sequence[int]
+    positions: Sequence[int]
     positive: Tensor
     negative: Tensor
     score: Tensor
@@ -57,7 +57,7 @@ def stacked_maps(terms: Sequence[TermSums]) -> list[StackedMaps]:
     stacks = [parts[0] if len(parts) == 1 else _joined(parts) for parts in groups.values()]
     scores: dict[int, Tensor] = {}
     for stack in stacks:
-        for row, position in enumerate(stack.terms):
+        for row, position in enumerate(stack.positions):
             # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].by_input) > 1:
                 score = scores.setdefault(position, stack.score[row].clone())
@@ -81,16 +81,15 @@ def _parts(terms: Sequence[TermSums]) -> Iterator[StackedMaps]:
             sizes = [len(alike) for alike in by_cells.values()]
             rows = list(zip(*(torch.split(each, sizes) for each in maps), strict=True))
         for (to_cells, alike), own in zip(by_cells.items(), rows, strict=True):
-            positive, negative, score, placed = own
             positions = [position for position, _ in alike]
-            yield StackedMaps(number, positions, positive, negative, score, placed, to_cells.grid)
+            yield StackedMaps(number, positions, *own, to_cells.grid)
 
 
 def _joined(stacks: Sequence[StackedMaps]) -> StackedMaps:
     """One stack of the maps of several stacks on the same cells."""
-    positions = [position for stack in stacks for position in stack.terms]
+    positions = [position for stack in stacks for position in stack.positions]
     first, maps = stacks[0], _maps(torch.cat, stacks)
-    return StackedMaps(number=first.number, terms=positions, grid=first.grid, **maps)
+    return StackedMaps(number=first.number, positions=positions, grid=first.grid, **maps)
 
 
 def _maps(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> dict[str, Tensor]:
@@ -137,7 +136,7 @@ def stacks_of(terms: Sequence[Term], number: int) -> list[StackedMaps]:
     for positions in groups.values():
         maps = [terms[position].maps[number] for position in positions]
         own = _maps(torch.stack, maps)
-        stacks.append(StackedMaps(number=number, terms=positions, grid=maps[0].grid, **own))
+        stacks.append(StackedMaps(number=number, positions=positions, grid=maps[0].grid, **own))
     return stacks
 
 
@@ -145,6 +144,6 @@ def scores_of(stacks: Sequence[StackedMaps]) -> list[Tensor]:
     """The scores of all terms in order, each of shape ``(N,)``."""
     scores: dict[int, Tensor] = {}
     for stack in stacks:
-        for position, share in zip(stack.terms, stack.score, strict=True):
+        for position, share in zip(stack.positions, stack.score, strict=True):
             scores[position] = scores[position] + share if position in scores else share
     return [scores[position] for position in sorted(scores)]

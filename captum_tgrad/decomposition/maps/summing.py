@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -70,14 +71,20 @@ class Summing:
         samples: The batch size.
         device: The device of the results; a model may use several devices.
         with_magnitudes: Whether to compute the range of each term's elements as well.
+        scratch: Lends memory for products.
     """
 
     axes: Mapping[int, Sequence[Axis]]
     samples: int
     device: torch.device
     with_magnitudes: bool = False
+    scratch: Scratch = field(default_factory=partial(Scratch, ELEMENTS_OF_A_BLOCK, least=2**13))
 
-    def sums_of(self, gradient: Tensor, bias: Bias, places: Places, scratch: Scratch) -> TermSums:
+    def sums_of_elements(self, elements: Tensor, places: Places) -> TermSums:
+        """As :meth:`sums_of`, for a term of which the elements ``a`` are known."""
+        return self.sums_of(elements, Bias(partial(elements.new_ones, ())), places)
+
+    def sums_of(self, gradient: Tensor, bias: Bias, places: Places) -> TermSums:
         """The sums of ``a = gradient * b``; ``places`` are those of the operation's output.
 
         Raises:
@@ -91,7 +98,8 @@ class Summing:
         kept = next(iter(reductions.values())).kept_by_sum
         if shares or self.with_magnitudes:
             kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
-        signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
+        found = _summed(gradient, bias, kept, self.with_magnitudes, self.scratch)
+        signed, absolute, *ranges = found
         sums = {}
         for number, each in reductions.items():
             own = [signed, absolute]

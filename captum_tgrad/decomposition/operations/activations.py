@@ -14,7 +14,12 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Readers
-from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
+from captum_tgrad.decomposition.operations.helpers import (
+    of_arguments,
+    records,
+    require_constant,
+    require_plain,
+)
 from captum_tgrad.decomposition.places.rules import cumulative, elementwise
 from captum_tgrad.decomposition.precision import HALF
 
@@ -39,16 +44,10 @@ def _rounded(limit: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
-def clamp(call: Call, output: Tensor) -> Bias | None:
+def bias_of_clamp(z: Tensor, low: Any, high: Any) -> Bias:
     """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
-    low, high = call.bound["min"], call.bound["max"]
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
-    return bias_of_clamp(call.bound["input"], low, high)
-
-
-def bias_of_clamp(z: Tensor, low: float | None, high: float | None) -> Bias:
-    """As :func:`clamp`, from the input."""
     passes = _passes_at_its_limits(low is not None, high is not None)
     low = -math.inf if low is None else _rounded(low, z.dtype)
     high = math.inf if high is None else _rounded(high, z.dtype)
@@ -71,13 +70,8 @@ def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     return bool(gradient != 0)
 
 
-def elu(call: Call, output: Tensor) -> Bias | None:
-    """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
-    return bias_of_elu(call.bound["input"], call.bound["alpha"])
-
-
 def bias_of_elu(z: Tensor, alpha: float) -> Bias:
-    """As :func:`elu`, from the input."""
+    """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
 
     def compute(z: Tensor) -> Tensor:
         z = _finite(z.clamp_max(0))
@@ -109,18 +103,6 @@ def bias_by_derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Bias:
     return Bias(compute, z)
 
 
-def of_input(compute: Callable[[Tensor], Tensor], call: Call, output: Tensor) -> Bias | None:
-    """The bias of an activation function, as a function of its input."""
-    return Bias(compute, call.bound["input"])
-
-
-def of_output_and_input(
-    compute: Callable[[Tensor, Tensor], Tensor], call: Call, output: Tensor
-) -> Bias | None:
-    """The bias of an activation function, as a function of its output and its input."""
-    return Bias(compute, output, call.bound["input"])
-
-
 def hardswish(z: Tensor) -> Tensor:
     """``-z^2 / 6`` for ``|z| < 3``, else 0."""
     return torch.where(z.abs() < 3, z.square() / -6, 0)
@@ -141,7 +123,7 @@ def silu_bias(call: Call, output: Tensor) -> Bias | None:
     """As :func:`silu`. In half precision, too little would be left of the difference."""
     if output.dtype in HALF:
         return bias_of_silu(call.bound["input"])
-    return of_output_and_input(silu, call, output)
+    return Bias(silu, output, call.bound["input"])
 
 
 def bias_of_silu(z: Tensor) -> Bias:
@@ -169,13 +151,8 @@ def tanh(y: Tensor, z: Tensor) -> Tensor:
     return torch.where(z.abs() < 0.05, series.mul_(square).mul_(z), y - z * (1 - y * y))
 
 
-def gelu(call: Call, output: Tensor) -> Bias | None:
-    """``-z^2`` times the standard normal density at ``z``; ``y - z dy/dz`` if approximated."""
-    return bias_of_gelu(call.bound["input"], call.bound["approximate"])
-
-
 def bias_of_gelu(z: Tensor, approximate: str) -> Bias:
-    """As :func:`gelu`, from the input."""
+    """``-z^2`` times the standard normal density at ``z``; ``y - z dy/dz`` if approximated."""
     if approximate != "none":
         options = {"approximate": approximate}
         return Bias(lambda z: F.gelu(z, **options) - _gelu_backward(z, z, **options), z)
@@ -253,7 +230,12 @@ def clamp_in_place(call: Call, readers: Readers) -> Tensor:
 
 _like_first = partial(records, places=elementwise.like_first)
 _reads_input = partial(_like_first, reads_input=True)
-_clamp = partial(records, places=elementwise.elementwise, bias=clamp, reads_input=True)
+_clamp = partial(
+    records,
+    places=elementwise.elementwise,
+    bias=of_arguments(bias_of_clamp, "input", "min", "max"),
+    reads_input=True,
+)
 _saturates = partial(_like_first, bias=saturated, form=clamp_in_place, form_of_large=True)
 _SOFTMAX = "input, dim=None, _stacklevel=3, dtype=None"
 
@@ -268,13 +250,23 @@ OPERATIONS: dict[str, Operation] = {
     **_clamp("clamp clip", "input, min=None, max=None"),
     **_clamp("clamp_min", "input, min, max=None"),
     **_clamp("clamp_max", "input, max, min=None"),
-    **_reads_input("hardsigmoid", "input, inplace=False", bias=partial(of_input, hardsigmoid)),
-    **_reads_input("hardswish", "input, inplace=False", bias=partial(of_input, hardswish)),
+    **_reads_input(
+        "hardsigmoid",
+        "input, inplace=False",
+        bias=of_arguments(partial(Bias, hardsigmoid), "input"),
+    ),
+    **_reads_input(
+        "hardswish", "input, inplace=False", bias=of_arguments(partial(Bias, hardswish), "input")
+    ),
     **_reads_input("silu", "input, inplace=False", bias=silu_bias),
-    **_reads_input("gelu", "input, approximate='none'", bias=gelu),
-    **_reads_input("elu", "input, alpha=1.0, inplace=False", bias=elu),
-    **_reads_input("sigmoid", "input", bias=partial(of_output_and_input, sigmoid)),
-    **_reads_input("tanh", "input", bias=partial(of_output_and_input, tanh)),
+    **_reads_input(
+        "gelu", "input, approximate='none'", bias=of_arguments(bias_of_gelu, "input", "approximate")
+    ),
+    **_reads_input(
+        "elu", "input, alpha=1.0, inplace=False", bias=of_arguments(bias_of_elu, "input", "alpha")
+    ),
+    **_reads_input("sigmoid", "input", bias=lambda call, y: Bias(sigmoid, y, call.bound["input"])),
+    **_reads_input("tanh", "input", bias=lambda call, y: Bias(tanh, y, call.bound["input"])),
     **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
     **_reads_input(
         "celu selu mish log_sigmoid softshrink tanhshrink softsign softplus threshold "

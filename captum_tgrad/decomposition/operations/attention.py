@@ -38,24 +38,19 @@ def attention(call: Call, output: Tensor) -> Bias | None:
         raise NoRuleError
     require_constant(mask)
     depends = [tensor.requires_grad for tensor in (query, key, value)]
-    saved = logsumexp_of(output.grad_fn)
-    return bias_of_attention(
-        output, query, key, value, depends, saved, mask, causal, scale, grouped
-    )
-
-
-def logsumexp_of(node: Any) -> Tensor | None:
-    """``log(rowsum(exp(S)))`` after the mask, if fused attention has saved it, as on a CPU."""
-    found: Tensor | None = getattr(node, "_saved_logsumexp", None)
-    return found
+    node = output.grad_fn
+    return bias_of_attention(output, query, key, value, depends, node, mask, causal, scale, grouped)
 
 
 def bias_of_attention(
-    output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool],
-    logsumexp: Tensor | None, mask: Tensor | None = None, causal: bool = False,
-    scale: float | None = None, grouped: bool = False,
+    output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool], node: Any,
+    mask: Tensor | None, causal: bool, scale: float | None, grouped: bool = False,
 ) -> Bias:  # fmt: skip
-    """As :func:`attention`, from the tensors, and which of the first three depend on the input."""
+    """As :func:`attention`, from the tensors, and which of the first three depend on the input.
+
+    Fused attention, as on a CPU, saves ``log(rowsum(exp(S)))`` after the mask in its node.
+    """
+    logsumexp: Tensor | None = getattr(node, "_saved_logsumexp", None)
     *of_scores, of_values = depends
     degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -86,18 +81,12 @@ def _of_scores(
 ) -> Tensor:  # fmt: skip
     """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens.
 
-    Constants that are added to a row of ``S`` cancel. If the logsumexp of each row is known, ``S``
-    is shifted below zero, for which one operation computes ``S exp(S)``.
+    If the logsumexp of each row is known, ``S`` is shifted below zero, for which one operation
+    computes ``S exp(S)``.
     """
     factor = None
-    for known in logsumexp:
-        # No score exceeds either of these. The smaller one keeps the rounding errors small.
-        of_queries, of_keys = ((t * t).sum(-1, keepdim=True) for t in (q, k))
-        limit = (of_queries * of_keys.amax(-2, keepdim=True)).sqrt_()
-        shift = torch.minimum(known, limit)
-        factor = (shift - known).exp_()
-        q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1), value=1)
-        q[..., -1:].sub_(shift)
+    if logsumexp:
+        q, k, factor = _shifted_below_zero(q, k, *logsumexp)
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
@@ -124,6 +113,20 @@ def _of_scores(
         moved = torch.bmm(weights, v).view(*batch, *shape[1:2], -1)
         found[..., part, :] = moved.addcmul_(sums, y[..., part, :], value=-1)
     return found if factor is None else found.mul_(factor)
+
+
+def _shifted_below_zero(q: Tensor, k: Tensor, logsumexp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys whose scores are at most zero, and ``exp(S)`` by that of these scores.
+
+    The constant that is subtracted from a row of ``S`` cancels.
+    """
+    # No score exceeds either of these. The smaller one keeps the rounding errors small.
+    of_queries, of_keys = ((t * t).sum(-1, keepdim=True) for t in (q, k))
+    limit = (of_queries * of_keys.amax(-2, keepdim=True)).sqrt_()
+    shift = torch.minimum(logsumexp, limit)
+    q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1), value=1)
+    q[..., -1:].sub_(shift)
+    return q, k, (shift - logsumexp).exp_()
 
 
 def _masked(scores: Tensor, masks: Sequence[Tensor], causal: bool, part: slice) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 
@@ -34,6 +36,11 @@ def _parsed(parameters: str) -> dict[str, Any]:
         name, equals, default = parameter.partition("=")
         parsed[name] = ast.literal_eval(default) if equals else REQUIRED
     return parsed
+
+
+def of_arguments(bias: Callable[..., Bias], *names: str) -> Callable[[Call, Tensor], Bias]:
+    """A closed form that is computed from these arguments, and not from the output."""
+    return lambda call, output: bias(*(call.bound[name] for name in names))
 
 
 def require_constant(*parameters: Any) -> None:

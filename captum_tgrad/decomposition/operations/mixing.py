@@ -82,11 +82,6 @@ def solution(call: Call, output: Tensor) -> None:
     require_constant(call.bound["A"])
 
 
-def variance(call: Call, output: Tensor) -> Bias | None:
-    """Homogeneous of degree two."""
-    return of_degree(2, output)
-
-
 _reduction = partial(records, places=mixing.reduced)
 _transform = partial(records, places=transformed, bias=homogeneous)
 _REDUCED = "input, dim=None, keepdim=False"
@@ -120,7 +115,9 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("prod logsumexp", _REDUCED),
     **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),
     **_reduction("std", "input, dim=None, unbiased=True, keepdim=False", bias=homogeneous),
-    **_reduction("var", "input, dim=None, unbiased=True, keepdim=False", bias=variance),
+    **_reduction(
+        "var", "input, dim=None, unbiased=True, keepdim=False", bias=lambda call, y: of_degree(2, y)
+    ),
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),

@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import HALF, in_full_precision
 
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
@@ -115,8 +115,13 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
 
 def bias_of_layer_norm(
     z: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Bias:
-    """As :func:`layer_norm`, from what autograd saves; the deviation is ``1 / sqrt(v + eps)``."""
+) -> Bias | None:
+    """As :func:`layer_norm`, from what autograd saves; None if that is in half precision.
+
+    The deviation is ``1 / sqrt(v + eps)``.
+    """
+    if deviation.dtype in HALF:
+        return None
     gamma = z.new_ones(()) if weight is None else weight
     beta = z.new_zeros(()) if bias is None else bias
     over = [dim for dim, size in enumerate(mean.shape) if size != z.shape[dim]]

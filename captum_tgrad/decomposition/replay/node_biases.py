@@ -15,7 +15,7 @@ from torch.nn import Parameter
 from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
-from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
+from captum_tgrad.decomposition.operations.attention import bias_of_attention
 from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
@@ -43,10 +43,10 @@ def is_constant(source: Node) -> bool:
     return kind in ("AccumulateGrad", "NoneType")
 
 
-def operations_of(node: Node) -> tuple[str, ...]:
+def operations_of(node: Node) -> list[str]:
     """The names of the operations to which a node with a bias may belong; empty without one."""
     known = NODES_WITH_BIAS.get(type(node).__name__)
-    return known.operations if known is not None and known.has_bias(node) else ()
+    return known.operations.split() if known is not None and known.has_bias(node) else []
 
 
 def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
@@ -65,7 +65,7 @@ def product_of(node: Node) -> Node | None:
     """The node of a product of matrices; with more dimensions, a view of it is the result."""
     is_view = type(node).__name__ in _VIEWS
     source = node.next_functions[0][0] if is_view else node
-    return source if type(source).__name__ in ("AddmmBackward0", "BmmBackward0") else None
+    return source if type(source).__name__ in _PRODUCTS else None
 
 
 def _parameter(node: Node, position: int) -> Tensor | None:
@@ -115,35 +115,23 @@ def _of_batch_norm(node: Node) -> Bias | None:
     return channel_bias(shift, _dims_of(node) - 2)
 
 
-def _of_layer_norm(node: Node) -> Bias | None:
-    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
-    if deviation.dtype in HALF:
-        return None
-    return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
-
-
 def _of_convolution(node: Node) -> Bias | None:
     bias = _parameter(node, 2)
     return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
 
 
-def _is_bilinear(node: Node) -> bool:
-    """Whether a node is a product of two matrices, or a view of one, that depend on the input."""
+def _is_product(node: Node) -> bool:
+    """Whether a node is a linear layer or a product of two matrices that depend on the input."""
     product = product_of(node)
-    return type(product).__name__ == "BmmBackward0" and not _has_constant(product)
+    kind = type(product).__name__
+    return kind == "AddmmBackward0" or (kind == "BmmBackward0" and not _has_constant(product))
 
 
-def _is_linear_layer(node: Node) -> bool:
-    """Whether a node is a view of the product of a linear layer over sequences."""
-    return type(product_of(node)).__name__ == "AddmmBackward0"
-
-
-def _of_view(node: Node) -> Bias | None:
-    return _of_linear(node) if _is_linear_layer(node) else _of_bilinear(node)
-
-
-def _of_bilinear(node: Node) -> Bias:
+def _of_product(node: Node) -> Bias | None:
     product: Any = product_of(node)
+    if type(product).__name__ == "AddmmBackward0":
+        bias = _parameter(product, 0)
+        return None if bias is None or bias.dim() != 1 else channel_bias(bias, 0)
     shape = node._input_metadata[0].shape
     factors = (
         saved.view(*shape[:-2], *saved.shape[-2:])
@@ -153,18 +141,11 @@ def _of_bilinear(node: Node) -> Bias:
     return Bias(torch.matmul, *factors, scale=-1, uncut=last)
 
 
-def _of_linear(node: Node) -> Bias | None:
-    bias = _parameter(product_of(node), 0)
-    if bias is None or bias.dim() != 1:
-        return None
-    return channel_bias(bias, 0)
-
-
 def _of_attention(node: Node) -> Bias:
     depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
     return bias_of_attention(
         node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
-        logsumexp_of(node), mask_of(node), node._saved_is_causal, node._saved_scale,
+        node, mask_of(node), node._saved_is_causal, node._saved_scale,
     )  # fmt: skip
 
 
@@ -209,21 +190,6 @@ def _of_softmax(node: Node) -> Bias:
     return Bias(compute, node._saved_result, uncut=(dim,))
 
 
-def _of_sigmoid(node: Node) -> Bias:
-    # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
-    return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
-
-
-def _of_clamp(node: Node) -> Bias:
-    low, high = (getattr(node, f"_saved_{limit}", None) for limit in ("min", "max"))
-    return activations.bias_of_clamp(node._saved_self, low, high)
-
-
-def _of_power(node: Node) -> Bias:
-    exponent = node._saved_exponent
-    return Bias(partial(torch.pow, exponent=exponent), node._saved_self, scale=1 - exponent)
-
-
 def _of_quotient(node: Node) -> Bias:
     numerator, _ = node.next_functions[0]
     scale = 2 if is_constant(numerator) else 1
@@ -262,29 +228,42 @@ class NodeWithBias(NamedTuple):
     """A kind of node whose operation has a bias.
 
     Args:
-        operations: The names of the operations.
+        operations: The names of the operations, separated by spaces.
         bias: Reads the bias from a node; None if it cannot be read.
         has_bias: Whether the operation of a node has a bias.
     """
 
-    operations: tuple[str, ...]
+    operations: str
     bias: Callable[[Node], Bias | None]
     has_bias: Callable[[Node], object] = lambda node: True
+
+
+def _from_saved(
+    operations: str,
+    bias: Callable[..., Bias | None],
+    *names: str,
+    has_bias: Callable[[Node], object] = lambda node: True,
+) -> NodeWithBias:
+    """A kind of node that saves all that its bias is computed from, under these names.
+
+    A name that the node does not save stands for None.
+    """
+    saved = [f"_saved_{name}" for name in names]
+
+    def read(node: Node) -> Bias | None:
+        return bias(*(getattr(node, name, None) for name in saved))
+
+    return NodeWithBias(operations, read, has_bias)
 
 
 def _elementwise(operation: str, function: Callable[..., Tensor], *options: str) -> NodeWithBias:
     """A function of one tensor. Its node saves the tensor and the options."""
 
-    def bias(node: Node) -> Bias:
-        saved = {option: getattr(node, f"_saved_{option}") for option in options}
-        return activations.bias_by_derivative(partial(function, **saved), node._saved_self)
+    def bias(z: Tensor, *values: Any) -> Bias:
+        known = dict(zip(options, values, strict=True))
+        return activations.bias_by_derivative(partial(function, **known), z)
 
-    return NodeWithBias((operation,), bias)
-
-
-def _homogeneous(operation: str, degree: float) -> NodeWithBias:
-    """A homogeneous function. Its node saves the result."""
-    return NodeWithBias((operation,), lambda node: of_degree(degree, node._saved_result))
+    return _from_saved(operation, bias, "self", *options)
 
 
 def _reshaped(node: Node, before: Tensor) -> Tensor:
@@ -307,89 +286,91 @@ _MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
     "ViewBackward0": _reshaped,
 }
 """Nodes that move the elements of a constant, and how."""
-_CONVOLUTIONS = (
-    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-)  # fmt: skip
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
 """The attributes that hold the constant of a batch norm, by kind of node."""
-_EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
-_FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+_LIMITED = ("self", "min", "max")
+"""What a clamp saves; with one limit, it does not save the other."""
+_PRODUCTS = ("AddmmBackward0", "BmmBackward0")
 _VIEWS = ("UnsafeViewBackward0", "ViewBackward0")
-_MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
+_MASKS = {
+    "ScaledDotProductEfficientAttentionBackward0": "_saved_attn_bias",  # on a GPU, in float32
+    "ScaledDotProductFlashAttentionForCpuBackward0": "_saved_attn_mask",
+}
 """The attributes that hold the masks of attention, by kind of node."""
 
 NODES_WITH_BIAS = {
-    "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
-    "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
+    "AddBackward0": NodeWithBias("add linear", _of_sum, _has_constant),
     "AtanBackward0": _elementwise("atan", torch.atan),
-    "BmmBackward0": NodeWithBias(("bmm", "matmul"), _of_bilinear, _is_bilinear),
-    "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
+    "CatBackward0": NodeWithBias("cat", _of_concatenation, _has_constant),
     "CeluBackward0": _elementwise("celu", F.celu, "alpha"),
-    "ClampBackward1": NodeWithBias(("clamp", "clip"), _of_clamp),
-    "ClampMaxBackward0": NodeWithBias(("clamp_max",), _of_clamp),
-    "ClampMinBackward0": NodeWithBias(("clamp_min",), _of_clamp),
+    "ClampBackward1": _from_saved("clamp clip", activations.bias_of_clamp, *_LIMITED),
+    "ClampMaxBackward0": _from_saved("clamp_max", activations.bias_of_clamp, *_LIMITED),
+    "ClampMinBackward0": _from_saved("clamp_min", activations.bias_of_clamp, *_LIMITED),
     "ConvolutionBackward0": NodeWithBias(
-        _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+        _of_convolution,
+        lambda node: node._saved_bias_sym_sizes_opt != (0,),
     ),
     "CosBackward0": _elementwise("cos", torch.cos),
     "DivBackward0": NodeWithBias(
-        ("div", "normalize"), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+        "div normalize", _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
     ),
-    "EluBackward0": NodeWithBias(
-        ("elu",), lambda node: activations.bias_of_elu(node._saved_self, node._saved_alpha)
-    ),
+    "EluBackward0": _from_saved("elu", activations.bias_of_elu, "self", "alpha"),
     "ErfBackward0": _elementwise("erf", torch.erf),
-    "ExpBackward0": NodeWithBias(("exp",), lambda node: Bias(activations.exp, node._saved_result)),
-    "GeluBackward0": NodeWithBias(
-        ("gelu",), lambda node: activations.bias_of_gelu(node._saved_self, node._saved_approximate)
+    "ExpBackward0": _from_saved("exp", partial(Bias, activations.exp), "result"),
+    "GeluBackward0": _from_saved("gelu", activations.bias_of_gelu, "self", "approximate"),
+    "HardsigmoidBackward0": _from_saved(
+        "hardsigmoid", partial(Bias, activations.hardsigmoid), "self"
     ),
-    "HardsigmoidBackward0": NodeWithBias(
-        ("hardsigmoid",), lambda node: Bias(activations.hardsigmoid, node._saved_self)
-    ),
-    "HardswishBackward0": NodeWithBias(
-        ("hardswish",), lambda node: Bias(activations.hardswish, node._saved_self)
-    ),
-    "HardtanhBackward0": NodeWithBias(
-        ("hardtanh", "relu6"),
-        lambda node: SaturationBias(node._saved_max_val, node._saved_self),
-        lambda node: node._saved_min_val == 0 < node._saved_max_val,
+    "HardswishBackward0": _from_saved("hardswish", partial(Bias, activations.hardswish), "self"),
+    "HardtanhBackward0": _from_saved(
+        "hardtanh relu6",
+        SaturationBias,
+        "max_val",
+        "self",
+        has_bias=lambda node: node._saved_min_val == 0 < node._saved_max_val,
     ),
     "Log1PBackward0": _elementwise("log1p", torch.log1p),
     "LogBackward0": _elementwise("log", torch.log),
     "LogSigmoidBackward0": _elementwise("log_sigmoid", F.logsigmoid),
     "MishBackward0": _elementwise("mish", F.mish),
-    "MulBackward0": NodeWithBias(
-        ("mul",),
-        lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
-        lambda node: not _has_constant(node),
+    "MulBackward0": _from_saved(
+        "mul",
+        partial(Bias, torch.mul, scale=-1),
+        "self",
+        "other",
+        has_bias=lambda node: not _has_constant(node),
     ),
-    "NativeGroupNormBackward0": NodeWithBias(("group_norm",), _of_group_norm),
-    "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
-    "PowBackward0": NodeWithBias(("pow", "square"), _of_power),
-    "ReciprocalBackward0": _homogeneous("reciprocal", -1),
-    "RsqrtBackward0": _homogeneous("rsqrt", -0.5),
-    "RsubBackward1": NodeWithBias(("rsub",), lambda node: None),  # a number minus a tensor
-    "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
-    "SiluBackward0": NodeWithBias(
-        ("silu",), lambda node: activations.bias_of_silu(node._saved_self)
+    "NativeGroupNormBackward0": NodeWithBias("group_norm", _of_group_norm),
+    "NativeLayerNormBackward0": _from_saved(
+        "layer_norm", bias_of_layer_norm, "input", "result1", "result2", "weight", "bias"
     ),
+    "PowBackward0": _from_saved(
+        "pow square",
+        lambda z, p: Bias(partial(torch.pow, exponent=p), z, scale=1 - p),
+        "self",
+        "exponent",
+    ),
+    "ReciprocalBackward0": _from_saved("reciprocal", partial(of_degree, -1), "result"),
+    "RsqrtBackward0": _from_saved("rsqrt", partial(of_degree, -0.5), "result"),
+    "RsubBackward1": NodeWithBias("rsub", lambda node: None),  # a number minus a tensor
+    # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
+    "SigmoidBackward0": _from_saved(
+        "sigmoid", partial(Bias, lambda y: activations.sigmoid(y, y.logit())), "result"
+    ),
+    "SiluBackward0": _from_saved("silu", activations.bias_of_silu, "self"),
     "SinBackward0": _elementwise("sin", torch.sin),
-    "SoftmaxBackward0": NodeWithBias(("softmax",), _of_softmax),
+    "SoftmaxBackward0": NodeWithBias("softmax", _of_softmax),
     "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
-    "SqrtBackward0": _homogeneous("sqrt", 0.5),
-    "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
-    "TanhBackward0": NodeWithBias(
-        ("tanh",), lambda node: Bias(lambda y: activations.tanh(y, y.atanh()), node._saved_result)
+    "SqrtBackward0": _from_saved("sqrt", partial(of_degree, 0.5), "result"),
+    "SubBackward0": NodeWithBias("sub", partial(_of_sum, sign=-1), _has_constant),
+    "TanhBackward0": _from_saved(
+        "tanh", partial(Bias, lambda y: activations.tanh(y, y.atanh())), "result"
     ),
     **dict.fromkeys(
-        _VIEWS,
-        NodeWithBias(
-            ("linear", "matmul"),
-            _of_view,
-            lambda node: _is_linear_layer(node) or _is_bilinear(node),
-        ),
+        (*_PRODUCTS, *_VIEWS), NodeWithBias("linear bmm matmul", _of_product, _is_product)
     ),
-    **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
-    **dict.fromkeys(_MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
+    **dict.fromkeys(_EPS, NodeWithBias("batch_norm", _of_batch_norm)),
+    **dict.fromkeys(_MASKS, NodeWithBias("scaled_dot_product_attention", _of_attention)),
 }
 """The kinds of nodes whose operations have biases."""

@@ -26,15 +26,8 @@ from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_w
 from captum_tgrad.decomposition.replay.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
-
-class Pass(NamedTuple):
-    """What is known of the input of a forward pass that may be replayed."""
-
-    shape: torch.Size
-    strides: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    places: Places
+Pass = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, Places]
+"""A forward pass: the shape, strides, dtype, device and places of its input."""
 
 
 class _Recorded(NamedTuple):
@@ -87,7 +80,7 @@ class Replay:
         if forward is not self._forward:
             self._recorded.clear()
             self._forward = forward
-        return Pass(leaf.shape, leaf.stride(), leaf.dtype, leaf.device, places[0])
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device, places[0]
 
     def keep(self, forward_pass: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
@@ -129,7 +122,7 @@ class Replay:
         if modules is None or len(networks) < len(recorded.networks):
             return None
         self._is_worth_trying = False  # unless all goes well
-        random_state = RandomState(forward_pass.device)
+        random_state = RandomState(arguments[0].device)
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(self._forward, modules, arguments)

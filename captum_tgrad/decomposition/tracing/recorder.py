@@ -230,7 +230,7 @@ class Recorder:
         hidden = []
         for found in self.hidden.terms:
             result = found.results[-1]
-            sums = found.sums(self._summing, self.pending.scratch)
+            sums = found.sums(self._summing)
             term = PendingTerm(result.path, "hidden", False, found.places, None, sums)
             hidden.append((result.order, term))
         return self.pending.arrived(hidden)
