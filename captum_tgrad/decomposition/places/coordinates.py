@@ -273,3 +273,9 @@ def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:
     index = torch.arange(1, size + 1, device="cpu")
     index = index.reshape([size if d == dim else 1 for d in range(len(shape))])
     return interned(index, even_cells(size, size), by_sample=False)
+
+
+def whole_cell(rank: int, axis: Axis) -> Coordinates:
+    """The coordinates of a tensor whose elements all depend on the whole axis."""
+    index = torch.ones([1] * rank, dtype=torch.long, device="cpu")
+    return interned(index, even_cells(axis.extent, 1), by_sample=False)

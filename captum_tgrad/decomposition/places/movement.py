@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import Coordinates, compacted, on_common_cells
+from captum_tgrad.decomposition.places.coordinates import (
+    Axis,
+    Coordinates,
+    compacted,
+    on_common_cells,
+    whole_cell,
+)
 from captum_tgrad.decomposition.places.copies import copies_kept, with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
+from captum_tgrad.decomposition.places.merging import dims_within_sample
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 
@@ -94,11 +101,32 @@ def _places_after(
                 coordinates[min(slot, len(coordinates) - 1)] if coordinates else None
                 for coordinates in own
             ]
+            chosen = _with_whole_axis(axis, chosen, places)
             shapes, coordinates = _run_on_coordinates(run, chosen, tensors)
             found.append([(axis, coords) for coords in coordinates])
     if not axes:
         return [make_places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
     return [make_places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
+
+
+def _with_whole_axis(
+    axis: Axis, chosen: list[Coordinates | None], places: Sequence[Places | None]
+) -> list[Coordinates | None]:
+    """Gives tensors that depend on a whole axis a cell of it, if the others are at one position.
+
+    In ``torch.cat([h.mean(1), h[:, -1]], 1)``, the means would else get the position of the last
+    token. Beside tensors at all positions, means have no place, as a gate.
+    """
+    if not axis.is_spatial or axis.extent == 1 or None not in chosen:
+        return chosen
+    for coords, each in zip(chosen, places, strict=True):
+        samples = each.samples[0] if each and len(each.samples) == 1 else None
+        if coords is not None and dims_within_sample(coords, samples):
+            return chosen
+    return [
+        coords or (each and axis.input in each.inputs and whole_cell(len(each.shape), axis)) or None
+        for coords, each in zip(chosen, places, strict=True)
+    ]
 
 
 def _run_on_coordinates(

@@ -110,7 +110,7 @@ def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Place
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
         own = by_axis.setdefault(axis, [])
-        if coords is not None:
+        if coords is not None and not _covers(coords, axis):
             own.append(coords)
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     extended: dict[Axis, list[Coordinates]] = {}
@@ -133,6 +133,12 @@ def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Place
     if known is None:
         known = _interned[key] = Places(tuple(shape), kept)
     return known
+
+
+def _covers(coords: Coordinates, axis: Axis) -> bool:
+    """Whether the only cell is the whole axis, which is no place."""
+    width = float(coords.cells[0, 1])
+    return axis.is_spatial and len(coords.cells) == 1 and 1 < axis.extent < width + SLACK
 
 
 def _dims_on_axes(
