@@ -7,28 +7,17 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.test_one_function_one_map import _random
+from tests.decomposition.checks import assert_same_maps, randn
 
 
 def _score(h):
     """The score of a result; each of its elements has another weight."""
-    return (F.silu(h) * _random(*h.shape[1:], seed=9)).flatten(1).sum(1)
-
-
-def _assert_same_maps(forward, plain, x, channel_dim=1):
-    torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
-    for sign in ("positive", "negative"):
-        found, expected = (
-            TGradAttribution(each).attribute(x, sign=sign, channel_dim=channel_dim)
-            for each in (forward, plain)
-        )
-        assert float(expected.abs().max()) > 0
-        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+    return (F.silu(h) * randn(*h.shape[1:], seed=9)).flatten(1).sum(1)
 
 
 # Features and electrodes that are channels of a convolution, but positions of the input.
 
-FILTERS = _random(4, 3, 2, seed=1)  # three for each pair of features
+FILTERS = randn(4, 3, 2, seed=1)  # three for each pair of features
 PAIRS = {
     "split": lambda x: torch.cat(
         [F.linear(part, own) for part, own in zip(x.split(2, 1), FILTERS, strict=True)], 1
@@ -49,12 +38,12 @@ def test_filters_of_a_pair_of_features_share_its_place(form):
     def forward(x):
         return _score(PAIRS[form](x))
 
-    _assert_same_maps(forward, plain, _random(3, 8, seed=2), channel_dim=None)
+    assert_same_maps(forward, plain, randn(3, 8, seed=2), channel_dim=None)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_filters_of_an_electrode_share_its_place(kernel):
-    filters = _random(5, 2, 1, kernel, seed=3)
+    filters = randn(5, 2, 1, kernel, seed=3)
 
     def each_alone(x):
         parts = [
@@ -66,12 +55,12 @@ def test_filters_of_an_electrode_share_its_place(kernel):
         h = F.conv1d(x, filters.flatten(0, 1), padding=kernel // 2, groups=5)
         return _score(h.unflatten(1, (5, 2)))
 
-    _assert_same_maps(in_groups, each_alone, _random(3, 5, 12, seed=4), channel_dim=None)
+    assert_same_maps(in_groups, each_alone, randn(3, 5, 12, seed=4), channel_dim=None)
 
 
 # A convolution that is written as a sum.
 
-KERNEL = _random(4, 3, 3, seed=5)
+KERNEL = randn(4, 3, 3, seed=5)
 SUMS = {
     "slices": lambda x: sum(
         torch.einsum("dc,bct->bdt", KERNEL[..., n], F.pad(x, (1, 1))[..., n : n + x.shape[2]])
@@ -94,16 +83,16 @@ def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge
     def network(x, convolve):
         return _score(ENLARGED[enlarge](convolve(x)))
 
-    _assert_same_maps(
+    assert_same_maps(
         partial(network, convolve=SUMS[form]),
         partial(network, convolve=lambda x: F.conv1d(x, KERNEL, padding=1)),
-        _random(3, 3, 12, seed=6),
+        randn(3, 3, 12, seed=6),
     )
 
 
 # Every second element of a padded signal.
 
-SQUARE = _random(3, 3, 3, seed=7)
+SQUARE = randn(3, 3, 3, seed=7)
 STRIDED = {
     "slice": lambda h: h[..., ::2],
     "pooling": lambda h: F.max_pool1d(h, 1, 2),
@@ -127,4 +116,39 @@ def test_a_stride_after_padding_has_the_map_of_padding_after_a_stride(margin, fo
     def plain(x):
         return _score(AFTER[after](F.pad(x[..., ::2], (margin // 2, margin // 2))))
 
-    _assert_same_maps(forward, plain, _random(3, 3, 12, seed=8))
+    assert_same_maps(forward, plain, randn(3, 3, 12, seed=8))
+
+
+# Means of a whole sequence beside elements of one position.
+
+PARTS = {
+    "last token": lambda h: h[:, -1],
+    "first half": lambda h: h[:, :3].mean(1),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("join", [torch.cat, torch.stack])
+def test_means_beside_a_part_keep_the_whole_sequence(part, join):
+    x = randn(1, 6, 4, seed=10)
+
+    def evidence(forward):
+        term = TGradAttribution(lambda x: forward(x).sum()[None]).decompose(x, channel_dim=-1)
+        return term.biases[-1].maps[0].positive.flatten()
+
+    of_mean, of_part = (
+        evidence(lambda x, h=h: F.silu(h(x))) for h in (lambda x: x.mean(1), PARTS[part])
+    )
+    found = evidence(lambda x: F.silu(join([x.mean(1), PARTS[part](x)], 1)))
+    expected = torch.stack([of_mean.sum(), of_part.sum()])
+    if part == "first half":
+        expected = expected.flip(0)  # in the order of the middles of the cells
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_layer_on_means_and_the_last_token_has_no_position():
+    def forward(x):
+        return F.linear(torch.cat([x.mean(1), x[:, -1]], 1), randn(1, 8, seed=1), randn(1))
+
+    found = TGradAttribution(forward).decompose(randn(2, 6, 4, seed=10), 0, channel_dim=-1)
+    assert found.biases[-1].placed.tolist() == [0, 0]
