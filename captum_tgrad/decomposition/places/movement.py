@@ -114,19 +114,21 @@ def _with_whole_axis(
 ) -> list[Coordinates | None]:
     """Gives tensors that depend on a whole axis a cell of it, if the others are at one position.
 
-    In ``torch.cat([h.mean(1), h[:, -1]], 1)``, the means would else get the position of the last
-    token. Beside tensors at all positions, means have no place, as a gate.
+    In ``torch.cat([h.mean(1), h[:, -1]], 1)``, the means would otherwise be at the last token.
+    Beside tensors at all positions, means have no place, as a gate has none.
     """
     if not axis.is_spatial or axis.extent == 1 or None not in chosen:
         return chosen
-    for coords, each in zip(chosen, places, strict=True):
-        samples = each.samples[0] if each and len(each.samples) == 1 else None
+    found = list(chosen)
+    for number, (coords, each) in enumerate(zip(chosen, places, strict=True)):
+        if each is None:
+            continue
+        if coords is None and axis.input in each.inputs:
+            found[number] = whole_cell(len(each.shape), axis)
+        samples = each.samples[0] if len(each.samples) == 1 else None
         if coords is not None and dims_within_sample(coords, samples):
             return chosen
-    return [
-        coords or (each and axis.input in each.inputs and whole_cell(len(each.shape), axis)) or None
-        for coords, each in zip(chosen, places, strict=True)
-    ]
+    return found
 
 
 def _run_on_coordinates(
