@@ -14,12 +14,12 @@ def even_cells(extent: int, count: int) -> Tensor:
     return adjacent_cells(-0.5, extent / count, count)
 
 
-def in_steps(cells: Tensor) -> Tensor:
-    """Cells in whole numbers of small steps: equal for cells that differ by rounding errors only.
+def in_steps(positions: Tensor) -> Tensor:
+    """Positions or widths in whole numbers of small steps, equal if they differ by rounding only.
 
     The step is irrational, so that no fraction is at the border between two numbers.
     """
-    return torch.round(cells / (1e-7 * 2**0.5))
+    return torch.round(positions / (1e-7 * 2**0.5))
 
 
 def distinct_cells(cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -158,7 +158,7 @@ def compacted(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordina
     used = index.flatten().bincount(minlength=len(cells) + 1)[1:].nonzero().flatten()
     if len(used) == 0:
         return None
-    kept = torch.round(cells[used], decimals=10)
+    kept = cells[used]
     if len(used) == len(cells) and bool((kept[:, 0].diff() > SLACK).all()):  # they are sorted
         return interned(index.contiguous(), kept, by_sample)
     unique, numbers = distinct_cells(kept)
@@ -244,7 +244,7 @@ def from_borders(
         none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
-    cells, numbers = distinct_cells(torch.round(cells, decimals=10))
+    cells, numbers = distinct_cells(cells)
     return compacted(torch.where(none, 0, numbers.reshape(low.shape) + 1), cells, by_sample)
 
 

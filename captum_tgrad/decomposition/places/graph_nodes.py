@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import even_cells
+from captum_tgrad.decomposition.places.cells import SLACK, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     MOST_COORDINATES,
     Axis,
@@ -105,7 +105,7 @@ def _are_messages(positions: Tensor, own: Tensor, samples: Coordinates | None) -
     # Shifted elements have the same one only at the ends of the grid, where this is padded.
     end = (own.max() - own.min()) / 4
     offsets = (positions - own)[has & (own >= own.min() + end) & (own <= own.max() - end)]
-    return bool((offsets != offsets[:1]).any())
+    return bool(((offsets - offsets[:1]).abs() > SLACK).any())
 
 
 def cells_of_nodes(

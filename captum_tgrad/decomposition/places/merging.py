@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, in_steps
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     ONE_CELL,
@@ -161,7 +161,8 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, are_grids: bool) ->
     state is not the finer one beside the next state. If both have a cell for each element, the
     cells of the finer one are therefore less than half as wide, unless they are adjacent as pixels.
     """
-    if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
+    sizes, other_sizes = (in_steps(each.cells[:, 1]).unique() for each in (one, other))  # type: ignore[no-untyped-call]
+    if torch.equal(sizes, other_sizes):
         return None  # cells of equal size: the steps between them make neither grid the finer one
     are_adjacent = are_grids and _are_adjacent(one, axis) and _are_adjacent(other, axis)
     for small, large in ((one, other), (other, one)):

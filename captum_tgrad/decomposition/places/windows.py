@@ -95,5 +95,4 @@ def _uncut(cells: Tensor, axis: Axis) -> tuple[Tensor, tuple[float, float]]:
         mirrored = 2 * edge - middle[end]
         if distance < step - SLACK and abs(abs(mirrored - middle[beside]) - step) < SLACK:
             middle[end] = mirrored
-    windows = torch.stack([middle, width.expand_as(middle)], 1)
-    return torch.round(windows, decimals=10), ends
+    return torch.stack([middle, width.expand_as(middle)], 1), ends

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.cells import borders_of
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
@@ -90,7 +90,7 @@ def _start(coords: Coordinates) -> tuple[float, int] | None:
     """
     if len(coords.dims) == 1 and not coords.by_sample and len(coords.cells) > 1:
         for side, border in enumerate(borders_of(coords.cells)):
-            if bool((border == border[0]).all()):
+            if bool(((border - border[0]).abs() < SLACK).all()):
                 return float(border[0]), 1 - side
     return None
 
