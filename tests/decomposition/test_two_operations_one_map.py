@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.checks import randn
+from tests.decomposition.checks import assert_same_maps, randn
 
 SIZE = 24  # of the image; the operations get a grid of 12 x 12 cells
 
@@ -139,6 +139,13 @@ OPERATIONS = {
         lambda h: F.pad(h, (1, 1, 1, 1), "reflect"),
         lambda h: h[:, :, [1, *range(h.shape[2]), -2]][..., [1, *range(h.shape[3]), -2]],
     ],
+    "average": [
+        lambda h: F.avg_pool2d(h, 3, 2, 1),
+        lambda h: F.avg_pool2d(F.pad(h, (1, 1, 1, 1)), 3, 2),
+        lambda h: F.conv2d(
+            h, _of_each(h.shape[1], 3, 3) / 9, stride=2, padding=1, groups=h.shape[1]
+        ),
+    ],
     "crop": [
         lambda h: h[:, :, 1:-1, 2:-2],
         lambda h: F.pad(h, (-2, -2, -1, -1)),
@@ -222,6 +229,7 @@ DIFFERENT = {
     ("zeros between", "enlarge", 0, 3),
     ("zeros between", "roll", 0, 1),
     ("zeros between", "convolve", 0, 4),
+    ("roll", "average", 0, 1),
     ("roll", "convolve without padding", 0, 1),
     ("reflect", "add its coarser grid", 0, 1),
     ("pad", "add its coarser grid", 2, 0),
@@ -273,3 +281,16 @@ def test_a_mirrored_grid_has_the_same_cells_despite_rounding():
     x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     term = TGradAttribution(network).decompose(x, target=1).biases[-1]
     assert term.maps[0].positive.shape == (1, 1, 12, 12)
+
+
+@pytest.mark.parametrize("form", range(1, len(OPERATIONS["average"])))
+def test_pixels_of_patches_that_are_channels_are_pooled_as_a_coarser_grid(form):
+    def network(average):
+        def run(x):
+            patches = F.pixel_unshuffle(F.conv2d(x, STEM[:1]), 2)
+            return F.silu(average(patches)).mean((2, 3)) @ HEAD
+
+        return run
+
+    plain, other = (network(OPERATIONS["average"][i]) for i in (0, form))
+    assert_same_maps(other, plain, randn(2, 3, 18, 18), target=1)

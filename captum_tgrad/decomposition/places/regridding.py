@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.gaps import filled_along
-from captum_tgrad.decomposition.places.subsampling import widened
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
@@ -71,6 +71,19 @@ class Line(NamedTuple):
     def take(self, numbers: NDArray[np.int64]) -> Line:
         """The cells with the given numbers."""
         return Line(self.middle[numbers], self.half[numbers])
+
+    def widened(self, axis: Axis) -> Line:
+        """The line with the cells of a subsampled grid widened, as of one channel of patches."""
+        at = np.flatnonzero(~np.isnan(self.middle))
+        if len(at) < 3 or at[-1] - at[0] >= len(at):
+            return self
+        at = at[self.middle[at].argsort()]
+        cells = evenly_wide(
+            torch.from_numpy(np.stack([self.middle[at], 2 * self.half[at]], 1)), axis.extent
+        )
+        middle, half = self.middle.copy(), self.half.copy()
+        middle[at], half[at] = cells[:, 0], cells[:, 1] / 2
+        return Line(middle, half)
 
     def runs(self, axis: Axis) -> list[Run]:
         """The ranges of adjacent cells on the axis, each in ascending or in descending order."""
@@ -144,7 +157,9 @@ def regridded(
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     of_cells = Line.of_cells(coords)
-    new = [_new_line(of_cells.take(line), size, window, axis) for line in unique.numpy()]
+    new = [
+        _new_line(of_cells.take(line).widened(axis), size, window, axis) for line in unique.numpy()
+    ]
     shape = [*lines.shape[:-1], size]
     first, last = (
         torch.from_numpy(np.stack(borders))[number].reshape(shape).movedim(-1, dim)
