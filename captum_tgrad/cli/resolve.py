@@ -56,19 +56,20 @@ def load_for(options: argparse.Namespace) -> Classifier:
     Raises as ``choose_device``, ``load_classifier``, ``_classifier_in`` and ``_check``.
     """
     device = own_device(choose_device(options.device))
-    if options.model.endswith(".py"):
+    is_own_file = options.model.endswith(".py")
+    if is_own_file:
         if options.weights or options.class_names or options.resize != "crop":
             raise ValueError(
                 "--weights, --class-names and --resize do not apply to a Python file: load the"
                 f" weights, name the classes and resize in {options.model}"
             )
         classifier = _classifier_in(Path(options.model))
-        classifier.model.to(device)
-        _check(classifier, options.model)
-        return classifier
-    names = None if options.class_names is None else read_class_names(options.class_names)
-    classifier = load_classifier(options.model, options.weights, names, options.resize)
+    else:
+        names = None if options.class_names is None else read_class_names(options.class_names)
+        classifier = load_classifier(options.model, options.weights, names, options.resize)
     classifier.model.to(device)
+    if is_own_file:
+        _check(classifier, options.model)
     return classifier
 
 

@@ -79,7 +79,7 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
         return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(coordinates)
     cells, place = distinct_cells(every[inside])
     if all(coords.may_be_subsampled for coords in coordinates):
-        cells = evenly_wide(cells, axis.extent)
+        cells = evenly_wide(cells, axis)
     number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
     by_coords = torch.split(number, [len(coords.cells) for coords in coordinates])

@@ -199,5 +199,5 @@ def _widths(coords: Coordinates, axis: Axis) -> Tensor:
     """The widths of cells, or the step of overlapping windows and of subsampled grids."""
     if narrowed(coords, axis) is not coords:
         return coords.cells[:2, 0].diff()
-    cells = evenly_wide(coords.cells, axis.extent) if coords.may_be_subsampled else coords.cells
+    cells = evenly_wide(coords.cells, axis) if coords.may_be_subsampled else coords.cells
     return cells[:, 1]

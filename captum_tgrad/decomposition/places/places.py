@@ -137,8 +137,9 @@ def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Place
 
 def _covers(coords: Coordinates, axis: Axis) -> bool:
     """Whether the only cell is the whole axis, which is no place."""
-    width = float(coords.cells[0, 1])
-    return axis.is_spatial and len(coords.cells) == 1 and 1 < axis.extent < width + SLACK
+    if not axis.is_spatial or axis.extent == 1 or len(coords.cells) > 1:
+        return False
+    return float(coords.cells[0, 1]) > axis.extent - SLACK
 
 
 def _dims_on_axes(

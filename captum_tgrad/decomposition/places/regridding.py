@@ -78,9 +78,8 @@ class Line(NamedTuple):
         if len(at) < 3 or at[-1] - at[0] >= len(at):
             return self
         at = at[self.middle[at].argsort()]
-        cells = evenly_wide(
-            torch.from_numpy(np.stack([self.middle[at], 2 * self.half[at]], 1)), axis.extent
-        )
+        cells = torch.from_numpy(np.stack([self.middle[at], 2 * self.half[at]], 1))
+        cells = evenly_wide(cells, axis)
         middle, half = self.middle.copy(), self.half.copy()
         middle[at], half[at] = cells[:, 0], cells[:, 1] / 2
         return Line(middle, half)

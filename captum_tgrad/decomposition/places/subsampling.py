@@ -13,14 +13,14 @@ from captum_tgrad.decomposition.places.cells import SLACK, adjacent_cells
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, interned
 
 
-def evenly_wide(cells: Tensor, extent: int) -> Tensor:
+def evenly_wide(cells: Tensor, axis: Axis) -> Tensor:
     """Widens every n-th cell of a grid so that no gaps are left; other cells stay unchanged.
 
     Pixels 0, 2 and 4 of 6 become three cells of two pixels.
 
     Args:
         cells: The middle and the width of each cell, sorted.
-        extent: The number of pixels along the axis, all covered if at most a gap is left at an end.
+        axis: Their axis, which is covered if at most a gap is left at an end.
     """
     middle, width = cells[:, 0], cells[:, 1]
     if len(cells) < 2 or not torch.allclose(width, width[:1]):
@@ -30,7 +30,7 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
         return cells
     # Cells outside of the image are those of padding.
-    inside = torch.nonzero((middle > -0.5 - SLACK) & (middle < extent - 0.5 + SLACK)).flatten()
+    inside, extent = torch.nonzero(axis.holds(middle)).flatten(), axis.extent
     if len(inside) < 2:
         return cells
     first, count = int(inside[0]), len(inside)
@@ -53,5 +53,5 @@ def widened(coords: Coordinates, axis: Axis) -> Coordinates:
     """Widens the cells of a subsampled grid to leave no gaps: every other row stands for two."""
     if axis.input == SAMPLES or not axis.is_place or not coords.may_be_subsampled:
         return coords
-    cells = evenly_wide(coords.cells, axis.extent)
+    cells = evenly_wide(coords.cells, axis)
     return coords if cells is coords.cells else interned(coords.index, cells, by_sample=False)

@@ -28,10 +28,12 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             outputs[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
         )
 
-    found, refined = combined(every), list(map(with_copies_refined, every))
-    # Copies are a finer grid if another tensor tells them apart, as after an enlargement.
-    if refined != every and with_copies_refined(found) is found:
-        found = combined(refined)
+    found = combined(every)
+    if len(every) > 1:
+        # Copies are a finer grid if another tensor tells them apart, as after an enlargement.
+        refined = list(map(with_copies_refined, every))
+        if refined != every and with_copies_refined(found) is found:
+            found = combined(refined)
     return [found] * len(outputs)
 
 
