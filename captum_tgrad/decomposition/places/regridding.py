@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.gaps import filled_along
-from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
+from captum_tgrad.decomposition.places.subsampling import evenly_wide
 from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
@@ -73,9 +73,9 @@ class Line(NamedTuple):
         return Line(self.middle[numbers], self.half[numbers])
 
     def widened(self, axis: Axis) -> Line:
-        """The line with the cells of a subsampled grid widened, as of one channel of patches."""
+        """Widens the cells of a subsampled grid; see :func:`evenly_wide`."""
         at = np.flatnonzero(~np.isnan(self.middle))
-        if len(at) < 3 or at[-1] - at[0] >= len(at):
+        if len(at) < 2 or at[-1] - at[0] >= len(at):
             return self
         at = at[self.middle[at].argsort()]
         cells = torch.from_numpy(np.stack([self.middle[at], 2 * self.half[at]], 1))
@@ -151,7 +151,6 @@ def regridded(
     if axis.input == SAMPLES:
         low, high = coords.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
-    coords = widened(coords, axis)
     coords = narrowed(coords, axis) or coords
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
