@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.maps.redistribution import (
     ready_for,
     redistributed,
     shares_in_even_cells,
+    sums_of_rows,
 )
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of
@@ -91,7 +92,7 @@ def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
     sums = [
         torch.ones(len(cells), dtype=torch.float64, device="cpu")
         if matrix is None
-        else matrix.sum(1).to_dense()
+        else sums_of_rows(matrix)
         for cells, matrix in zip(source.axes, _enlarging(source, target), strict=True)
     ]
     return [reduce(lambda one, other: one[..., None] * other, sums)]

@@ -95,12 +95,19 @@ def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, i
     """A matrix with the sums of these values, and 0 elsewhere; it is sparse if it is large."""
     if math.prod(shape) > _MOST_IN_DENSE:
         positions = torch.stack([rows, columns])
-        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False).coalesce()
+        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False)
     matrix = torch.zeros(shape, dtype=torch.float64, device="cpu")
     return matrix.index_put_((rows, columns), values, accumulate=True)
 
 
 _MOST_IN_DENSE = 2**20
+
+
+def sums_of_rows(matrix: Tensor) -> Tensor:
+    """The sum of each row of a matrix, also of a sparse one."""
+    if not matrix.is_sparse:
+        return matrix.sum(1)
+    return matrix._indices()[0].bincount(matrix._values(), len(matrix))
 
 
 def as_like(matrix: Tensor, like: Tensor) -> Tensor:
