@@ -61,7 +61,7 @@ def layers_from_the_output(
         names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
     """
-    _check_names(names, [name for name, _ in model.named_modules()])
+    _check_names(names, model)
     uses, output = _uses(forward, model)
     used = [
         (uses[id(tensor)], layer, tensor, is_variance)
@@ -186,14 +186,15 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
+def _check_names(names: Sequence[str] | None, model: nn.Module) -> None:
     if isinstance(names, str):
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
     if names is not None and len(names) == 0:
         raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
+    known = [name for name, _ in model.named_modules()]
     for name in names or ():
         if name not in known:
-            otherwise = f"its modules are {few(known)}."
+            otherwise = f"its modules are {few([*dict(model.named_children())])}."
             raise ValueError(
                 f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"

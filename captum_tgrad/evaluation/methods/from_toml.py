@@ -199,5 +199,5 @@ def _layer(model: nn.Module, path: str) -> nn.Module:
     names: dict[str, nn.Module] = dict(model.named_modules())
     if path in names and path:
         return names[path]
-    advice = did_you_mean(path, names, f"its layers are {few(names)}")
+    advice = did_you_mean(path, names, f"its layers are {few([*dict(model.named_children())])}")
     raise ValueError(f"layer {path!r} not found in the model: {advice}")
