@@ -148,7 +148,9 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
     entered: dict[int, int] = {}
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        for number in learned.get(module, ()):
+        # No hook sees the calls inside a scripted module.
+        called = module.modules() if isinstance(module, torch.jit.ScriptModule) else (module,)
+        for number in (number for each in called for number in learned.get(each, ())):
             entered[number] = calls.count
 
     handle = register_module_forward_pre_hook(enter)
