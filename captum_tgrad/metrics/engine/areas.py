@@ -45,7 +45,8 @@ def areas(
     rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
     resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
     for tensors, _ in resolved.values():
-        check_finite(tensors, "baselines", call.nan_policy)
+        for tensor in tensors:
+            check_finite(tensor, "baselines", call.nan_policy)
     title = " and ".join(curves)
     n_points = rankings[0][0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.
