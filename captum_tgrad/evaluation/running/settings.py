@@ -19,7 +19,7 @@ from captum_tgrad.metrics.baselines import PRESETS
 from captum_tgrad.metrics.engine.ranking import Ties
 
 Targets = Literal["predicted", "label"]
-Scores = Literal["softmax", "logit"]
+ScoreName = Literal["softmax", "logit"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
     n_steps: int
     batch_size: int
     max_examples_per_batch: int
-    score: Scores
+    score: ScoreName
     ties: Ties
     seed: int
     score_dtype: torch.dtype = torch.float32
@@ -38,7 +38,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
             check_count(getattr(self, name), name)
-        for name, choices in (("target", Targets), ("score", Scores), ("ties", Ties)):
+        for name, choices in (("target", Targets), ("score", ScoreName), ("ties", Ties)):
             check_choice(getattr(self, name), choices, name)
 
     def protocol(self) -> dict[str, Any]:

@@ -135,8 +135,7 @@ class TimedMethod:
             synchronize(inputs.device)
             seconds = (time.perf_counter() - start) / len(inputs)
         (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
-        if importance is None:
-            raise TypeError("there are no attributions")
+        assert importance is not None  # ``importance_maps`` raises
         residuals = [None] * len(inputs) if residual is None else residual.tolist()
         return [
             ExplainedImage(each[None], rest, seconds)
