@@ -1,4 +1,4 @@
-"""Device functions that torch names differently, or lacks, and random numbers of a device."""
+"""Devices: names, synchronization, caches, and the state of random number generators."""
 
 from __future__ import annotations
 

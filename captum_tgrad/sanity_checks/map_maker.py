@@ -1,4 +1,4 @@
-"""Computes maps of a copy whose parameters change between calls; nothing else may be explained."""
+"""Computes maps of a copy of a model, and checks that the method explains this copy."""
 
 from __future__ import annotations
 

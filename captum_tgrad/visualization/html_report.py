@@ -15,7 +15,7 @@ from captum_tgrad._support.templates import filled, source
 from captum_tgrad.visualization.notebook_figure import rendered
 
 GENERATOR = "captum-tgrad"
-"""The generator that the pages name, followed by the command if one wrote them."""
+"""The ``generator`` tag of pages begins with it; the command that wrote the page follows."""
 
 _DOTS_PER_INCH = 110
 _QUALITY = 90

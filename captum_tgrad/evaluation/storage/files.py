@@ -1,4 +1,4 @@
-"""Files of an output folder: complete after a crash or on a full disk, and never those of others.
+"""Writes files that are complete after a crash, and overwrites none of other programs.
 
 The last functions turn values and tables into the contents of such files.
 """

@@ -122,7 +122,7 @@ def _curve_scores(
 def _fields(
     scores: Tensor, ranking: Ranking, ends: dict[str, Tensor], return_curves: bool
 ) -> dict[str, Any]:
-    """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
+    """The fields of a result for its curves, from their scores, ``(curves, N, points)``."""
     fractions = ranking.fractions(scores.dtype).to(scores.device)
     under = torch.trapezoid(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)

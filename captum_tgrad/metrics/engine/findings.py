@@ -21,7 +21,7 @@ _silent = ContextVar("_silent", default=False)
 
 
 class Findings:
-    """What one or several calls found.
+    """Findings of one or several calls.
 
     Attributes:
         found: By sentence, advice for the caller of a metric, and label: each method or other

@@ -173,7 +173,7 @@ def together(
     """Computes several metrics; inputs and masked inputs are scored once for all of them.
 
     ``metrics`` holds their names, and for each the arguments that not all metrics have. Returns the
-    result of each metric for each method, and the findings, of which nobody was warned yet.
+    result of each metric for each method, and the findings, without warning of them.
     """
     call = MetricCall("metrics", forward_func, inputs, attributions, **arguments)
     scores: dict[tuple[Any, ...], Scores] = {}

@@ -28,7 +28,7 @@ from captum_tgrad.metrics.engine.scorer import Score, Scorer
 Attributions = Tensor | tuple[Tensor | None, ...]
 
 Scores = tuple[dict[str, Any], list[dict[str, Any]]]
-"""The entries of a protocol, and by name the scores of each method but that of the input."""
+"""The entries of a protocol, and for each method its scores by name, without the clean score."""
 
 
 class MetricCall:
