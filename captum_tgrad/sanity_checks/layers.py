@@ -125,11 +125,11 @@ def _learned(module: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     for parameter in module._parameters.values():
         if parameter is not None and parameter.is_floating_point():
             yield parameter, False
-    if isinstance(module, _NormBase):
-        if module.running_mean is not None:
-            yield module.running_mean, False
-        if module.running_var is not None:
-            yield module.running_var, True
+    # A scripted batch norm has another class.
+    if isinstance(module, (_NormBase, torch.jit.ScriptModule)):
+        for name, buffer in module.named_buffers(recurse=False):
+            if name in ("running_mean", "running_var"):
+                yield buffer, name == "running_var"
 
 
 def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
