@@ -27,12 +27,12 @@ def new_figure(width: float, height: float) -> Figure:
     vars(figure).update(
         draw=partial(_draw, figure),
         show=partial(_show, figure),
-        _repr_png_=partial(rendered, figure, dpi="figure", bbox_inches="tight"),
+        _repr_png_=partial(rendered, figure, dpi=None, bbox_inches="tight"),
     )
     return figure
 
 
-def rendered(figure: Figure, kind: str = "png", *, dpi: float | str = 150, **options: Any) -> bytes:
+def rendered(figure: Figure, kind: str = "png", dpi: float | None = 150, **options: Any) -> bytes:
     """A figure as the content of a file; the arguments are those of ``savefig``."""
     content = BytesIO()
     figure.savefig(content, format=kind, dpi=dpi, **options)
