@@ -153,12 +153,8 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
         for number in (number for each in called for number in learned.get(each, ())):
             entered[number] = calls.count
 
-    handle = register_module_forward_pre_hook(enter)
-    try:
-        with calls:
-            output = forward()
-    finally:
-        handle.remove()
+    with register_module_forward_pre_hook(enter), calls:
+        output = forward()
     return {**entered, **calls.last_with}, output
 
 
