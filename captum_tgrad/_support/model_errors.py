@@ -1,4 +1,4 @@
-"""Says what is wrong with the inputs where an error of torch does not name them."""
+"""Explains errors of torch that are due to the inputs but do not name them."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.printer import Printer, existing, fitted, print_skipped
 from captum_tgrad.cli.resolve import chosen_target, load_for
-from captum_tgrad.evaluation.storage.files import REPORT, png, write_files
+from captum_tgrad.evaluation.storage.files import REPORT, write_files
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
+from captum_tgrad.visualization.notebook_figure import rendered
 from captum_tgrad.zoo import Classifier, resolve_target
 
 _SECONDS_BEFORE_PROGRESS = 2.0
@@ -131,7 +132,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
     array = BytesIO()
     np.save(array, explanation.attribution.numpy())
     files: dict[str, str | bytes] = {
-        ".png": png(figures["map"]),
+        ".png": rendered(figures["map"]),
         ".npy": array.getvalue(),
     }
     if layers is not None and explanation.decomposition is not None:
@@ -142,7 +143,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        files["-layers.png"] = png(figures["layers"])
+        files["-layers.png"] = rendered(figures["layers"])
     if ".html" in job.endings:
         name = job.title if job.picture is None else job.picture.name
         files[".html"] = explanation.to_html(name)

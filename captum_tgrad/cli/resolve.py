@@ -10,6 +10,7 @@ from traceback import extract_tb
 import torch
 from PIL import Image
 
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 from captum_tgrad.evaluation.distributed import own_device
@@ -98,7 +99,7 @@ def _check(classifier: Classifier, path: str) -> None:
     if training := training_modules(classifier.model):
         raise ValueError(
             f"the model in {path} is in training mode: call model.eval() in the file. In training"
-            f" mode: {', '.join(training[:5])}"
+            f" mode: {few(training, 5)}"
         )
     classified(classifier, [Image.new("RGB", (224, 224))], None)
 

@@ -18,7 +18,7 @@ from captum_tgrad.metrics.baselines import PRESETS
 from captum_tgrad.metrics.engine.ranking import Ties
 
 Targets = Literal["predicted", "label"]
-Scores = Literal["softmax", "logit"]
+ScoreName = Literal["softmax", "logit"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
     n_steps: int
     batch_size: int
     max_examples_per_batch: int
-    score: Scores
+    score: ScoreName
     ties: Ties
     seed: int
     score_dtype: torch.dtype = torch.float32
@@ -37,7 +37,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
             check_count(getattr(self, name), name)
-        for name, choices in (("target", Targets), ("score", Scores), ("ties", Ties)):
+        for name, choices in (("target", Targets), ("score", ScoreName), ("ties", Ties)):
             check_choice(getattr(self, name), choices, name)
 
     def protocol(self) -> dict[str, Any]:
