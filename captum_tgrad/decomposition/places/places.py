@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from captum_tgrad.decomposition.places.cells import SLACK, even_cells
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
@@ -24,6 +24,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     interned,
     of_each_sample,
     whole_axis,
+    whole_cell,
 )
 from captum_tgrad.decomposition.places.graph_nodes import without_messages
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
@@ -275,9 +276,7 @@ def samples_only(places: Places) -> Places:
 def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
     """The places of a tensor that may depend on all samples of the tensors with these places."""
     axes = {axis for each in sources for axis in each.coordinates if axis.input == SAMPLES}
-    index = torch.ones([1] * len(shape), dtype=torch.long, device="cpu")
-    mixed = ((axis, compacted(index, even_cells(axis.extent, 1))) for axis in axes)
-    return make_places(shape, mixed)
+    return make_places(shape, [(axis, whole_cell(len(shape), axis)) for axis in axes])
 
 
 def samples_of(places: Places) -> int:
