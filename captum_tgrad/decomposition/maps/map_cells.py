@@ -74,7 +74,7 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     """
     if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
-    coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
+    coordinates = [narrowed(coords, axis) for coords in coordinates]
     cells, numbers = on_common_cells(coordinates)
     inside = axis.holds(cells[:, 0])
     if not bool(inside.any()):
