@@ -83,10 +83,7 @@ def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a product of matrices; the leading dimensions broadcast."""
-    left, right = call.bound["input"], call.bound["other"]
-    if call.name == "rmatmul":
-        left, right = right, left
-    return _product(call, left, right, outputs[0])
+    return _product(call, call.bound["input"], call.bound["other"], outputs[0])
 
 
 def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
