@@ -61,12 +61,8 @@ def _of_operand(
 ) -> list[Pair]:
     """The coordinates that the results have from one operand.
 
-    Args:
-        call: The call.
-        operand: The operand.
-        operands: All operands.
-        kept: The letters of the result.
-        placed: The axes on which results have coordinates along dimensions that are not summed.
+    ``kept`` are the letters of the result; ``placed`` are the axes on which results have
+    coordinates along dimensions that are not summed.
     """
     letters, _ = operand
     places, matrices = _without_masked(call, operand, operands, kept)
@@ -208,7 +204,7 @@ def _selected(
     None if the matrix does not select, or if the sums have no cells.
 
     Args:
-        call: The call.
+        call: The call; notes on it whether the matrix selects.
         coordinates: Those of the elements, which change along one summed dimension, and along
             others only if the matrix has them as well; on axes of one input.
         own: The letters of their dimensions.
