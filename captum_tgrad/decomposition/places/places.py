@@ -47,31 +47,19 @@ class Places:
         coordinates: The coordinates on each axis; axes without coordinates are left out.
 
     Attributes:
-        has_channels: Whether elements have coordinates on a channel axis of an input.
         has_gaps: Whether some elements have no cell on an axis on which others have one.
         inputs: The numbers of the inputs on which elements depend.
         pairs: All coordinates with their axes; single ones beside several on other axes are
             repeated.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "coordinates",
-        "has_channels",
-        "has_gaps",
-        "inputs",
-        "pairs",
-        "shape",
-    )
+    __slots__ = ("__weakref__", "coordinates", "has_gaps", "inputs", "pairs", "shape")
 
     def __init__(
         self, shape: tuple[int, ...], coordinates: Mapping[Axis, tuple[Coordinates, ...]]
     ) -> None:
         self.shape = shape
         self.coordinates = coordinates
-        self.has_channels = any(
-            axis.input >= 0 and not axis.is_place and axis.extent != 1 for axis in coordinates
-        )
         several = frozenset([axis.dim for axis in coordinates if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
         most = max((len(own) for axis, own in coordinates.items() if axis.is_spatial), default=1)
