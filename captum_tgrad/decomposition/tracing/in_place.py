@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
-from captum_tgrad.decomposition.places.masks import kept_by_mask, mask_base
+from captum_tgrad.decomposition.places.masks import kept_by_mask, mask_base, set_mask
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.views import (
     laid_out_as,
@@ -94,10 +94,13 @@ def _run_in_a_copy(call: Call, original: Any, recorder: Recorder) -> Any:
     target.copy_(fresh)
     origin = origin_of(fresh)
     if origin is not None:
-        origins.follow(target, origin.places, fresh.grad_fn)
+        origins.follow(target, origin.places)
+        mask = kept_by_mask(fresh)
+        if mask is not None:
+            set_mask(target, mask)
         if base is not None:
             _follow_base(base, target, origin, was_constant, call.name, recorder)
-            mask_base(base, base_mask, target, fresh)
+            mask_base(base, base_mask, target, mask)
     return None if result is None else target
 
 
