@@ -35,6 +35,17 @@ def _grey(level: int) -> Image.Image:
 GRAY = _grey(51)
 
 
+def test_a_softmax_in_the_network_is_not_taken_twice():
+    logits = _linear_classifier()
+    ending = _linear_classifier(nn.Sequential(logits.model, nn.Softmax(1)).eval())
+    wanted = 1 / (1 + math.exp(-8.8))
+    for each in (logits, ending):
+        (explanation,) = explain(each, [GRAY])
+        assert explanation.target.probability == pytest.approx(wanted, **FLOAT32)
+        compared = compare(each, GRAY, ["random"], n_steps=2)
+        assert compared.probability == pytest.approx(wanted, **FLOAT32)
+
+
 def test_explain_the_predicted_class():
     (explanation,) = explain(_linear_classifier(), [GRAY])
     assert explanation.target.name == "light"
