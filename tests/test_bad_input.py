@@ -221,7 +221,7 @@ CALLS = [
     (
         lambda: Classifier("one", nn.Linear(4, 1), ("yes",), torch.tensor, sample_image),
         "class_names",
-        "torch.cat([torch.zeros_like(z), z], 1)",
+        "torch.cat([-z, z], 1) / 2",
     ),
     (lambda: _explain(lambda _: X), "preprocess", "leave out the batch dimension"),
     (lambda: _explain(lambda _: X[0].numpy()), "preprocess", "a NumPy array: convert it"),

@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""
 
 _ONE_OUTPUT = (
-    "For a network with one logit z, return torch.cat([torch.zeros_like(z), z], 1), whose softmax"
+    "For a network with one logit z, return torch.cat([-z, z], 1) / 2, whose softmax"
     " is the sigmoid of z. For a regression, use TGradAttribution and captum_tgrad.metrics."
 )
 

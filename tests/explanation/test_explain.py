@@ -216,3 +216,19 @@ def test_explain_refuses_a_network_without_a_logit_for_each_name(model, got):
         explain(_linear_classifier(model), [GRAY])
     with pytest.raises(ValueError, match=got):
         compare(_linear_classifier(model), GRAY, ["t_grad"])
+
+
+def test_a_network_with_one_logit_is_explained_as_the_error_says():
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).eval()
+
+    class Two(nn.Module):
+        def forward(self, images):
+            z = one(images)
+            return torch.cat([-z, z], 1) / 2
+
+    z = float(one(to_tensor(GRAY)[None]).detach())
+    for index, sign in enumerate((-1, 1)):
+        (found,) = explain(_linear_classifier(Two().eval()), [GRAY], index)
+        assert found.target.probability == pytest.approx(1 / (1 + math.exp(-sign * z)), **FLOAT32)
+        assert found.logit == pytest.approx(sign * z / 2, **FLOAT32)
