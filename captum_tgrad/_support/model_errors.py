@@ -31,7 +31,7 @@ def explaining_errors(
     """
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # timm's batch norm asserts
         _check_batch(error, forward_func, inputs, name)
         _check_channels(error, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".

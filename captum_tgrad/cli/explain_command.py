@@ -59,7 +59,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 continue
             bar.show("1 image" if len(batch) == 1 else f"{len(batch)} images")
             advice = f"out of memory with {len(images)} images at a time"
-            with out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
+            with user_errors(), out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
                 explanations = explain(
                     classifier,
                     images,
@@ -108,9 +108,9 @@ def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], 
 def _rival(options: argparse.Namespace, classifier: Classifier, target: int | None) -> int | bool:
     """The class that pages compare with; False for none."""
     if options.rival is None:
-        return bool(options.page) and len(classifier.class_names) > 1
+        return bool(options.page)
     rival = resolve_target(options.rival, classifier.class_names)
-    if rival == target or len(classifier.class_names) == 1:
+    if rival == target:
         raise ValueError(f"--rival {options.rival} is the explained class: pass another")
     return rival
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from runpy import run_path
 from traceback import extract_tb
@@ -82,7 +84,8 @@ def _classifier_in(path: Path) -> Classifier:
     if not path.is_file():
         raise FileNotFoundError(f"model {path} not found: pass a Python file, or a name")
     try:
-        found = run_path(str(path)).get("classifier")
+        with redirect_stdout(sys.stderr):  # standard output is for results, such as --json
+            found = run_path(str(path)).get("classifier")
     except Exception as error:
         lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
@@ -90,7 +93,8 @@ def _classifier_in(path: Path) -> Classifier:
         advice *= isinstance(error, ModuleNotFoundError)
         raise ValueError(f"{path}{where}: {type(error).__name__}: {error}{advice}") from error
     if not isinstance(found, Classifier):
-        raise ValueError(f"{path} has no classifier: write classifier = Classifier(...) in it")
+        what = "no classifier" if found is None else f"a classifier of type {type(found).__name__}"
+        raise ValueError(f"{path} has {what}: write classifier = Classifier(...) in it")
     return found
 
 

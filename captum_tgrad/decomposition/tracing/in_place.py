@@ -54,7 +54,8 @@ def run_in_place(call: Call, original: Any, recorder: Recorder, run: Callable[[C
         # The one rule and others read the old values. They need the copy below.
         biases = None if call.record.reads_input else call.closed_forms([target])
         if biases is not None:
-            result = run(call)
+            with without_checkpointing():
+                result = run(call)
             recorder.record(call, target, biases=biases)
             return result
     return _run_in_a_copy(call, original, recorder)

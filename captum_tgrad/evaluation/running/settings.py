@@ -98,8 +98,8 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
         )
     if training := training_modules(model):
         raise ValueError(
-            f"model is in training mode, so its scores are random: call model.eval(). In training"
-            f" mode: {', '.join(training[:5])}."
+            "model is in training mode, so its scores may be random: call model.eval(). In"
+            f" training mode: {', '.join(training[:5])}."
         )
     is_tensor = isinstance(black, Tensor)
     if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):

@@ -35,7 +35,7 @@ class Findings:
         """Notes modules in training mode, whose outputs are random or depend on the batch."""
         if names := training_modules(forward_func):
             self._add(
-                "forward_func is in training mode, so scores are random or depend on the other"
+                "forward_func is in training mode, so scores may be random or depend on the other"
                 " examples of a batch; call model.eval().",
                 "In training mode",
                 few(names, 5),
