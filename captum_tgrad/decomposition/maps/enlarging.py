@@ -24,6 +24,7 @@ from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 Matrices = Sequence[Tensor | None]
 """For each axis, the factors from old to new cells; None if the cells do not change."""
 ReadyMatrices = Sequence[Tensor | Bags | None]
+"""These on a device; large ones are sparse."""
 
 _cache: BoundedCache[ReadyMatrices] = BoundedCache(
     lambda matrices: sum(

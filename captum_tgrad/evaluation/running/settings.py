@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import check_choice, check_count
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation.methods.method import EXAMPLES_AT_ONCE
 from captum_tgrad.metrics.baselines import PRESETS
@@ -99,7 +100,7 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
     if training := training_modules(model):
         raise ValueError(
             "model is in training mode, so its scores may be random: call model.eval(). In"
-            f" training mode: {', '.join(training[:5])}."
+            f" training mode: {few(training, 5)}."
         )
     is_tensor = isinstance(black, Tensor)
     if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
