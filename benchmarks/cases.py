@@ -19,17 +19,14 @@ class Case:
         build: Makes the network.
         shape: Of its input.
         limit: The largest ratio to Saliency that ``--check`` accepts.
+        channel_dim: The dimension of the input that is not a place.
     """
 
     name: str
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
     limit: float
-
-    @property
-    def channel_dim(self) -> int:
-        """The dimension of the input that is not a place: the last one of tokens, (N, T, E)."""
-        return -1 if len(self.shape) == 3 else 1
+    channel_dim: int = 1
 
     def make(self, device: torch.device, times: int = 1) -> tuple[nn.Module, Tensor]:
         """The network in evaluation mode, with random weights, and a random input.
@@ -60,6 +57,24 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits, (N, 10)."""
         scores: Tensor = self.head(self.encoder(tokens).mean(1))
+        return scores
+
+
+class Waveform(nn.Module):
+    """Strided convolutions and a transformer encoder over audio, (N, 1, T), as in wav2vec 2.0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernels = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
+        layers: list[nn.Module] = []
+        for number, (size, stride) in enumerate(kernels):
+            layers += [nn.Conv1d(64 if number else 1, 64, size, stride), nn.GELU()]
+        self.features = nn.Sequential(*layers)
+        self.tokens = Encoder()
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Logits, (N, 10)."""
+        scores: Tensor = self.tokens(self.features(waves).transpose(1, 2))
         return scores
 
 
@@ -113,8 +128,9 @@ CASES = [
     torchvision_case("r3d_18", (1, 3, 8, 112, 112), 1.1),
     torchvision_case("resnet18", (1, 3, 32, 32), 1.5),
     torchvision_case("mobilenet_v2", (1, 3, 96, 96), 1.8),
-    Case("transformer encoder, 1,024 tokens, batch 1", Encoder, (1, 1024, 64), 1.5),
-    Case("LSTM cell, 100 steps, batch 4", CellLoop, (4, 100, 32), 4),
-    Case("nn.LSTM, 100 steps, batch 4", lambda: Recurrent(nn.LSTM), (4, 100, 32), 2),
-    Case("nn.GRU, 100 steps, batch 4", lambda: Recurrent(nn.GRU), (4, 100, 32), 2),
+    Case("waveform, 160,000 samples, batch 1", Waveform, (1, 1, 160_000), 2),
+    Case("transformer encoder, 1,024 tokens, batch 1", Encoder, (1, 1024, 64), 1.5, -1),
+    Case("LSTM cell, 100 steps, batch 4", CellLoop, (4, 100, 32), 4, -1),
+    Case("nn.LSTM, 100 steps, batch 4", lambda: Recurrent(nn.LSTM), (4, 100, 32), 2, -1),
+    Case("nn.GRU, 100 steps, batch 4", lambda: Recurrent(nn.GRU), (4, 100, 32), 2, -1),
 ]

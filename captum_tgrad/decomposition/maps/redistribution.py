@@ -42,10 +42,9 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | Bags | None]) -> T
             continue
         if isinstance(matrix, Bags):
             lines = evidence.movedim(dim, 0)
+            table = lines.flatten().view(len(lines), -1)  # embedding_bag is fast for these strides
             rows, starts, values = matrix
-            new = F.embedding_bag(
-                rows, lines.flatten(1), starts, mode="sum", per_sample_weights=values
-            )
+            new = F.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=values)
             evidence = new.reshape(-1, *lines.shape[1:]).movedim(0, dim)
             continue
         matrix = as_like(matrix, evidence)
