@@ -220,7 +220,7 @@ def _on_one_run(
     is_on = (centers >= start - 0.5 - slack) & (centers <= stop - 0.5 + slack)
     if not is_on.any():
         return low, high
-    if stride == 1 and stop - start < is_on.sum() < size:
+    if stride == 1 and is_on.sum() > stop - start:
         is_on[np.flatnonzero(is_on)[-1]] = False  # an even kernel, whose last windows are cut off
     ends = (0.0, 1.0) if window is None else _covered(run, centers, is_on, stride)
     borders = np.interp(
