@@ -14,6 +14,7 @@ from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.gaps import filled_along
 from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.sums import mixed
 from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
@@ -151,6 +152,11 @@ def regridded(
     if axis.input == SAMPLES:
         low, high = coords.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
+    if old % size == 0 and window in (None, Window.of_kernel(old // size, old // size, 0, 1)):
+        blocks = Coordinates(coords.index.unflatten(dim, (size, -1)), coords.cells, coords.by_sample)
+        found = mixed(blocks, [dim + 1], axis)
+        if len(found) == 1:
+            return found[0].moved(found[0].index.squeeze(dim + 1))
     coords = narrowed(coords, axis) or coords
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
