@@ -225,7 +225,6 @@ DIFFERENT = {
     ("roll", "convolve", 0, 4),
     ("roll", "mask", 0, 1),
     ("roll", "mask", 0, 2),
-    ("reflect", "stride", 0, 1),
     ("zeros between", "enlarge", 0, 3),
     ("zeros between", "roll", 0, 1),
     ("zeros between", "convolve", 0, 4),
@@ -236,7 +235,6 @@ DIFFERENT = {
     ("zeros between", "crop", 1, 0),
     ("crop", "mask", 0, 1),
     ("crop", "mask", 0, 2),
-    ("crop", "stride", 0, 1),
     ("crop", "convolve", 0, 4),
     ("convolve", "crop", 4, 0),
 }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.gaps import filled_along
-from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.sums import mixed
 from captum_tgrad.decomposition.places.windows import narrowed
 
@@ -157,6 +157,10 @@ def regridded(
         found = mixed(blocks, [dim + 1], axis)
         if len(found) == 1:
             return found[0].moved(found[0].index.squeeze(dim + 1))
+    if window is not None and window.reach == window.offset == 0 and window.stride > 1:
+        every = torch.arange(0, old, int(window.stride), device="cpu")
+        kept = coords.moved(coords.index.index_select(dim, every))
+        return kept and widened(kept, axis)
     coords = narrowed(coords, axis) or coords
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
