@@ -23,7 +23,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     cells_of_samples,
 )
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
@@ -73,6 +73,8 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
+    if len({coords.dims for coords in coordinates}) > 1:  # such as queries and strided keys
+        coordinates = [widened(coords, axis) for coords in coordinates]
     every = torch.cat([coords.cells for coords in coordinates])
     inside = axis.holds(every[:, 0])
     if not bool(inside.any()):

@@ -132,7 +132,9 @@ def regridded(
     """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
 
     As in the paper, which enlarges maps without regard to strides and padding, the new cells whose
-    window has its middle on the old grid cover that grid evenly.
+    window has its middle on the old grid cover that grid evenly. If the windows divide the old
+    elements into blocks, or have one element each, the new cells are those after a reshape and a
+    mean, or after a slice.
 
     Args:
         coords: The coordinates on the old grid, which depend on ``dim``.
@@ -152,10 +154,11 @@ def regridded(
     if axis.input == SAMPLES:
         low, high = coords.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
-    if old % size == 0 and window in (None, Window.of_kernel(old // size, old // size, 0, 1)):
-        blocks = Coordinates(coords.index.unflatten(dim, (size, -1)), coords.cells, coords.by_sample)
-        found = mixed(blocks, [dim + 1], axis)
-        if len(found) == 1:
+    block = old // size
+    if old % size == 0 and window in (None, Window.of_kernel(block, block, 0, 1)):
+        blocks = coords.index.unflatten(dim, (size, block))
+        found = mixed(Coordinates(blocks, coords.cells, coords.by_sample), [dim + 1], axis)
+        if len(found) == 1:  # as after a reshape and a mean
             return found[0].moved(found[0].index.squeeze(dim + 1))
     if window is not None and window.reach == window.offset == 0 and window.stride > 1:
         every = torch.arange(0, old, int(window.stride), device="cpu")
