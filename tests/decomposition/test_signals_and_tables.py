@@ -90,6 +90,38 @@ def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge
     )
 
 
+# Sums of neighbors beside the elements themselves.
+
+OF_TWO = torch.tensor([-1.0, 1.0]).double().expand(3, 1, 2)
+NEIGHBORS = {
+    "difference": [
+        lambda x: x - F.pad(x, (1, -1)),
+        lambda x: F.conv1d(F.pad(x, (1, 0)), OF_TWO, groups=3),
+    ],
+    "difference without padding": [
+        lambda x: x[..., 1:] - x[..., :-1],
+        lambda x: F.conv1d(x, OF_TWO, groups=3),
+    ],
+    "convolution": [SUMS["slices"], lambda x: F.conv1d(x, KERNEL, padding=1)],
+    "dilated convolution": [
+        lambda x: x + F.pad(x, (2, -2)) + F.pad(x, (-2, 2)),
+        lambda x: F.conv1d(x, torch.ones(3, 1, 3).double(), padding=2, dilation=2, groups=3),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBORS)
+@pytest.mark.parametrize("dim", [1, 2])
+def test_sums_of_neighbors_beside_the_elements_have_the_map_of_a_convolution(name, dim):
+    def network(x, write):
+        found = write(x)
+        beside = x[..., : found.shape[2]] if dim == 1 else x[:, [0] * found.shape[1]]
+        return _score(torch.cat([beside, found], dim))
+
+    by_slices, convolved = (partial(network, write=write) for write in NEIGHBORS[name])
+    assert_same_maps(by_slices, convolved, randn(3, 3, 12, seed=18))
+
+
 # Every second element of a padded signal.
 
 SQUARE = randn(3, 3, 3, seed=7)
