@@ -162,6 +162,7 @@ def _both_ways(h):
 
 UNEVEN = {
     "causal": lambda h: F.conv1d(F.pad(h, (2, 0)), randn(4, 4, 3, seed=11)),
+    "dilated": lambda h: F.conv1d(F.pad(h, (4, 0)), randn(4, 4, 3, seed=11), dilation=2),
     "shifted": lambda h: F.pad(h, (1, -1)),
     "both ways": _both_ways,
     "reflected": lambda h: F.pad(h, (2, 2), "reflect"),
@@ -185,6 +186,10 @@ WRITINGS = {
         lambda h: h[..., ::2],
         lambda h: F.max_pool1d(h, 1, 2),
         lambda h: F.conv1d(h, torch.ones(4, 1, 1).double(), stride=2, groups=4),
+    ],
+    "overlapping mean": [
+        lambda h: F.avg_pool1d(h, 3, 2, 1),
+        lambda h: F.avg_pool1d(F.pad(h, (1, 1)), 3, 2),
     ],
     "gate": [
         lambda h: h * h.mean(1, keepdim=True).sigmoid(),

@@ -228,7 +228,6 @@ DIFFERENT = {
     ("zeros between", "enlarge", 0, 3),
     ("zeros between", "roll", 0, 1),
     ("zeros between", "convolve", 0, 4),
-    ("roll", "average", 0, 1),
     ("roll", "convolve without padding", 0, 1),
     ("reflect", "add its coarser grid", 0, 1),
     ("pad", "add its coarser grid", 2, 0),

@@ -199,7 +199,7 @@ def _new_line(
 ) -> tuple[FloatArray, FloatArray]:
     """The borders of the new cells along a line of old cells; ``inf`` and ``-inf`` for no cell."""
     if window is not None:
-        line, window = _without_inserted_zeros(line, window)
+        line, window = _without_padding(*_without_inserted_zeros(line, window), axis)
     evenly = len(line.middle) / size
     even = Window((evenly - 1) / 2, evenly, (evenly - 1) / 2)
     every = runs = line.runs(axis)
@@ -208,8 +208,11 @@ def _new_line(
     if len(runs) == 1:
         repeated = [run for run in every if run not in runs]
         return _on_one_run(line, runs[0], repeated, size, window, even)
-    stride = (window or even).stride
-    centers = (even if window is None or abs(stride - evenly) < SLACK else window).centers(size)
+    if window is None or (
+        window.stride == evenly and abs(window.offset - even.offset) < evenly / 2
+    ):
+        window = even
+    stride, centers = window.stride, window.centers(size)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     for run in runs:
         own = (centers >= run[0] - 0.5 - SLACK) & (centers < run[1] - 0.5 - SLACK)
@@ -293,6 +296,15 @@ def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
         return line, window  # every n-th pixel, written at its own position
     offset, stride, reach = window.offset - at[0], window.stride, window.reach
     return short, Window(offset / pitch, stride / pitch, reach / pitch)
+
+
+def _without_padding(line: Line, window: Window, axis: Axis) -> tuple[Line, Window]:
+    """Removes elements outside of the image from both ends, as if the window padded the line."""
+    at = np.flatnonzero(axis.holds(line.middle))
+    if len(at) == 0:
+        return line, window
+    offset = window.offset - at[0]
+    return line.take(np.arange(at[0], at[-1] + 1)), Window(offset, window.stride, window.reach)
 
 
 def _without_repeated_padding(runs: list[Run], middle: FloatArray, reach: float) -> list[Run]:
