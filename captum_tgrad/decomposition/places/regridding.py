@@ -156,7 +156,7 @@ def regridded(
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
     block = old // size
     if old % size == 0 and window in (None, Window.of_kernel(block, block, 0, 1)):
-        blocks = coords.index.unflatten(dim, (size, block))
+        blocks = torch.unflatten(coords.index, dim, (size, block))
         found = mixed(Coordinates(blocks, coords.cells, coords.by_sample), [dim + 1], axis)
         if len(found) == 1:  # as after a reshape and a mean
             return found[0].moved(found[0].index.squeeze(dim + 1))
