@@ -73,7 +73,8 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
-    if len({coords.dims for coords in coordinates}) > 1:  # such as queries and strided keys
+    along = [set(coords.dims) for coords in coordinates]
+    if all(along) and not set.intersection(*along):  # queries and keys, which may be strided
         coordinates = [widened(coords, axis) for coords in coordinates]
     every = torch.cat([coords.cells for coords in coordinates])
     inside = axis.holds(every[:, 0])
