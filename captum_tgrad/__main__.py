@@ -5,10 +5,9 @@ import sys
 
 
 def _without_working_folder() -> None:
-    """Takes away what ``python -m`` has put first: the working folder, which may hold anything.
+    """Removes the working folder, which ``python -m`` puts first, from ``sys.path``.
 
-    A file there that is called like a library would be imported in its place. What PYTHONPATH
-    names stays, and so does the folder that this package itself was found in.
+    Otherwise, a file in it with the name of a library would be imported instead of the library.
     """
     if not getattr(sys.flags, "safe_path", False) and sys.path[:1] in ([""], [os.getcwd()]):
         del sys.path[0]

@@ -1,12 +1,14 @@
 """Whatever is wrong with what is given, the message names it, and says what to do about it."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 import pytorch_grad_cam
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms.functional import to_tensor
 
 from captum_tgrad import (
     CamAttribution,
@@ -15,12 +17,18 @@ from captum_tgrad import (
     TGradAttribution,
 )
 from captum_tgrad.cli.main import main
-from captum_tgrad.evaluation import compare, evaluate, get_method, images_in, read_methods
+from captum_tgrad.evaluation import Method, compare, evaluate, get_method, images_in, read_methods
 from captum_tgrad.explanation import explain
-from captum_tgrad.metrics import average_drop, insertion_deletion, pointing_game
+from captum_tgrad.metrics import average_drop, blur, insertion_deletion, pointing_game, road
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.visualization import Report, curves_figure, explanation_figure, methods_figure
-from captum_tgrad.zoo import load_classifier, load_image, resolve_target, sample_image
+from captum_tgrad.zoo import (
+    Classifier,
+    load_classifier,
+    load_image,
+    resolve_target,
+    sample_image,
+)
 from tests.evaluation.networks import classifier, images, network
 
 X, A = images(2), torch.rand(2, 1, 16, 16)
@@ -38,6 +46,19 @@ def _score(attributions=A, **options):
 
 def _evaluate(dataset=X, methods=("random",), model=None, **options):
     evaluate(model or network(), dataset, methods, **{"n_steps": 2, **options})
+
+
+class _Asserting(nn.Module):
+    """Checks its input as the batch norm of timm does."""
+
+    def forward(self, images):
+        assert images.dim() == 4, f"expected 4D input (got {images.dim()}D input)"
+        return images.sum((1, 2, 3))
+
+
+def _explain(preprocess):
+    pictures = [Image.new("RGB", (8, 8)), sample_image()]
+    explain(replace(classifier(), preprocess=preprocess), pictures)
 
 
 def _cascade(**options):
@@ -106,6 +127,11 @@ CALLS = [
         "pass inputs.unsqueeze(0)",
     ),
     (
+        lambda: TGradAttribution(_Asserting()).attribute(X[0]),
+        "inputs has shape (3, 16, 16)",
+        "pass inputs.unsqueeze(0)",
+    ),
+    (
         lambda: FullGradAttribution(network().train()).attribute(X, target=0),
         "forward_func",
         "model.eval()",
@@ -132,13 +158,21 @@ CALLS = [
     (lambda: _score(A[:1]), "attributions", "one map for each"),
     (lambda: _score(A * NAN), "attributions", "nan_policy='omit'"),
     (lambda: _score({}), "attributions", "at least one method"),
+    (lambda: _score([A, A]), "attributions", "For several methods, pass a dict"),
     (lambda: _score(X.movedim(1, -1)), "attributions", "attributions.movedim(-1, 1)"),
     (lambda: _score(baselines=X[0]), "baselines", "baselines.unsqueeze(0)"),
+    (lambda: _score(baselines=blur), "blur", "pass baselines=blur()"),
+    (lambda: road(network(), X[..., None], A[..., None]), "inputs", "use insertion_deletion"),
     (lambda: _score(baselines=X.numpy()), "baselines", "a NumPy array: convert it"),
     (lambda: insertion_deletion(nn.ReLU, X, A), "forward_func is the class ReLU", "an instance"),
     (lambda: average_drop(network(), X.long(), A), "inputs", "for token IDs their embeddings"),
     (lambda: _evaluate(methods="t_grad"), "methods", "pass ['t_grad']"),
     (lambda: _evaluate(methods=["tgrad"]), "'tgrad'", "did you mean t_grad"),
+    (
+        lambda: Method("a", "A", "", lambda *_: lambda x, _: x.numpy()).build(network())(X, [0, 0]),
+        "attributions",
+        "a NumPy array: convert it",
+    ),
     (lambda: _evaluate(dataset=None), "dataset", "a list of tensors"),
     (lambda: _evaluate(dataset=[]), "dataset", "pass at least one image"),
     (lambda: _evaluate(dataset=[Image.new("RGB", (8, 8))]), "dataset[0]", "ToTensor"),
@@ -184,6 +218,14 @@ CALLS = [
     (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash' or 'pad'"),
     (lambda: resolve_target("zebra", ["cat"]), "'zebra'", "a number from 0 to 0"),
     (lambda: explain(network(), [sample_image()]), "classifier must be", "use TGradAttribution"),
+    (
+        lambda: Classifier("one", nn.Linear(4, 1), ("yes",), torch.tensor, sample_image),
+        "class_names",
+        "torch.cat([-z, z], 1) / 2",
+    ),
+    (lambda: _explain(lambda _: X), "preprocess", "leave out the batch dimension"),
+    (lambda: _explain(lambda _: X[0].numpy()), "preprocess", "a NumPy array: convert it"),
+    (lambda: _explain(to_tensor), "preprocess", "one height and width"),
     (lambda: compare(network(), sample_image()), "classifier must be", "load_classifier"),
     (lambda: images_in("folder", network()), "classifier must be", "load_classifier"),
     (lambda: explain(classifier(), []), "images", "pass at least one"),

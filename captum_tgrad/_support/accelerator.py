@@ -1,4 +1,4 @@
-"""Device functions that torch names differently, or lacks, and random numbers of a device."""
+"""Devices: names, synchronization, caches, and the state of random number generators."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_WITHOUT_NUMBERS = ("mps",)
-"""Kinds of device with a single device: their functions accept no device argument."""
-
 
 def _call(name: str, device: torch.device, *arguments: Any) -> Any:
     """Calls a function of ``torch.cuda``, ``torch.xpu`` or ``torch.mps``; None if there is none."""
     module = None if device.type == "cpu" else getattr(torch, device.type, None)
     if not hasattr(module, name):
         return None
-    of_device = () if device.type in _WITHOUT_NUMBERS else (device,)
+    of_device = () if device.type == "mps" else (device,)  # there is only one
     return getattr(module, name)(*arguments, *of_device)
 
 

@@ -11,7 +11,6 @@ from typing import ParamSpec, TypeVar
 
 from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
 from captum._utils.common import _format_output as format_output
-from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
 from captum._utils.progress import NullProgress, progress
 from captum.attr._utils.attribution import Attribution, GradientAttribution, LayerAttribution
@@ -27,7 +26,6 @@ __all__ = [
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
-    "is_tuple",
     "log_usage",
     "progress",
     "select_targets",

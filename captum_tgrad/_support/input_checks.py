@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import got
+from captum_tgrad._support.suggest import few
 
 _IMAGES = " Preprocess images as in training: images.float() alone keeps values up to 255."
 _TOKENS = (
@@ -82,8 +83,7 @@ def broken_samples(tensor: Tensor) -> Tensor:
 
 def listed(samples: Tensor) -> str:
     """The numbers of the samples that are True in ``samples``, at most ten of them."""
-    numbers = samples.nonzero().flatten().tolist()
-    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return few(samples.nonzero().flatten().tolist())
 
 
 def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:

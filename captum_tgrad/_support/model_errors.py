@@ -1,4 +1,4 @@
-"""Says what is wrong with the inputs where an error of torch does not name them."""
+"""Explains errors of torch that are due to the inputs but do not name them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def explaining_errors(
     """
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # timm's batch norm asserts
         _check_batch(error, forward_func, inputs, name)
         _check_channels(error, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".

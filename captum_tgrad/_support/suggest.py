@@ -1,15 +1,19 @@
-"""Suggests similar names."""
+"""Names in messages: the first of many, and similar ones."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
-def few(names: Iterable[str]) -> str:
-    """The names of the first modules at the top level of a model."""
-    shown = [name for name in names if name and "." not in name]
-    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
+def few(names: Sequence[object], most: int = 10) -> str:
+    """The first names, and "..." if there are more.
+
+    Example:
+        >>> few(["conv1", "bn1", "relu"], most=2)
+        'conv1, bn1, ...'
+    """
+    return ", ".join(map(str, names[:most])) + ", ..." * (len(names) > most)
 
 
 def did_you_mean(

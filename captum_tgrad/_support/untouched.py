@@ -1,4 +1,4 @@
-"""Leaves a model as it is: runs that restore its buffers, and copies to change instead of it."""
+"""Runs a model without changing it, or copies it, so that only the copy changes."""
 
 from __future__ import annotations
 
@@ -71,13 +71,10 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
                     buffer.data.copy_(before)
 
 
-def copy_model(
-    model: ModuleType, share_parameters: bool = False
-) -> tuple[ModuleType, dict[int, Any]]:
+def copy_model(model: ModuleType, share_parameters: bool = False) -> ModuleType:
     """Copies a model with its modes, buffers and hooks; nothing done to the copy reaches it.
 
     With ``share_parameters``, its parameters are frozen views of the model's, which need no memory.
-    Also returns the copy of each module of the model by the ``id`` of that module.
 
     Raises:
         TypeError: Something in the model cannot be copied.
@@ -97,11 +94,10 @@ def copy_model(
             if isinstance(value, Tensor) and not value.is_leaf:
                 copies[id(value)] = value.detach().clone()
     try:
-        duplicate = copy.deepcopy(model, copies)
+        return copy.deepcopy(model, copies)
     except (TypeError, RuntimeError, AttributeError, copy.Error) as error:
         raise TypeError(
             "model cannot be copied, and this function works on a copy to leave yours unchanged:"
             f" copy.deepcopy(model) raised {error!r}. Pass the submodule with the layers, or remove"
             " what cannot be copied."
         ) from error
-    return duplicate, {id(module): copies[id(module)] for module in model.modules()}

@@ -17,7 +17,6 @@ from captum_tgrad._support.captum_private import (
     TensorOrTupleOfTensorsGeneric,
     format_additional_forward_args,
     format_output,
-    is_tuple,
     log_usage,
 )
 from captum_tgrad._support.model_errors import explaining_errors
@@ -169,7 +168,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
                 call_arguments,
             )
         formatted: TensorOrTupleOfTensorsGeneric = format_output(
-            is_tuple(inputs), (maps.unsqueeze(1).to(images.device, images.dtype),)
+            isinstance(inputs, tuple), (maps.unsqueeze(1).to(images.device, images.dtype),)
         )
         return formatted
 
@@ -177,14 +176,15 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         self, images: Tensor, target: Any, further: tuple[Any, ...], options: dict[str, Any]
     ) -> Tensor:
         check_target_layers(self.target_layers, self.forward_func)
-        duplicate, copies = copy_model(self.forward_func, share_parameters=True)
+        duplicate = copy_model(self.forward_func, share_parameters=True)
+        copies = dict(zip(self.forward_func.modules(), duplicate.modules(), strict=True))
         if images.dtype in (torch.float16, torch.bfloat16):
             # The library converts activations to NumPy arrays, and decomposes some of them.
             duplicate.float()
             images, further = map_tensors((images, further), in_full_precision)
         model = CamModel(duplicate, images).eval()
         own = _finds_its_own_layers(self.cam_class, self.cam_arguments)
-        layers = [copies[id(layer)] for layer in self.target_layers or ()]
+        layers = [copies[layer] for layer in self.target_layers or ()]
         model.further = _of_sample(further, 0, images)
         probe = Probe(model, images[:1], layers)
         if not own and not is_reshaped(self._signature, self.cam_arguments):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -114,14 +115,11 @@ class Probe:
         self._last_convolution: nn.Module | None = None
         self._convolutions = {each for each in model.modules() if isinstance(each, _ConvNd)}
         watched = self._convolutions.union(layers)
-        handles = [layer.register_forward_hook(self._ran) for layer in watched]
-        try:
-            with torch.no_grad():
-                # A copy, because an in-place operation may overwrite the image.
-                self.output = model(image.clone())
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as hooks, torch.no_grad():
+            for layer in watched:
+                hooks.enter_context(layer.register_forward_hook(self._ran))
+            # A copy, because an in-place operation may overwrite the image.
+            self.output = model(image.clone())
 
     def last_convolution(self) -> nn.Module:
         """The last convolution that ran with more than one output position.

@@ -12,7 +12,6 @@ from captum_tgrad._support.captum_private import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
     format_output,
-    is_tuple,
 )
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
@@ -108,7 +107,7 @@ class FullGradAttribution(CompleteAttribution):
                     zip(explained.contributions, explained.reductions, strict=True)
                 )
             )
-        formatted = format_output(is_tuple(inputs), attributions)
+        formatted = format_output(isinstance(inputs, tuple), attributions)
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
 
 

@@ -146,12 +146,12 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
         return call(given if at_input else returned)
 
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
-    handle, token = register(hook), _replaced.set((*_replaced.get(), layer))
-    try:
-        yield
-    finally:
-        _replaced.reset(token)
-        handle.remove()
+    with register(hook):
+        token = _replaced.set((*_replaced.get(), layer))
+        try:
+            yield
+        finally:
+            _replaced.reset(token)
 
 
 def check_not_nested(forward_func: Any) -> None:

@@ -10,7 +10,6 @@ from captum_tgrad._support.captum_private import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
     format_output,
-    is_tuple,
 )
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
@@ -148,5 +147,5 @@ class TGradAttribution(CompleteAttribution):
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)
         attributions = explained.combined(sign, aggregation)
-        formatted = format_output(is_tuple(inputs), attributions)
+        formatted = format_output(isinstance(inputs, tuple), attributions)
         return (formatted, explained.delta) if return_convergence_delta else formatted

@@ -19,9 +19,10 @@ from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.printer import Printer, existing, fitted, print_skipped
 from captum_tgrad.cli.resolve import chosen_target, load_for
-from captum_tgrad.evaluation.storage.files import REPORT, png, write_files
+from captum_tgrad.evaluation.storage.files import REPORT, write_files
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
+from captum_tgrad.visualization.notebook_figure import rendered
 from captum_tgrad.zoo import Classifier, resolve_target
 
 _SECONDS_BEFORE_PROGRESS = 2.0
@@ -58,7 +59,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 continue
             bar.show("1 image" if len(batch) == 1 else f"{len(batch)} images")
             advice = f"out of memory with {len(images)} images at a time"
-            with out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
+            with user_errors(), out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
                 explanations = explain(
                     classifier,
                     images,
@@ -107,9 +108,9 @@ def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], 
 def _rival(options: argparse.Namespace, classifier: Classifier, target: int | None) -> int | bool:
     """The class that pages compare with; False for none."""
     if options.rival is None:
-        return bool(options.page) and len(classifier.class_names) > 1
+        return bool(options.page)
     rival = resolve_target(options.rival, classifier.class_names)
-    if rival == target or len(classifier.class_names) == 1:
+    if rival == target:
         raise ValueError(f"--rival {options.rival} is the explained class: pass another")
     return rival
 
@@ -131,7 +132,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
     array = BytesIO()
     np.save(array, explanation.attribution.numpy())
     files: dict[str, str | bytes] = {
-        ".png": png(figures["map"]),
+        ".png": rendered(figures["map"]),
         ".npy": array.getvalue(),
     }
     if layers is not None and explanation.decomposition is not None:
@@ -142,7 +143,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        files["-layers.png"] = png(figures["layers"])
+        files["-layers.png"] = rendered(figures["layers"])
     if ".html" in job.endings:
         name = job.title if job.picture is None else job.picture.name
         files[".html"] = explanation.to_html(name)

@@ -56,7 +56,7 @@ class Printer:
         self.json(summary)
 
     def table(self, table: Table, conclusion: str) -> None:
-        """Prints a table of numbers and what follows from them."""
+        """Prints a table of numbers and the conclusion from it."""
         self.print(text_table(table, line_width()))
         self.print()
         self.print_wrapped(conclusion)

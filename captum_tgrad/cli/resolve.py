@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from runpy import run_path
 from traceback import extract_tb
@@ -10,6 +12,7 @@ from traceback import extract_tb
 import torch
 from PIL import Image
 
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 from captum_tgrad.evaluation.distributed import own_device
@@ -81,7 +84,8 @@ def _classifier_in(path: Path) -> Classifier:
     if not path.is_file():
         raise FileNotFoundError(f"model {path} not found: pass a Python file, or a name")
     try:
-        found = run_path(str(path)).get("classifier")
+        with redirect_stdout(sys.stderr):  # standard output is for results, such as --json
+            found = run_path(str(path)).get("classifier")
     except Exception as error:
         lines = [at.lineno for at in extract_tb(error.__traceback__) if at.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
@@ -89,7 +93,8 @@ def _classifier_in(path: Path) -> Classifier:
         advice *= isinstance(error, ModuleNotFoundError)
         raise ValueError(f"{path}{where}: {type(error).__name__}: {error}{advice}") from error
     if not isinstance(found, Classifier):
-        raise ValueError(f"{path} has no classifier: write classifier = Classifier(...) in it")
+        what = "no classifier" if found is None else f"a classifier of type {type(found).__name__}"
+        raise ValueError(f"{path} has {what}: write classifier = Classifier(...) in it")
     return found
 
 
@@ -98,7 +103,7 @@ def _check(classifier: Classifier, path: str) -> None:
     if training := training_modules(classifier.model):
         raise ValueError(
             f"the model in {path} is in training mode: call model.eval() in the file. In training"
-            f" mode: {', '.join(training[:5])}"
+            f" mode: {few(training, 5)}"
         )
     classified(classifier, [Image.new("RGB", (224, 224))], None)
 

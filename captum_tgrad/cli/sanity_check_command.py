@@ -21,11 +21,12 @@ from captum_tgrad.cli.resolve import chosen_target, load_for
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.table import Table
-from captum_tgrad.evaluation.storage.files import csv_text, png, write_files
+from captum_tgrad.evaluation.storage.files import csv_text, write_files
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity
 from captum_tgrad.visualization import Report, cascade_figure
+from captum_tgrad.visualization.notebook_figure import rendered
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classified
 
@@ -72,7 +73,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
             )
             about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}. {outcome}"
             page = _page(method.title, about, steps, figure, table)
-            contents = (page.html(), png(figure), _csv(steps, titles))
+            contents = (page.html(), rendered(figure), _csv(steps, titles))
             write_files(options.out, dict(zip(names, contents, strict=True)))
         bar.update(1)
     printer.table(table, outcome)

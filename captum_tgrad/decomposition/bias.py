@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 
@@ -67,7 +68,8 @@ class Bias:
     def freeze(self) -> None:
         """Computes ``b`` before an operation overwrites the held tensors."""
         if self._value is None:
-            self._value = self._computed().clone()
+            with without_checkpointing():
+                self._value = self._computed().clone()
             self._held = self._constants = ()
             self.alike = None
 

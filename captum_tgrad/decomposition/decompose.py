@@ -12,7 +12,6 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import forked_random_state
 from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
-from captum_tgrad.decomposition.maps.reduction import reduction
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
@@ -201,10 +200,6 @@ class _Explained:
         of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
         of_biases = stacked_maps([term.sums for term in terms if term.sums is not None])
         scores = [*scores_of(of_inputs), *scores_of(of_biases)]
-        reductions = [
-            reduction(places, summing.axes[number], summing.samples)
-            for number, places in enumerate(self.places)
-        ]
         return RawDecomposition(
             output=output,
             scores=scores,
@@ -212,7 +207,7 @@ class _Explained:
             of_inputs=tuple(of_inputs),
             of_biases=of_biases,
             contributions=tuple(contributions),
-            reductions=tuple(reductions),
+            reductions=[each.by_input[number].to_cells for number, each in enumerate(sums)],
             terms=terms,
             axes=summing.axes,
         )

@@ -33,27 +33,14 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 
 def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     """A copy of ``value`` in which every tensor is replaced."""
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Tensor):
         return replace(value)
-    if type(value) is tuple:
-        if PLAIN.issuperset(map(type, value)):
-            return value
-        return tuple(
-            [
-                item
-                if type(item) in PLAIN
-                else replace(item)
-                if isinstance(item, Tensor)
-                else map_tensors(item, replace)
-                for item in value
-            ]
-        )
     if isinstance(value, (tuple, list)):
         items = [map_tensors(item, replace) for item in value]
-        if hasattr(value, "_fields"):  # a named tuple
-            return type(value)(*items)
-        return type(value)(items)
-    if isinstance(value, dict) and value:
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
         return {key: map_tensors(item, replace) for key, item in value.items()}
     return value
 

@@ -63,28 +63,24 @@ def _difference(output: Tensor, derivative: Tensor) -> Tensor:
     return torch.where(output.isinf(), 0, output - derivative)  # infinite elements are masked
 
 
-def _directional_derivative(call: Call, random_state: RandomState | None) -> list[Tensor] | None:
+def _directional_derivative(call: Call, random_state: RandomState | None) -> Tensors | None:
     point = tuple(tensor.detach() for tensor in call.dependent)
     # Infinite elements come from masks. They count as constants, so their direction is 0.
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
     op = _as_function(call, random_state)
     key = _key_of(call)
     way = _ways.get(key)
-    if way is None:
-        way, derivatives = _find_way(op, point, direction)
-        if len(_ways) > 4096:
-            _ways.clear()
-        if way != "none":  # at other values, the operation may have a derivative
-            _ways[key] = way
-    elif way in _WAYS:
+    if way == "linear":
+        return None
+    if way is not None:
         derivatives = _WAYS[way](op, point, direction)
-        if any(bool(each.isnan().any()) for each in derivatives):  # the way fails at these values
-            way, derivatives = _find_way(op, point, direction)
-    else:
-        derivatives = None
-    if way == "none":
-        raise NoDerivativeError
-    return None if derivatives is None else [each.detach() for each in derivatives]
+        if not any(bool(each.isnan().any()) for each in derivatives):
+            return derivatives
+    way, found = _find_way(op, point, direction)
+    if len(_ways) > 4096:
+        _ways.clear()
+    _ways.setdefault(key, way)
+    return found
 
 
 def _key_of(call: Call) -> object:
@@ -136,7 +132,8 @@ _WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
 def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
     """Finds a way to differentiate that agrees with a backward pass on ``<probes, D op(z)[z]>``.
 
-    Returns a key of ``_WAYS``, ``"linear"`` if ``D op(z)[z] = op(z)``, or ``"none"``.
+    Returns a key of ``_WAYS`` and the derivatives; ``"linear"`` and None if ``D op(z)[z] = op(z)``.
+    Raises NoDerivativeError if there is none; at other values, the operation may have a derivative.
     """
     with torch.enable_grad():
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
@@ -153,7 +150,7 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
             products = [(v.conj() * y).real.sum() for v, y in zip(probes, outputs, strict=True)]
             gradients = torch.autograd.grad(products, leaves, allow_unused=True)
         except (RuntimeError, NotImplementedError):
-            return "none", None
+            raise NoDerivativeError from None
     expected, size = _product(gradients, direction)
     precision = max(torch.finfo(tensor.dtype).eps for tensor in (*outputs, *point)) ** 0.5
 
@@ -171,7 +168,9 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
         ):
             return way, derivatives
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
-    return "linear" if agrees(values) else "none", None
+    if not agrees(values):
+        raise NoDerivativeError
+    return "linear", None
 
 
 def _product(factors: Sequence[Tensor | None], values: Sequence[Tensor]) -> tuple[float, float]:

@@ -41,7 +41,7 @@ class RawDecomposition:
     of_inputs: tuple[StackedMaps, ...]
     of_biases: Sequence[StackedMaps]
     contributions: tuple[Tensor, ...]
-    reductions: tuple[Reduction, ...]
+    reductions: Sequence[Reduction]
     terms: Sequence[PendingTerm]
     axes: Mapping[int, Sequence[Axis]]
 

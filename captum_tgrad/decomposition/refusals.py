@@ -46,10 +46,13 @@ class UnusedInputError(ValueError):
 
     def __init__(self, number: int, count: int) -> None:
         self.number = number
-        argument = "inputs" if count == 1 else f"inputs[{number}]"
+        argument, advice = "inputs", "Look for detach(), .data or NumPy in the forward pass."
+        if count > 1:
+            argument = f"inputs[{number}]"
+            advice = "Leave it out; constants belong in additional_forward_args."
         super().__init__(
             f"The explained output does not depend on {argument}, so that there is no gradient with"
-            " respect to it. Leave it out; constants belong in additional_forward_args."
+            f" respect to it. {advice}"
         )
 
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.image_labels import composed, csv_rows
@@ -60,10 +61,9 @@ class BoxRegions(Mapping[str, Tensor]):
             )
         mask = mask_of_boxes(boxes, (height, width), name)
         # Cropped like the image; a pixel counts if boxes cover more than half of it.
-        picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
-        seen = self.crop(picture).convert("L")
-        values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
-        return (values > 127).reshape(seen.size[1], seen.size[0])
+        picture = to_pil_image(255 * mask.to(torch.uint8)).convert("RGB")
+        values: Tensor = pil_to_tensor(self.crop(picture).convert("L"))[0]
+        return values > 127
 
     def digest(self, names: Iterable[str]) -> str:
         """A short hash of the boxes of images, which are not read for it."""

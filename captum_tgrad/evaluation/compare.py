@@ -22,6 +22,7 @@ from captum_tgrad.evaluation.running.settings import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.metrics import InsertionDeletionResult
+from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import normalization
 
@@ -137,7 +138,7 @@ def compare(
         std=std,
         class_name=classifier.class_names[index],
         target=index,
-        probability=float(logits.softmax(dim=1)[0, index]),
+        probability=float(probabilities_of(logits)[0, index]),
         titles={name: titles[name] for name in explained},
         maps={name: each.cpu() for name, each in maps.items()},
         curves=dict(scored.curves),

@@ -53,7 +53,7 @@ def joined_processes(device: torch.device) -> Iterator[None]:
 
 
 class Workers:
-    """The processes of this one's group; one unless ``torch.distributed`` is initialized."""
+    """The processes of an evaluation: those of the default process group, or this one alone."""
 
     def __init__(self) -> None:
         self.rank, self.count = 0, 1

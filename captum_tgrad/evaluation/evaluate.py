@@ -30,7 +30,7 @@ from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
 from captum_tgrad.evaluation.running.settings import (
-    Scores,
+    ScoreName,
     Settings,
     Targets,
     check_arguments,
@@ -89,7 +89,7 @@ def evaluate(
     n_steps: int = 224,
     batch_size: int = 8,
     max_examples_per_batch: int | None = None,
-    score: Scores = "softmax",
+    score: ScoreName = "softmax",
     score_dtype: torch.dtype = torch.float32,
     ties: Ties = "stable",
     limit: int | None = None,

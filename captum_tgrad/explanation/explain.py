@@ -13,6 +13,7 @@ from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Aggregation, check_options
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
+from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -50,8 +51,8 @@ def explain(
     Raises:
         TypeError: ``classifier`` is not a ``Classifier``, ``images`` is not a list of Pillow
             images, or ``target`` or ``rival`` is neither an index nor a name.
-        ValueError: ``images`` is empty, the class or aggregation is unknown, or the network does
-            not return one logit for each class name.
+        ValueError: ``images`` is empty, their preprocessed shapes differ, the class or aggregation
+            is unknown, or the network does not return one logit for each class name.
     """
     check_classifier(classifier)
     check_options("positive", aggregation)
@@ -69,7 +70,7 @@ def explain(
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()
     parts = _parts_of_logits(decomposition)
-    probabilities = logits.softmax(dim=1).cpu()
+    probabilities = probabilities_of(logits).cpu()
     steps = classifier.preprocess if isinstance(classifier.preprocess, Preprocessing) else None
     found = []
     for sample, image in enumerate(images):
@@ -141,8 +142,6 @@ def _rivals(
             "rival must be the index or the name of a class, True or False, not"
             f" {type(rival).__name__}"
         )
-    if logits.shape[1] < 2:
-        raise ValueError(f"rival must be False: {classifier.name} has only one class")
     classes = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
     if rival is not True:
         index = resolve_target(rival, classifier.class_names)
@@ -156,7 +155,7 @@ def _rivals(
 
     of_classes = TGradAttribution(classifier.model).decompose(inputs, target=classes)
     of_differences = TGradAttribution(difference).decompose(inputs)
-    probabilities = logits.softmax(dim=1).cpu()
+    probabilities = probabilities_of(logits).cpu()
     return [
         Rival(
             _prediction(classifier, probabilities[sample], index),

@@ -42,7 +42,8 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
             )
     weights = [_weights(call, method) for method in call.methods]
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-    check_finite(baseline, "baselines", call.nan_policy)
+    for tensor in baseline:
+        check_finite(tensor, "baselines", call.nan_policy)
     with call.clean_scores(call.name, call.samples * len(weights)) as (clean, buffer):
         scores = clean.new_empty(len(weights), call.samples)
         for (of_inputs, _), of_method in zip(weights, scores, strict=True):

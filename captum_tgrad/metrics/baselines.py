@@ -79,7 +79,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
         A callable from inputs ``(N, C, *spatial)`` to their baseline, of the same shape.
 
     Raises:
-        TypeError: ``sigma`` is not a number.
+        TypeError: ``sigma`` is not a number, or ``blur`` itself is passed as a baseline.
         ValueError: ``kernel_size`` is not odd and positive, or ``sigma`` not positive and finite.
 
     Example:
@@ -87,6 +87,8 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
         >>> blur(3, 1.0)(torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0]]])).round(decimals=3)
         tensor([[[0.0000, 0.2960, 0.4080, 0.2960, 0.0000]]])
     """
+    if isinstance(kernel_size, Tensor):
+        raise TypeError("blur is called with inputs as kernel_size: pass baselines=blur().")
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size!r}.")
     if not 0 < check_number(sigma, "sigma") < math.inf:

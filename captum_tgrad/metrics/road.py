@@ -159,7 +159,10 @@ def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float
     images = channels_first(call.inputs[0], call.channel_dims[0])
     if len(call.inputs) != 1 or images.dim() != 4:
         shapes = ", ".join(str(tuple(each.shape)) for each in call.inputs)
-        raise ValueError(f"inputs must be images (N, C, H, W), got shape {shapes}.")
+        raise ValueError(
+            f"inputs must be images (N, C, H, W), got shape {shapes}. For others, use"
+            " insertion_deletion."
+        )
     if not images.is_floating_point():
         raise TypeError(
             f"inputs has dtype {images.dtype}, which cannot hold imputed values: pass"

@@ -146,7 +146,7 @@ def cascading_randomization(
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")
     further = usable_in_backward(additional_forward_args)
     with torch.inference_mode(False):
-        duplicate, _ = copy_model(original)
+        duplicate = copy_model(original)
         map_maker = MapMaker(
             attribution_factory,
             duplicate,

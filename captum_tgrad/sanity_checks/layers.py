@@ -61,7 +61,7 @@ def layers_from_the_output(
         names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
     """
-    _check_names(names, [name for name, _ in model.named_modules()])
+    _check_names(names, model)
     uses, output = _uses(forward, model)
     used = [
         (uses[id(tensor)], layer, tensor, is_variance)
@@ -125,11 +125,11 @@ def _learned(module: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     for parameter in module._parameters.values():
         if parameter is not None and parameter.is_floating_point():
             yield parameter, False
-    if isinstance(module, _NormBase):
-        if module.running_mean is not None:
-            yield module.running_mean, False
-        if module.running_var is not None:
-            yield module.running_var, True
+    # A scripted batch norm has another class.
+    if isinstance(module, (_NormBase, torch.jit.ScriptModule)):
+        for name, buffer in module.named_buffers(recurse=False):
+            if name in ("running_mean", "running_var"):
+                yield buffer, name == "running_var"
 
 
 def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
@@ -148,15 +148,13 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
     entered: dict[int, int] = {}
 
     def enter(module: nn.Module, inputs: Any) -> None:
-        for number in learned.get(module, ()):
+        # No hook sees the calls inside a scripted module.
+        called = module.modules() if isinstance(module, torch.jit.ScriptModule) else (module,)
+        for number in (number for each in called for number in learned.get(each, ())):
             entered[number] = calls.count
 
-    handle = register_module_forward_pre_hook(enter)
-    try:
-        with calls:
-            output = forward()
-    finally:
-        handle.remove()
+    with register_module_forward_pre_hook(enter), calls:
+        output = forward()
     return {**entered, **calls.last_with}, output
 
 
@@ -186,14 +184,15 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
+def _check_names(names: Sequence[str] | None, model: nn.Module) -> None:
     if isinstance(names, str):
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
     if names is not None and len(names) == 0:
         raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
+    known = [name for name, _ in model.named_modules()]
     for name in names or ():
         if name not in known:
-            otherwise = f"its modules are {few(known)}."
+            otherwise = f"its modules are {few([*dict(model.named_children())])}."
             raise ValueError(
                 f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"

@@ -1,4 +1,4 @@
-"""Computes maps of a copy whose parameters change between calls; nothing else may be explained."""
+"""Computes maps of a copy of a model, and checks that the method explains this copy."""
 
 from __future__ import annotations
 
@@ -165,11 +165,8 @@ def _only_the_copy_runs(original: set[nn.Module]) -> Iterator[None]:
             )
         ran = ran or _MARK in vars(module)
 
-    handle = register_module_forward_pre_hook(entered)
-    try:
+    with register_module_forward_pre_hook(entered):
         yield
-    finally:
-        handle.remove()
     if not ran:
         raise ValueError(
             "attribution_factory returned a method that never calls the model it was constructed"

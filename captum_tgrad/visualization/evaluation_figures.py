@@ -81,7 +81,7 @@ def _with_records(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:
     cells = [[each[metric][key] for key in ("mean", "low", "high")] for each in shown.values()]
-    # NaN, of which nothing is drawn, for None.
+    # None becomes NaN, which is not drawn.
     means, lows, highs = np.array(cells, dtype=float).T
     errors = np.abs([lows - means, highs - means])
     places, colors = range(len(shown)), _colors(shown)

@@ -14,7 +14,7 @@ from captum_tgrad.visualization.explanation_panels import (
     parts_seen,
 )
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
-from captum_tgrad.visualization.map_values import as_maps
+from captum_tgrad.visualization.map_values import as_maps, warn_if_stretched
 from captum_tgrad.visualization.notebook_figure import new_figure
 from captum_tgrad.visualization.panels import WIDTH, write_title
 
@@ -88,6 +88,8 @@ def explanation_figure(
     parts = parts_seen(seen, sizes)
     sizes_seen = [(bottom - top, right - left) for left, top, right, bottom in parts]
     maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
+    if seen is None:
+        warn_if_stretched(attribution, sizes, "attribution")
     titles = _each(title, count, "title")
     made = [
         default_title(*known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import in_html
 from captum_tgrad._support.templates import filled, source
+from captum_tgrad.visualization.notebook_figure import rendered
 
 GENERATOR = "captum-tgrad"
-"""The generator that the pages name, followed by the command if one wrote them."""
+"""The ``generator`` tag of pages begins with it; the command that wrote the page follows."""
 
 _DOTS_PER_INCH = 110
 _QUALITY = 90
@@ -162,7 +162,6 @@ def _plain(value: Any) -> str:
 
 def _picture(figure: Figure) -> str:
     """A figure as WebP in base64: a sixth of the size of PNG, as sharp."""
-    drawn = io.BytesIO()
     options = {"quality": _QUALITY, "method": 6}
-    figure.savefig(drawn, format="webp", dpi=_DOTS_PER_INCH, pil_kwargs=options)
-    return base64.b64encode(drawn.getvalue()).decode("ascii")
+    drawn = rendered(figure, "webp", dpi=_DOTS_PER_INCH, pil_kwargs=options)
+    return base64.b64encode(drawn).decode("ascii")

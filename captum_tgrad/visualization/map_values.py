@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.arguments import got
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.visualization.image_arrays import Array, check_one_each
 
 # The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
@@ -51,6 +53,21 @@ def as_maps(
                 " wide: pass the part of the image that the network saw"
             )
     return [_resized(one[None], size) for one, size in zip(summed, sizes, strict=True)]
+
+
+def warn_if_stretched(
+    attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str
+) -> None:
+    """Warns if the sides of maps and of images differ by more than the rounding of a coarse map."""
+    height, width = attributions.shape[-2:]
+    for size in sizes:
+        if abs(math.log(size[0] * width / (size[1] * height))) > 1 / height + 1 / width:
+            warn_user(
+                f"{argument} has shape {tuple(attributions.shape)} and is stretched over an image"
+                f" {size[0]} pixels high and {size[1]} wide. Pass the part of the image that the"
+                " network saw, as Classifier.crop returns it."
+            )
+            return
 
 
 def _resized(one: Tensor, size: tuple[int, int]) -> Array:

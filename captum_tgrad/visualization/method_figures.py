@@ -17,7 +17,7 @@ from captum_tgrad.visualization.image_arrays import (
     as_images,
     check_one_each,
 )
-from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
+from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, warn_if_stretched
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     OVERLAY_OPACITY,
@@ -102,6 +102,8 @@ def methods_figure(
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()
     }
+    for name, each in attributions.items():
+        warn_if_stretched(each, sizes, f"attributions[{name!r}]")
     limits = _limits(maps, scale)
     columns = [Column(name, each, limits[name], is_signed(each)) for name, each in maps.items()]
     across = _columns_for(1 + len(columns), len(pictures))

@@ -1,4 +1,4 @@
-"""Figures that notebooks display with any matplotlib backend."""
+"""Figures without a window: displayed in notebooks, or rendered as the content of a file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,16 @@ def new_figure(width: float, height: float) -> Figure:
     vars(figure).update(
         draw=partial(_draw, figure),
         show=partial(_show, figure),
-        _repr_png_=partial(_png, figure),
+        _repr_png_=partial(rendered, figure, dpi=None, bbox_inches="tight"),
     )
     return figure
+
+
+def rendered(figure: Figure, kind: str = "png", dpi: float | None = 150, **options: Any) -> bytes:
+    """A figure as the content of a file; the arguments are those of ``savefig``."""
+    content = BytesIO()
+    figure.savefig(content, format=kind, dpi=dpi, **options)
+    return content.getvalue()
 
 
 def _draw(figure: Figure, renderer: RendererBase) -> None:
@@ -38,12 +45,6 @@ def _draw(figure: Figure, renderer: RendererBase) -> None:
             text.set_parse_math(False)
             text.set_text(printable_lines(text.get_text()))
     Figure.draw(figure, renderer)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
 
 
 def _show(figure: Figure, warn: bool = True) -> None:

@@ -55,10 +55,8 @@ def term_scores_figure(
         >>> [label.get_text() for label in axes.get_xticklabels()]
         ['input', 'linear']
     """
-    scores_of(decomposition, sample)  # raises for a bad argument before anything is drawn
-    chosen = []
-    if highlight != 0:
-        chosen = choose_terms(decomposition, sample, highlight, "all", "highlight")
+    named = highlight != 0
+    chosen = choose_terms(decomposition, sample, highlight, "all", "highlight") if named else []
     figure = new_figure(WIDTH, _HEIGHT)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")

@@ -40,9 +40,7 @@ def load_image(path: str | Path) -> Image.Image:
             raise _too_large(path, error) from error
         # Pillow's decoders raise any of these on a damaged file.
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path} is damaged and cannot be read as an image: {error}"
-            ) from error
+            raise _damaged(path, error) from error
     return as_rgb(image, str(path))
 
 
@@ -77,6 +75,14 @@ def _open(path: Path) -> Image.Image:
         raise ValueError(
             f"{path} is not an image that Pillow can read: convert it to PNG or JPEG"
         ) from error
+    except OSError as error:
+        if error.errno is not None:  # an error of the system, such as a missing permission
+            raise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged and cannot be read as an image: {error}")
 
 
 def _too_large(path: Path, error: Exception) -> ValueError:

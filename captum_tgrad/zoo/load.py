@@ -101,7 +101,7 @@ def load_classifier(
     Raises:
         TypeError: ``name`` is not a string.
         ValueError: ``name`` or ``resize`` is unknown, the file is not a state dict or does not
-            match the network, or ``class_names`` has the wrong length.
+            match the network, ``class_names`` has the wrong length, or there is only one class.
         FileNotFoundError: The file ``weights`` does not exist.
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.

@@ -1,4 +1,4 @@
-"""Networks that are not built yet, and building them with weights from a file."""
+"""Builds networks with weights from a file, after a check that the weights fit."""
 
 from __future__ import annotations
 

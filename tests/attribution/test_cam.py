@@ -265,6 +265,18 @@ def test_layers_that_return_no_maps_are_refused(name, layer, message):
         method.attribute(images(), 1)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_model_with_a_scripted_module():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Conv2d(4, 4, 3))
+    model = model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten()]).eval()
+    scripted = nn.Sequential(torch.jit.script(model[0]), *model[1:])
+    image = torch.rand(2, 3, 8, 8)
+    expected = CamAttribution(model, GradCAM, [model[1]]).attribute(image, target=2)
+    found = CamAttribution(scripted, GradCAM, [scripted[1]]).attribute(image, target=2)
+    torch.testing.assert_close(found, expected)
+
+
 def test_volumes():
     model = nn.Sequential(
         nn.Conv3d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)

@@ -236,7 +236,7 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     one = torchvision.models.squeezenet1_1(num_classes=1).state_dict()
     torch.save(one, tmp_path / "one.pt")
     network = ["--model", "torchvision:squeezenet1_1", "--weights", str(tmp_path / "one.pt")]
-    assert "is the explained class" in refused(capsys, "explain", *page, "0", *network)
+    assert "with one logit z, return" in refused(capsys, "explain", *out, *network)
     assert "class 1000 not found" in refused(capsys, "explain", *out, "--target", "1000")
     assert "'toaster' is not available" in refused(capsys, "explain", *out, "--device", "toaster")
 
@@ -244,7 +244,8 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
 def test_the_model_may_be_a_python_file(tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
-        "from tests.evaluation.networks import classifier as build\nclassifier = build()"
+        "from tests.evaluation.networks import classifier as build\nclassifier = build()\n"
+        "print('not a result')"
     )
     arguments = ["explain", "--out", str(tmp_path / "out"), "--model", str(file), "--json"]
     assert main(arguments) == 0
@@ -259,6 +260,7 @@ def test_the_model_may_be_a_python_file(tmp_path, capsys):
     ("text", "options", "message"),
     [
         ("x = 1", [], "has no classifier: write classifier = Classifier(...) in it"),
+        ("classifier = 1", [], "has a classifier of type int: write classifier = Classifier(...)"),
         (
             "x = 1\nimport no_such_module",
             [],
@@ -285,6 +287,11 @@ def test_refuses_a_python_file_without_a_classifier(tmp_path, capsys, text, opti
     [
         ("found.model.train()", "is in training mode: call model.eval() in the file"),
         ("found = replace(found, class_names=('a', 'b'))", "but there are 2 class names"),
+        (
+            "found = replace(found, preprocess=lambda image, first=found.preprocess:"
+            " first(image)[None])",
+            "leave out the batch dimension",
+        ),
     ],
 )
 def test_refuses_a_classifier_that_does_not_fit(tmp_path, capsys, command, change, message):

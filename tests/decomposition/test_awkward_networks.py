@@ -261,6 +261,10 @@ def test_an_input_that_is_not_used_is_named():
     method = TGradAttribution(lambda a, b: _per_sample(a))
     with pytest.raises(ValueError, match=r"does not depend on inputs\[1\]"):
         method.attribute((X, X.clone()))
+    weight = torch.ones(1, requires_grad=True)
+    method = TGradAttribution(lambda a: weight * _per_sample(torch.from_numpy(a.detach().numpy())))
+    with pytest.raises(ValueError, match=r"does not depend on inputs, .* \.data or NumPy"):
+        method.attribute(X)
 
 
 def test_a_residual_that_is_nan_is_warned_of():

@@ -379,8 +379,9 @@ def test_a_scripted_network_is_exact_and_says_what_is_out_of_place(samples):
     assert bool((whole.placed < 1).all())
 
 
-def test_checkpointed_blocks_have_the_terms_of_the_plain_network():
-    block = nn.Sequential(_conv(), nn.BatchNorm2d(3).double(), nn.SiLU(inplace=True)).eval()
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.ReLU, nn.CELU])
+def test_checkpointed_blocks_have_the_terms_of_the_plain_network(activation):
+    block = nn.Sequential(_conv(), nn.BatchNorm2d(3).double(), activation(inplace=True)).eval()
 
     def checkpointed(x):
         return _weighed(_conv(3)(checkpoint(block, x, use_reentrant=False)).relu())

@@ -270,6 +270,15 @@ def test_masked_elements_keep_their_places_until_they_are_summed():
     torch.testing.assert_close(found.flatten(), torch.tensor([2.0, 4, 3, 4]))
 
 
+def test_a_convolution_of_all_elements_leaves_out_those_of_the_current_mask():
+    """The bias 3 is divided among the two elements that are not masked."""
+    weight, bias = torch.ones(1, 1, 4).double(), torch.tensor([3.0]).double()
+    x = torch.rand(1, 1, 4, generator=torch.Generator().manual_seed(0)).double()
+    for mask in torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]).double():
+        convolved = TGradAttribution(lambda x, m=mask: F.conv1d(x * m, weight, bias).flatten())
+        torch.testing.assert_close(convolved.attribute(x), (x + 3 / 2) * mask)
+
+
 def _between_zeros(h, start, stop):
     sizes = start, 8 - stop
     left, right = (h.new_zeros(*h.shape[:2], size) for size in sizes)

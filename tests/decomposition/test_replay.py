@@ -20,7 +20,7 @@ from tests.networks.replayed import Gated, Moved, Parts, Residual, Tokens, Volum
 
 NETWORKS = [
     Tokens, Gated, Parts, Moved, replayed.Units, replayed.Smooth, replayed.Raw, Volume,
-    replayed.Normalized,
+    replayed.Normalized, lambda: replayed.Resized(1), lambda: replayed.Resized(3),
 ]  # fmt: skip
 
 

@@ -35,6 +35,17 @@ def _grey(level: int) -> Image.Image:
 GRAY = _grey(51)
 
 
+def test_a_softmax_in_the_network_is_not_taken_twice():
+    logits = _linear_classifier()
+    ending = _linear_classifier(nn.Sequential(logits.model, nn.Softmax(1)).eval())
+    wanted = 1 / (1 + math.exp(-8.8))
+    for each in (logits, ending):
+        (explanation,) = explain(each, [GRAY])
+        assert explanation.target.probability == pytest.approx(wanted, **FLOAT32)
+        compared = compare(each, GRAY, ["random"], n_steps=2)
+        assert compared.probability == pytest.approx(wanted, **FLOAT32)
+
+
 def test_explain_the_predicted_class():
     (explanation,) = explain(_linear_classifier(), [GRAY])
     assert explanation.target.name == "light"
@@ -205,3 +216,19 @@ def test_explain_refuses_a_network_without_a_logit_for_each_name(model, got):
         explain(_linear_classifier(model), [GRAY])
     with pytest.raises(ValueError, match=got):
         compare(_linear_classifier(model), GRAY, ["t_grad"])
+
+
+def test_a_network_with_one_logit_is_explained_as_the_error_says():
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).eval()
+
+    class Two(nn.Module):
+        def forward(self, images):
+            z = one(images)
+            return torch.cat([-z, z], 1) / 2
+
+    z = float(one(to_tensor(GRAY)[None]).detach())
+    for index, sign in enumerate((-1, 1)):
+        (found,) = explain(_linear_classifier(Two().eval()), [GRAY], index)
+        assert found.target.probability == pytest.approx(1 / (1 + math.exp(-sign * z)), **FLOAT32)
+        assert found.logit == pytest.approx(sign * z / 2, **FLOAT32)

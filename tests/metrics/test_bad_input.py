@@ -43,12 +43,12 @@ def _broken(tensor, value=float("nan"), sample=1):
         ),
         ({"inputs": _broken(INPUTS)}, ValueError, "^inputs holds NaN or inf in sample 1"),
         ({"baselines": _broken(INPUTS)}, ValueError, "^baselines holds NaN or inf in sample 1"),
-        ({"attributions": MAPS[:2]}, ValueError, r"shape \(2, 1, 6, 6\) for 3 samples"),
+        ({"attributions": MAPS[:2]}, ValueError, r"shape \(2, 1, 6, 6\) for inputs of shape \(3"),
         ({"attributions": MAPS[:, 0]}, ValueError, r"attributions.unsqueeze\(1\)"),
         ({"attributions": MAPS.expand(-1, 2, -1, -1)}, ValueError, r"sum\(1, keepdim=True\)"),
         ({"attributions": random(3, 1, 7, 6)}, ValueError, "coarser than its input, not finer"),
         ({"attributions": random(3, 108)}, ValueError, "does not fit inputs of shape"),
-        ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for 3 samples"),
+        ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for inputs of shape \(3"),
         ({"attributions": MAPS.numpy()}, TypeError, "torch.from_numpy"),
         (
             {"attributions": Saliency(MODEL)},
@@ -58,7 +58,7 @@ def _broken(tensor, value=float("nan"), sample=1):
         (
             {"attributions": [MAPS]},
             TypeError,
-            "attributions must be a torch.Tensor, got a list:",
+            "attributions must be a torch.Tensor, got a list: .* For several methods, pass a dict",
         ),
         ({"attributions": MAPS + 0j}, TypeError, "complex"),
         ({"attributions": (MAPS, MAPS)}, ValueError, "each input, got 2 for 1: .* delta"),

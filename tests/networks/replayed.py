@@ -208,6 +208,32 @@ class Volume(nn.Module):
         return self.head(x).mean((2, 3, 4))
 
 
+class Resized(nn.Module):
+    """A signal or a volume that is padded and resized in all ways."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.dims = dims
+        self.stem = (nn.Conv1d, nn.Conv3d)[dims == 3](3, 4, 3, padding=1)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = x.flatten(2) if self.dims == 1 else x[:, :, :8].unflatten(2, (2, 4))
+        x = F.silu(self.stem(x))
+        pads = [1, 1] * self.dims
+        pool, best = (
+            (F.adaptive_avg_pool1d, F.adaptive_max_pool1d),
+            (F.adaptive_avg_pool3d, F.adaptive_max_pool3d),
+        )[self.dims == 3]
+        parts = [F.pad(x, pads, mode="reflect"), F.pad(x, pads, mode="replicate")]
+        parts += [
+            F.interpolate(x, scale_factor=2.0, mode=mode)
+            for mode in ("nearest", "nearest-exact", ("linear", "trilinear")[self.dims == 3])
+        ]
+        sums = sum(pool(part.tanh(), 2) * best(part, 2) for part in parts)
+        return self.head(torch.cat([sums, sums.tanh(), sums.sigmoid()], 1).flatten(2).sum(2))
+
+
 class Normalized(nn.Module):
     """A network that normalizes its input by numbers, as torchvision's transform does."""
 

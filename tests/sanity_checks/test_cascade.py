@@ -166,6 +166,18 @@ def test_a_map_that_the_network_does_not_make_stays_as_it_is():
     assert not torch.equal(eigen[0].map, eigen[2].map)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_layers_inside_a_scripted_module():
+    model = network()
+    scripted = nn.Sequential(torch.jit.script(model[:5]), *model[5:]).eval()
+    steps = list(cascading_randomization(model, Saliency, images(), target=1))
+    found = list(cascading_randomization(scripted, Saliency, images(), target=1))
+    assert [step.layer for step in steps] == [None, "6", "3", "1", "0"]
+    assert [step.layer for step in found] == [None, "2", "0.3", "0.1", "0.0"]
+    for one, other in zip(steps, found, strict=True):
+        torch.testing.assert_close(other.map, one.map)
+
+
 def test_without_a_target_the_class_predicted_by_the_trained_network_stays():
     model, x = network(), images(3)
     predicted = model(x).argmax(1)

@@ -8,7 +8,7 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
-from captum_tgrad.visualization import explanation_figure
+from captum_tgrad.visualization import explanation_figure, methods_figure
 
 
 def _picture(width: int = 6, height: int = 4) -> Image.Image:
@@ -222,3 +222,19 @@ def test_every_picture_of_a_batch_has_its_boxes():
 def test_boxes_that_do_not_fit(boxes, error, message):
     with pytest.raises(error, match=message):
         explanation_figure(_picture(), torch.eye(4, 6), boxes=boxes)
+
+
+@pytest.mark.parametrize(("size", "shape"), [((400, 600), (224, 224)), ((224, 224), (40, 80))])
+def test_a_map_of_a_crop_over_the_whole_photo_is_warned_of(size, shape):
+    image, attribution = torch.rand(3, *size), torch.rand(shape)
+    with pytest.warns(UserWarning, match="attribution has shape .* is stretched"):
+        explanation_figure(image, attribution)
+    with pytest.warns(UserWarning, match=r"attributions\['a'\] has .* is stretched"):
+        methods_figure(image, {"a": attribution[None, None]})
+
+
+@pytest.mark.parametrize(("size", "shape"), [((400, 600), (7, 10)), ((30, 45), (2, 4))])
+def test_the_rounding_of_a_coarse_map_is_no_stretching(size, shape, recwarn):
+    explanation_figure(torch.rand(3, *size), torch.rand(shape))
+    explanation_figure(torch.rand(3, 9, 18), torch.rand(9, 9), seen=(0, 0, 9, 9))
+    assert not list(recwarn)

@@ -77,6 +77,12 @@ def test_load_image_refuses_what_is_not_a_picture(tmp_path, content):
         load_image(tmp_path / "notes.png")
 
 
+def test_load_image_refuses_a_damaged_header(tmp_path):
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0abc")
+    with pytest.raises(ValueError, match=r"damaged\.jpg is damaged .*Truncated"):
+        load_image(tmp_path / "damaged.jpg")
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_load_image_refuses_a_damaged_picture(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

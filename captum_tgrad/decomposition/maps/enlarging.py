@@ -10,21 +10,27 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.maps.redistribution import (
-    as_like,
+    Bags,
     matrix_of,
     overlaps,
+    ready_for,
     redistributed,
     shares_in_even_cells,
+    sums_of_rows,
 )
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 
 Matrices = Sequence[Tensor | None]
 """For each axis, the factors from old to new cells; None if the cells do not change."""
+ReadyMatrices = Sequence[Tensor | Bags | None]
+"""These on a device; large ones are sparse."""
 
-_cache: BoundedCache[Matrices] = BoundedCache(
+_cache: BoundedCache[ReadyMatrices] = BoundedCache(
     lambda matrices: sum(
-        3 * each._nnz() if each.is_sparse else each.numel() for each in matrices if each is not None
+        sum(part.numel() for part in each) if isinstance(each, Bags) else each.numel()
+        for each in matrices
+        if each is not None
     )
 )
 
@@ -53,17 +59,17 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
 def weights(source: Grid, target: Grid, like: Tensor) -> Tensor:
     """For each source cell, the sum of the enlarged map of a 1 in it; shape ``source.sizes``."""
     (found,) = _cached(_sums_of_enlarged, like, source, target)
-    assert found is not None
+    assert isinstance(found, Tensor)
     return found
 
 
-def _cached(compute: Callable[..., Matrices], like: Tensor, *grids: Grid) -> Matrices:
+def _cached(compute: Callable[..., Matrices], like: Tensor, *grids: Grid) -> ReadyMatrices:
     """The result of ``compute`` for these grids, with the dtype and on the device of ``like``."""
 
-    def on_device() -> Matrices:
+    def on_device() -> ReadyMatrices:
         with torch.inference_mode(False), torch.no_grad():
             found = compute(*grids)
-            return [None if each is None else as_like(each, like) for each in found]
+            return [None if each is None else ready_for(like, each) for each in found]
 
     key = (compute, like.dtype, like.device, *(grid.key for grid in grids))
     return _cache.get_or(key, on_device)
@@ -87,7 +93,7 @@ def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
     sums = [
         torch.ones(len(cells), dtype=torch.float64, device="cpu")
         if matrix is None
-        else matrix.sum(1).to_dense()
+        else sums_of_rows(matrix)
         for cells, matrix in zip(source.axes, _enlarging(source, target), strict=True)
     ]
     return [reduce(lambda one, other: one[..., None] * other, sums)]

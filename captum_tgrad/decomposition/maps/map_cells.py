@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.maps.enlarging import enlarging
@@ -21,6 +22,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     cells_of_samples,
+    on_common_cells,
 )
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
@@ -72,21 +74,19 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     """
     if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
-    coordinates = [narrowed(coords, axis) or coords for coords in coordinates]
+    coordinates = [narrowed(coords, axis) for coords in coordinates]
     along = [set(coords.dims) for coords in coordinates]
     if all(along) and not set.intersection(*along):  # queries and keys, which may be strided
         coordinates = [widened(coords, axis) for coords in coordinates]
-    every = torch.cat([coords.cells for coords in coordinates])
-    inside = axis.holds(every[:, 0])
+    cells, numbers = on_common_cells(coordinates)
+    inside = axis.holds(cells[:, 0])
     if not bool(inside.any()):
         return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(coordinates)
-    cells, place = distinct_cells(every[inside])
+    among_inside = F.pad((inside.cumsum(0) - 1).where(inside, -1), (1, 0), value=-1)
+    cells = cells[inside]
     if all(coords.may_be_subsampled for coords in coordinates):
         cells = evenly_wide(cells, axis)
-    number = torch.full((len(every),), -1, device="cpu")
-    number[inside] = place
-    by_coords = torch.split(number, [len(coords.cells) for coords in coordinates])
-    return cells, [c.of_elements(own, -1) for c, own in zip(coordinates, by_coords, strict=True)]
+    return cells, [among_inside[number] for number in numbers]
 
 
 def _whole_axis_for_empty_samples(

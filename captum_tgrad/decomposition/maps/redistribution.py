@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of, even_cells
 
 
-def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
+class Bags(NamedTuple):
+    """A sparse matrix in the form of ``embedding_bag``, which is faster than a sparse product.
+
+    Args:
+        rows: The rows of the numbers, one column after the other.
+        starts: The position of the first number of each column.
+        values: The numbers.
+    """
+
+    rows: Tensor
+    starts: Tensor
+    values: Tensor
+
+
+def redistributed(evidence: Tensor, shares: Sequence[Tensor | Bags | None]) -> Tensor:
     """Moves evidence from one set of cells to another.
 
     Args:
         evidence: Shape ``(..., N, 1, *cells)``.
         shares: For each of the last dimensions, the share of each cell that each new cell gets:
             shape ``(cells, new cells)``, also sparse, or ``(N, cells, new cells)`` with one matrix
-            per sample; None if the cells do not change. Converted to the dtype and device of
-            ``evidence``.
+            per sample; None if the cells do not change. Tensors are converted to the dtype and
+            device of ``evidence``.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
+            continue
+        if isinstance(matrix, Bags):
+            lines = evidence.movedim(dim, 0)
+            rows, starts, values = matrix
+            new = F.embedding_bag(
+                rows, lines.flatten(1), starts, mode="sum", per_sample_weights=values
+            )
+            evidence = new.reshape(-1, *lines.shape[1:]).movedim(0, dim)
             continue
         matrix = as_like(matrix, evidence)
         if matrix.is_sparse:
@@ -71,7 +95,7 @@ def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, i
     """A matrix with the sums of these values, and 0 elsewhere; it is sparse if it is large."""
     if math.prod(shape) > _MOST_IN_DENSE:
         positions = torch.stack([rows, columns])
-        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False).coalesce()
+        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False)
     matrix = torch.zeros(shape, dtype=torch.float64, device="cpu")
     return matrix.index_put_((rows, columns), values, accumulate=True)
 
@@ -79,6 +103,24 @@ def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, i
 _MOST_IN_DENSE = 2**20
 
 
+def sums_of_rows(matrix: Tensor) -> Tensor:
+    """The sum of each row of a matrix, also of a sparse one."""
+    if not matrix.is_sparse:
+        return matrix.sum(1)
+    return matrix._indices()[0].bincount(matrix._values(), len(matrix))
+
+
 def as_like(matrix: Tensor, like: Tensor) -> Tensor:
     """A matrix with the dtype and on the device of a tensor; MPS has no sparse matrices."""
     return (matrix.to_dense() if like.device.type == "mps" else matrix).to(like)
+
+
+def ready_for(like: Tensor, matrix: Tensor) -> Tensor | Bags:
+    """As :func:`as_like`, for a matrix that is used many times."""
+    matrix = as_like(matrix, like)
+    if not matrix.is_sparse:
+        return matrix
+    transposed = matrix.t().coalesce()
+    columns, rows = transposed.indices()
+    count = columns.bincount(minlength=matrix.shape[1])
+    return Bags(rows, count.cumsum(0) - count, transposed.values())

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.maps.map_cells import (
     coordinates_by_axis,
     shares_of_samples,
 )
-from captum_tgrad.decomposition.maps.redistribution import redistributed
+from captum_tgrad.decomposition.maps.redistribution import Bags, ready_for, redistributed
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import Axis, extended_along, hold_one_sample
 from captum_tgrad.decomposition.places.places import Places
@@ -67,6 +67,7 @@ class Reduction:
     all_placed: bool = True
     weights: tuple[Tensor, ...] | None = None
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
+    _ready_spread: dict[object, list[Tensor | Bags | None]] = field(default_factory=dict)
 
     @cached_property
     def kept(self) -> frozenset[int]:
@@ -102,6 +103,16 @@ class Reduction:
         if like.device not in self._on_device:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
+
+    def _spread(self, evidence: Tensor) -> Tensor:
+        """Distributes sums in the element cells over the cells of ``grid``."""
+        key = evidence.device, evidence.dtype
+        if key not in self._ready_spread:
+            with torch.inference_mode(False):
+                self._ready_spread[key] = [
+                    None if each is None else ready_for(evidence, each) for each in self.spread
+                ]
+        return redistributed(evidence, self._ready_spread[key])
 
     @cached_property
     def _collects_elements(self) -> bool:
@@ -148,7 +159,7 @@ class Reduction:
             return collected, None
         total = self._added_up(collected) if self._collects_elements else collected
         counted = self.samples * self.cells
-        cells = redistributed(total[:, :counted].reshape(-1, *self.shape), self.spread)
+        cells = self._spread(total[:, :counted].reshape(-1, *self.shape))
         return cells, None if self.all_placed else total[:, counted:-1]
 
     def _added_up(self, *sums: Tensor) -> Tensor:
@@ -204,7 +215,7 @@ class Reduction:
             return (cells / summed).reshape(self.summed_shape)
         ones = cells.new_ones(()).expand(self.summed_shape)
         elements = self._added_up(ones[None])[0, : self.samples * self.cells].reshape(self.shape)
-        elements = redistributed(elements, self.spread) * summed
+        elements = self._spread(elements) * summed
         if bool((elements == 0).any()):
             cells = _moved_from_empty_cells(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)

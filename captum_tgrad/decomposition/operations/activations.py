@@ -241,8 +241,7 @@ _SOFTMAX = "input, dim=None, _stacklevel=3, dtype=None"
 
 OPERATIONS: dict[str, Operation] = {
     **_like_first(
-        "relu leaky_relu prelu rrelu hardshrink abs dropout dropout1d dropout2d "
-        "dropout3d feature_dropout",
+        "relu leaky_relu prelu rrelu hardshrink abs dropout feature_dropout",
         bias=homogeneous_in_first,
     ),
     **_saturates("relu6", "input, inplace=False, min_val=0.0, max_val=6.0"),
@@ -269,12 +268,12 @@ OPERATIONS: dict[str, Operation] = {
     **_reads_input("tanh", "input", bias=lambda call, y: Bias(tanh, y, call.bound["input"])),
     **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
     **_reads_input(
-        "celu selu mish log_sigmoid softshrink tanhshrink softsign softplus threshold "
+        "celu selu mish log_sigmoid softshrink softsign softplus threshold "
         "expm1 log log1p log2 log10 sin cos tan atan erf sign nan_to_num",
         bias=by_derivative,
     ),
     **_like_first("exp", bias=lambda call, y: Bias(exp, y)),
     **_like_first("alpha_dropout feature_alpha_dropout"),
-    **records("log_softmax softmin", _SOFTMAX, places=elementwise.along),
+    **records("log_softmax", _SOFTMAX, places=elementwise.along),
     **records("cumprod logcumsumexp", "input, dim", places=cumulative.running),
 }

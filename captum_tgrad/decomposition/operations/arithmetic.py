@@ -38,8 +38,7 @@ def quotient(call: Call, output: Tensor) -> Bias | None:
     if call.kwargs.get("rounding_mode") is not None:
         raise NoRuleError
     operands = (call.bound["input"], call.bound["other"])
-    flags = [isinstance(arg, Tensor) and arg.requires_grad for arg in operands]
-    numerator, denominator = reversed(flags) if call.name.startswith("r") else flags
+    numerator, denominator = (isinstance(arg, Tensor) and arg.requires_grad for arg in operands)
     return of_degree(int(numerator) - int(denominator), output)
 
 
@@ -78,7 +77,7 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("add radd", "input, other, alpha=1", bias=sum_of_two),
     **records("sub subtract rsub", "input, other, alpha=1", cumulative.subtracted, sum_of_two),
     **_elementwise("mul multiply rmul", "input, other", bias=product),
-    **_elementwise("div divide truediv true_divide rtruediv rdiv", "input, other", bias=quotient),
+    **_elementwise("div divide truediv true_divide", "input, other", bias=quotient),
     **_elementwise("pow", "input, other", bias=power),
     **_elementwise("square", "input, other=2", bias=power),
     **_elementwise("sqrt", "input, other=0.5", bias=power),
@@ -86,7 +85,7 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("reciprocal", "input, other=-1", bias=power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
     **_elementwise(
-        "rpow floor_divide float_power fmod remainder mod rmod atan2 arctan2 hypot copysign ldexp "
-        "xlogy special_xlogy special_xlog1py logaddexp logaddexp2"
+        "floor_divide float_power fmod remainder mod atan2 arctan2 hypot copysign ldexp xlogy "
+        "special_xlogy special_xlog1py logaddexp logaddexp2"
     ),
 }

@@ -51,13 +51,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **_pooling(
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
-        "adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
-        "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
+        "adaptive_max_pool2d adaptive_max_pool3d",
         "input, output_size, return_indices=False",
     ),
     **_pooling(
-        "fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices "
-        "fractional_max_pool3d_with_indices",
+        "fractional_max_pool2d fractional_max_pool3d",
         "input, kernel_size, output_size=None, output_ratio=None, return_indices=False, "
         "_random_samples=None",
     ),

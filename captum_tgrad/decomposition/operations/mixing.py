@@ -37,8 +37,6 @@ def linear_in_one(call: Call, readers: Readers) -> Tensor:
 
 def matmul_in_one(call: Call, readers: Readers) -> Tensor:
     """A product with a matrix on the right as one product of two matrices; see :func:`_in_one`."""
-    if call.name == "rmatmul":
-        raise NoRuleError
     return _in_one(call.bound["input"], call.bound["other"])
 
 
@@ -96,9 +94,7 @@ OPERATIONS: dict[str, Operation] = {
         parts=with_bias,
         parts_of_one=False,
     ),
-    **records(
-        "matmul linalg_matmul rmatmul", "input, other", mixing.matmul, product, form=matmul_in_one
-    ),
+    **records("matmul linalg_matmul", "input, other", mixing.matmul, product, form=matmul_in_one),
     **records("bmm mm sparse_mm mv dot vdot", "input, other", mixing.matmul, product),
     **records(
         "linalg_solve_triangular",

@@ -85,10 +85,7 @@ def readable(gradient: Tensor | None) -> Tensor | None:
     return gradient.clone(memory_format=torch.contiguous_format)
 
 
-BATCH_NORMS = {
-    "batch_norm", "native_batch_norm", "_native_batch_norm_legit",
-    "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "instance_norm",
-}  # fmt: skip
+BATCH_NORMS = {"batch_norm", "native_batch_norm", "instance_norm"}
 """Operations that run a batch norm."""
 
 

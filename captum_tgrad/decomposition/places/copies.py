@@ -82,7 +82,7 @@ def _refined(coords: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | 
     """
     if axis.input == SAMPLES or len(coords.cells) == coords.index.numel():  # no copies
         return coords
-    whole = narrowed(coords, axis) or coords
+    whole = narrowed(coords, axis)
     index = (_zeros_as_copies(whole) if zeros_too else whole.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()

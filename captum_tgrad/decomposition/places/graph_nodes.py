@@ -212,13 +212,8 @@ def is_adjacency_matrix(used: Tensor, row: int, column: int, samples: int) -> bo
         column: The dimension of the summands.
         samples: The number of samples along it.
     """
-    if used.shape[row] != used.shape[column] or density(used) * samples > 0.5:
+    if used.shape[row] != used.shape[column] or int(used.sum()) * samples > used.numel() / 2:
         return False
     links = used.movedim((row, column), (-2, -1))
     is_summand = links.diagonal(dim1=-2, dim2=-1)
     return _are_nodes(is_summand, links.sum(-1), lambda: torch.equal(links, links.mT))
-
-
-def density(used: Tensor) -> float:
-    """The share of a matrix's elements that are not zero."""
-    return int(used.count_nonzero()) / used.numel()

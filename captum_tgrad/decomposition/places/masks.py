@@ -79,10 +79,7 @@ def kept_by_mask(tensor: Tensor) -> Tensor | None:
     None if it is not masked: by autograd's graph, its last operations are no product with a
     constant, fill in no constants, and move no masked elements.
     """
-    base, origin = tensor._base, origin_of(tensor)
-    if origin is not None and origin.copied is not None and origin.version == tensor._version:
-        return _kept_after(origin.copied, 0)
-    source = tensor.grad_fn, tensor.output_nr
+    base, source = tensor._base, (tensor.grad_fn, tensor.output_nr)
     if not tensor._is_view() or base is None or _stored_mask(*source) is not None:
         return _kept_after(*source)
     kept = kept_by_mask(base)
@@ -104,7 +101,7 @@ def _kept_after(node: Any, number: int) -> Tensor | None:
 
 
 def _stored_mask(node: Any, number: int) -> Tensor | None:
-    """The mask that :func:`_store` has stored for a result of a node."""
+    """The mask that :func:`set_mask` has stored for a result of a node."""
     masks: dict[int, Tensor] = {} if node is None else node.metadata.get(_MASKS, {})
     return masks.get(number)
 
@@ -195,25 +192,20 @@ def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = Fal
     except (RuntimeError, IndexError):  # it may not run on masks
         return
     for output, mask in zip(call.returned, moved, strict=True):
-        _store(output, mask != 0)
+        set_mask(output, mask != 0)
 
 
-def mask_base(base: Tensor, mask: Tensor | None, view: Tensor, written: Tensor) -> None:
-    """Masks a base tensor after a view of it was overwritten.
+def mask_base(base: Tensor, mask: Tensor | None, view: Tensor, kept: Tensor | None) -> None:
+    """Masks a base tensor, which had a mask, after a tensor with another one was copied to a view.
 
-    Args:
-        base: The base tensor.
-        mask: Its mask before.
-        view: The view.
-        written: The tensor that was copied to the view.
+    ``kept`` is the mask of that tensor.
     """
-    kept = kept_by_mask(written)
     if (mask is None and kept is None) or base.is_complex() or view.is_complex():
         return
     everywhere = torch.ones((), dtype=torch.bool, device=base.device)
     whole = laid_out_as(base, (everywhere if mask is None else mask).expand(base.shape))
     same_view_of(view, base, whole).copy_(everywhere if kept is None else kept)
-    _store(base, whole)
+    set_mask(base, whole)
 
 
 def _mask_of(tensor: Tensor) -> Tensor | None:
@@ -243,10 +235,11 @@ def add_mask(output: Tensor, places: Places) -> None:
     mask, known = _has_cells(places), kept_by_mask(output)
     if known is not None:
         mask = mask & known.cpu()
-    _store(output, mask.expand(places.shape))
+    set_mask(output, mask.expand(places.shape))
 
 
-def _store(output: Tensor, mask: Tensor) -> None:
+def set_mask(output: Tensor, mask: Tensor) -> None:
+    """Stores the mask of a tensor on its node."""
     node: Any = output.grad_fn
     if node is not None:
         node.metadata.setdefault(_MASKS, {})[output.output_nr] = mask

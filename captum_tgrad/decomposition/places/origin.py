@@ -27,13 +27,11 @@ class Origin(NamedTuple):
         places: The places of its elements.
         lifetime: The lifetime of the trace, after which the origin is invalid.
         version: The version counter of the tensor, which changes when it is overwritten.
-        copied: The node of the tensor that was copied into this one; None if none was.
     """
 
     places: Places
     lifetime: Lifetime
     version: int
-    copied: Any = None
 
 
 def origin_of(tensor: Any) -> Origin | None:
@@ -42,9 +40,9 @@ def origin_of(tensor: Any) -> Origin | None:
     return None if known is None or known.lifetime.is_over else known
 
 
-def set_origin(tensor: Tensor, places: Places, lifetime: Lifetime, copied: Any = None) -> Origin:
+def set_origin(tensor: Tensor, places: Places, lifetime: Lifetime) -> Origin:
     """Stores a tensor's origin on the tensor, so that both are freed together, and returns it."""
-    origin = Origin(places, lifetime, tensor._version, copied)
+    origin = Origin(places, lifetime, tensor._version)
     setattr(tensor, _ORIGIN, origin)
     return origin
 

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from captum_tgrad.decomposition.places.cells import SLACK, even_cells
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
@@ -24,6 +24,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     interned,
     of_each_sample,
     whole_axis,
+    whole_cell,
 )
 from captum_tgrad.decomposition.places.graph_nodes import without_messages
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
@@ -46,31 +47,19 @@ class Places:
         coordinates: The coordinates on each axis; axes without coordinates are left out.
 
     Attributes:
-        has_channels: Whether elements have coordinates on a channel axis of an input.
         has_gaps: Whether some elements have no cell on an axis on which others have one.
         inputs: The numbers of the inputs on which elements depend.
         pairs: All coordinates with their axes; single ones beside several on other axes are
             repeated.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "coordinates",
-        "has_channels",
-        "has_gaps",
-        "inputs",
-        "pairs",
-        "shape",
-    )
+    __slots__ = ("__weakref__", "coordinates", "has_gaps", "inputs", "pairs", "shape")
 
     def __init__(
         self, shape: tuple[int, ...], coordinates: Mapping[Axis, tuple[Coordinates, ...]]
     ) -> None:
         self.shape = shape
         self.coordinates = coordinates
-        self.has_channels = any(
-            axis.input >= 0 and not axis.is_place and axis.extent != 1 for axis in coordinates
-        )
         several = frozenset([axis.dim for axis in coordinates if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
         most = max((len(own) for axis, own in coordinates.items() if axis.is_spatial), default=1)
@@ -275,9 +264,7 @@ def samples_only(places: Places) -> Places:
 def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
     """The places of a tensor that may depend on all samples of the tensors with these places."""
     axes = {axis for each in sources for axis in each.coordinates if axis.input == SAMPLES}
-    index = torch.ones([1] * len(shape), dtype=torch.long, device="cpu")
-    mixed = ((axis, compacted(index, even_cells(axis.extent, 1))) for axis in axes)
-    return make_places(shape, mixed)
+    return make_places(shape, [(axis, whole_cell(len(shape), axis)) for axis in axes])
 
 
 def samples_of(places: Places) -> int:

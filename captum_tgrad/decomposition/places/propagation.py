@@ -23,7 +23,6 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
 from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
-from captum_tgrad.decomposition.places.rules.cumulative import running
 from captum_tgrad.decomposition.places.rules.elementwise import (
     chosen,
     elementwise,
@@ -35,7 +34,6 @@ from captum_tgrad.decomposition.places.rules.fourier import (
     transformed,
     transformed_back,
 )
-from captum_tgrad.decomposition.places.rules.grids import pooled
 from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
 from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
 from captum_tgrad.decomposition.places.trial_runs import FoundPlaces, places_from_trial_runs
@@ -56,12 +54,6 @@ _MOVING = {
     moving.halved, unchanged, padded, unfolded, put,
 }  # fmt: skip
 """Rules of operations that can run on masks as on elements."""
-_SUMS = {
-    mixing.reduced, mixing.added_product, mixing.inner, mixing.matmul, mixing.solved,
-    mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
-    mixing.attention, pooled, running,
-}  # fmt: skip
-"""Rules that leave out masked elements."""
 _ADDED: dict[Any, str] = {mixing.inner: "bias", mixing.added_product: "input"}
 """The argument that is added to a product; its zeros select nothing."""
 
@@ -132,11 +124,12 @@ def _factors(call: Call) -> list[Tensor]:
 def _key(call: Call) -> object | None:
     """A key of everything that the places depend on; None if it would take too long."""
     parts: list[object] = [call.func]
-    may_have_indices = call.record.places not in _ELEMENTWISE
+    rule = call.record.places
+    may_have_indices = rule not in _ELEMENTWISE
     try:
         _freeze((call.args, call.kwargs), parts, may_have_indices)
         parts += [output.shape for output in call.returned]
-        if call.record.places in _SUMS:
+        if may_have_indices and rule not in _MOVING:  # it may leave out masked elements
             parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]
         key = tuple(parts)
         hash(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -88,20 +89,24 @@ class Line(NamedTuple):
     def runs(self, axis: Axis) -> list[Run]:
         """The ranges of adjacent cells on the axis, each in ascending or in descending order."""
         middle, half = self
+        at = np.flatnonzero(axis.holds(middle))
+        if not len(at):
+            return []
+        distances, widths = np.diff(middle[at]), half[at[1:]]
+        touch = np.abs(np.abs(distances) - widths - half[at[:-1]]) < SLACK * widths
+        steps = np.sign(distances) * (touch & (np.diff(at) == 1))
         runs: list[Run] = []
-        direction = 0
-        for i in map(int, np.flatnonzero(axis.holds(middle))):
-            step = 0
-            if runs and runs[-1][1] == i:
-                between = middle[i] - middle[i - 1]
-                touch = abs(abs(between) - half[i] - half[i - 1]) < SLACK * half[i]
-                step = int(np.sign(between)) if touch else 0
-            if step and direction in (0, step):
-                runs[-1] = (runs[-1][0], i + 1)
-                direction = step
-            else:
-                runs.append((i, i + 1))
-                direction = 0
+        first = last = 0
+        changes = np.flatnonzero(np.diff(steps, prepend=np.nan, append=np.nan)).tolist()
+        for start, stop in pairwise(changes):
+            if not steps[start]:
+                runs += [(first, start), *((each, each) for each in range(start + 1, stop))]
+                first = stop
+            elif first < last:  # the direction changes
+                runs.append((first, start))
+                first = start + 1
+            last = stop
+        runs = [(at[start].item(), at[stop].item() + 1) for start, stop in [*runs, (first, last)]]
         for number in range(1, len(runs)):  # the turning point of a reflection, in both runs
             (first, between), (start, stop) = runs[number - 1 : number + 1]
             if between == start and stop - start > between - first and stop - start > 1:

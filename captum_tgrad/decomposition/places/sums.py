@@ -282,7 +282,7 @@ def _windows(span: _Span, axis: Axis) -> Coordinates | None:
     begin, end = (torch.where(begin + end < -1, each + axis.extent, each) for each in (begin, end))
     low, high = torch.where(crosses, begin, start), torch.where(crosses, end, stop)
     hull = from_borders(low, high, axis, span.by_sample)
-    windows = narrowed(hull, axis)
+    windows = hull and narrowed(hull, axis)
     return None if windows is hull else windows
 
 
@@ -317,11 +317,12 @@ def _hulls(
         (torch.where(apart, begin, start), stop),
     ):
         hull = from_borders(low, high, axis, span.by_sample)
-        if hull is not None and samples is not None and axis.input != SAMPLES:
+        if hull is None:
+            continue
+        if samples is not None and axis.input != SAMPLES:
             hull = of_each_sample(hull, samples)
         found.append(narrowed(hull, axis))
-    kept = (each for each in found if each is not None and (each.dims or not is_placed))
-    return list(dict.fromkeys(kept))
+    return list(dict.fromkeys(each for each in found if each.dims or not is_placed))
 
 
 def _unless_wide(

@@ -37,7 +37,7 @@ def windows_joined(places: Places) -> Places:
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
     if len(coordinates) == 1:
-        return (narrowed(coordinates[0], axis) or coordinates[0],)
+        return (narrowed(coordinates[0], axis),)
     if len(coordinates) < 3 or len({coords.dims for coords in coordinates}) > 1:
         return coordinates
     windows = windows_of_sum(coordinates, axis)

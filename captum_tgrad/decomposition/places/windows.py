@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.places.cells import SLACK, adjacent_cells, borde
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, compacted
 
 
-def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
+def narrowed(coords: Coordinates, axis: Axis) -> Coordinates:
     """Replaces windows with a constant step, as after a convolution, by adjacent cells.
 
     The cells have equal widths and together cover the same range as the windows. If the outer
@@ -19,7 +19,7 @@ def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
     the middle is outside of the image, the cell is the part of the window on the image. Windows
     that are wide compared with the range of their middles stay unchanged.
     """
-    if coords is None or len(coords.cells) < 2 or coords.by_sample:
+    if len(coords.cells) < 2 or coords.by_sample:
         return coords
     windows, (first, last) = _uncut(coords.cells, axis)
     extent = last - first
@@ -50,7 +50,7 @@ def narrowed(coords: Coordinates | None, axis: Axis) -> Coordinates | None:
         start = first if start - first < step - SLACK else start
         stop = last if last - stop < step - SLACK else stop
     cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
-    return compacted(coords.index, _on_image(cells, windows, axis)[number])
+    return compacted(coords.index, _on_image(cells, windows, axis)[number]) or coords
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
-from captum_tgrad.decomposition.places.masks import kept_by_mask, mask_base
+from captum_tgrad.decomposition.places.masks import kept_by_mask, mask_base, set_mask
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.views import (
     laid_out_as,
@@ -54,7 +54,8 @@ def run_in_place(call: Call, original: Any, recorder: Recorder, run: Callable[[C
         # The one rule and others read the old values. They need the copy below.
         biases = None if call.record.reads_input else call.closed_forms([target])
         if biases is not None:
-            result = run(call)
+            with without_checkpointing():
+                result = run(call)
             recorder.record(call, target, biases=biases)
             return result
     return _run_in_a_copy(call, original, recorder)
@@ -94,10 +95,13 @@ def _run_in_a_copy(call: Call, original: Any, recorder: Recorder) -> Any:
     target.copy_(fresh)
     origin = origin_of(fresh)
     if origin is not None:
-        origins.follow(target, origin.places, fresh.grad_fn)
+        origins.follow(target, origin.places)
+        mask = kept_by_mask(fresh)
+        if mask is not None:
+            set_mask(target, mask)
         if base is not None:
             _follow_base(base, target, origin, was_constant, call.name, recorder)
-            mask_base(base, base_mask, target, fresh)
+            mask_base(base, base_mask, target, mask)
     return None if result is None else target
 
 

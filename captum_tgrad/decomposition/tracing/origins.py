@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,9 +40,9 @@ class Origins:
         self._axes_of_inputs = axes_of_inputs
         self._deferred: list[Callable[[], None]] = []
 
-    def follow(self, tensor: Tensor, places: Places, copied: Any = None) -> None:
-        """Remembers the places of a tensor's elements; ``copied`` as for :class:`Origin`."""
-        set_origin(tensor, places, self._lifetime, copied)
+    def follow(self, tensor: Tensor, places: Places) -> None:
+        """Remembers the places of a tensor's elements."""
+        set_origin(tensor, places, self._lifetime)
         self.run_or_defer(tensor, partial(self._hidden.add_visible_result, tensor))
 
     def of(self, tensor: Tensor) -> Origin | None:

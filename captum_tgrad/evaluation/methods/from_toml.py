@@ -164,7 +164,7 @@ def _check_package(module: str, path: str, where: str, allowed: Collection[str])
 def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) -> Compute:
     # On a copy: some classes leave hooks in the model if they fail, which would change the results
     # of all later methods.
-    duplicate, _ = copy_model(model, share_parameters=True)
+    duplicate = copy_model(model, share_parameters=True)
     options = _tuples(table.get("constructor", {}))
     layer = _layer(duplicate, table["layer"]) if "layer" in table else None
     if kind.__module__.startswith("pytorch_grad_cam"):
@@ -199,5 +199,5 @@ def _layer(model: nn.Module, path: str) -> nn.Module:
     names: dict[str, nn.Module] = dict(model.named_modules())
     if path in names and path:
         return names[path]
-    advice = did_you_mean(path, names, f"its layers are {few(names)}")
+    advice = did_you_mean(path, names, f"its layers are {few([*dict(model.named_children())])}")
     raise ValueError(f"layer {path!r} not found in the model: {advice}")

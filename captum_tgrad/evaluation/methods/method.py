@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captum_tgrad._support.arguments import got
 from captum_tgrad.zoo.classifier import Classifier
 
 Black = Tensor | float
@@ -74,6 +75,7 @@ class Explainer:
         of SmoothGrad on a GPU.
 
         Raises:
+            TypeError: The method returns no tensor.
             ValueError: The number of targets or seeds is not that of the images.
         """
         target = torch.as_tensor(target, device=inputs.device)
@@ -90,6 +92,8 @@ class Explainer:
             inputs, target, **{name: further[name] for name in further if name in self._takes}
         )
         attributions, residual = computed if isinstance(computed, tuple) else (computed, None)
+        if not isinstance(attributions, Tensor):
+            raise TypeError(f"it must return attributions as a tensor, got {got(attributions)}.")
         return attributions.detach(), None if residual is None else residual.detach()
 
 

@@ -10,16 +10,17 @@ from matplotlib.figure import Figure
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.summary import REFERENCE
 from captum_tgrad.evaluation.report.table import Markdown, add_protocol, add_table
-from captum_tgrad.evaluation.storage.files import png, write_files
+from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
 from captum_tgrad.visualization.method_figures import methods_figure
+from captum_tgrad.visualization.notebook_figure import rendered
 
 FILES = ("methods.png", "curves.png", "table.md", "report.html")
 """The files of a comparison."""
 
-_DOTS_PER_INCH = 120
+_DPI = 120
 _METHODS_WITH_IMAGES = 4
 _MAPS = "Each map has its own scale: compare positions, not magnitudes."
 _CURVES = (
@@ -33,7 +34,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Writes ``FILES`` into a folder, which is created if needed."""
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
     report = page(comparison, figures).html()
-    drawn = {f"{name}.png": png(figure, _DOTS_PER_INCH) for name, figure in figures.items()}
+    drawn = {f"{name}.png": rendered(figure, dpi=_DPI) for name, figure in figures.items()}
     write_files(folder, {"report.html": report, **drawn, "table.md": markdown(comparison)})
 
 

@@ -18,10 +18,11 @@ from captum_tgrad.evaluation.report.table import (
     summary_title,
 )
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
-from captum_tgrad.evaluation.storage.files import REPORT, as_json, csv_text, png, write_files
+from captum_tgrad.evaluation.storage.files import REPORT, as_json, csv_text, write_files
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
+from captum_tgrad.visualization.notebook_figure import rendered
 
 _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"
@@ -55,7 +56,7 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
         metadata = {"Description": printable(protocol)}
         figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
         report = page(summary, figures, images.draw(records, titles)).html()
-        drawn = {f"{name}.png": png(figure, metadata=metadata) for name, figure in figures.items()}
+        drawn = {f"{name}.png": rendered(each, metadata=metadata) for name, each in figures.items()}
         write_files(output.path, {**drawn, REPORT: report})
     return summary, table
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import check_choice, check_count
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.evaluation.methods.method import EXAMPLES_AT_ONCE
 from captum_tgrad.metrics.baselines import PRESETS
 from captum_tgrad.metrics.engine.ranking import Ties
 
 Targets = Literal["predicted", "label"]
-Scores = Literal["softmax", "logit"]
+ScoreName = Literal["softmax", "logit"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     n_steps: int
     batch_size: int
     max_examples_per_batch: int
-    score: Scores
+    score: ScoreName
     ties: Ties
     seed: int
     score_dtype: torch.dtype = torch.float32
@@ -37,7 +38,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
             check_count(getattr(self, name), name)
-        for name, choices in (("target", Targets), ("score", Scores), ("ties", Ties)):
+        for name, choices in (("target", Targets), ("score", ScoreName), ("ties", Ties)):
             check_choice(getattr(self, name), choices, name)
 
     def protocol(self) -> dict[str, Any]:
@@ -98,8 +99,8 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
         )
     if training := training_modules(model):
         raise ValueError(
-            f"model is in training mode, so its scores are random: call model.eval(). In training"
-            f" mode: {', '.join(training[:5])}."
+            "model is in training mode, so its scores may be random: call model.eval(). In"
+            f" training mode: {few(training, 5)}."
         )
     is_tensor = isinstance(black, Tensor)
     if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):

@@ -31,7 +31,7 @@ class ExplainedImage:
     seconds: float  # the time of its batch, divided by the number of images
 
 
-Result = ExplainedImage | str  # or the reason why the method failed
+Outcome = ExplainedImage | str  # or the reason why the method failed
 
 
 class TimedMethod:
@@ -66,7 +66,7 @@ class TimedMethod:
             f" {self._examples.size}."
         )
 
-    def __call__(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
+    def __call__(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Outcome]:
         """The result for each image ``(N, C, H, W)``."""
         found = self._explain(inputs, target, seeds)
         failures = sum(isinstance(each, str) for each in found)
@@ -77,8 +77,8 @@ class TimedMethod:
             self.gave_up = f"given up after {self._failures} failures in this process: {last}"
         return found
 
-    def _explain(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
-        found: list[Result] = []
+    def _explain(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Outcome]:
+        found: list[Outcome] = []
         try:
             self._warm_up(inputs, target, seeds)
             for part in self._in_parts(inputs, target, seeds):
@@ -114,13 +114,13 @@ class TimedMethod:
 
     def _in_parts(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> Iterator[list[Result]]:
+    ) -> Iterator[list[Outcome]]:
         """The results for parts of a batch, as many images as fit into memory."""
         return self._parts(
             lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
         )
 
-    def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
+    def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Outcome]:
         # A user's method may ignore the seeds and draw from the global random state.
         with own_randomness(seeds[0], inputs.device):
             if self._explainer is None:
@@ -135,8 +135,7 @@ class TimedMethod:
             synchronize(inputs.device)
             seconds = (time.perf_counter() - start) / len(inputs)
         (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
-        if importance is None:
-            raise TypeError("there are no attributions")
+        assert importance is not None  # ``importance_maps`` raises
         residuals = [None] * len(inputs) if residual is None else residual.tolist()
         return [
             ExplainedImage(each[None], rest, seconds)

@@ -43,7 +43,7 @@ def architecture(model: nn.Module) -> str:
 
 
 def preprocessing(preprocess: Callable[[Image.Image], Tensor]) -> str:
-    """A short digest of what a preprocessing makes of a test image; "unknown" if it rejects it."""
+    """A short digest of a preprocessed test image; "unknown" if the preprocessing rejects it."""
     down = Image.linear_gradient("L")
     channels = (down, down.rotate(90), Image.radial_gradient("L"))
     pattern = Image.merge("RGB", channels).resize((320, 240))

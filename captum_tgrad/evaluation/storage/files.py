@@ -1,6 +1,6 @@
-"""Files of an output folder: complete after a crash or on a full disk, and never those of others.
+"""Writes files that are complete after a crash, and overwrites none of other programs.
 
-The last functions turn tables and figures into the contents of such files.
+The last functions turn values and tables into the contents of such files.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
 from captum_tgrad.visualization.html_report import GENERATOR
@@ -174,10 +172,3 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def png(figure: Figure, dots_per_inch: int = 150, **options: Any) -> bytes:
-    """A figure as PNG; ``options`` are those of ``savefig``."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=dots_per_inch, **options)
-    return drawn.getvalue()

@@ -1,4 +1,4 @@
-"""The settings of an evaluation, kept with its records, so that they are not mixed with others."""
+"""The settings of an evaluation: runs in one folder must have the same ones."""
 
 from __future__ import annotations
 

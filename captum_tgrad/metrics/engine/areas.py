@@ -45,7 +45,8 @@ def areas(
     rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
     resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
     for tensors, _ in resolved.values():
-        check_finite(tensors, "baselines", call.nan_policy)
+        for tensor in tensors:
+            check_finite(tensor, "baselines", call.nan_policy)
     title = " and ".join(curves)
     n_points = rankings[0][0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.
@@ -121,7 +122,7 @@ def _curve_scores(
 def _fields(
     scores: Tensor, ranking: Ranking, ends: dict[str, Tensor], return_curves: bool
 ) -> dict[str, Any]:
-    """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
+    """The fields of a result for its curves, from their scores, ``(curves, N, points)``."""
     fractions = ranking.fractions(scores.dtype).to(scores.device)
     under = torch.trapezoid(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)

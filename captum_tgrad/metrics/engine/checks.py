@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -27,7 +27,7 @@ def check_model_and_inputs(
     check_choice(nan_policy, NanPolicy, "nan_policy")
     named = named_tensors(inputs)
     for name, tensor in named:
-        check_finite([tensor], name, nan_policy)
+        check_finite(tensor, name, nan_policy)
     tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
     return tensors
@@ -42,10 +42,11 @@ def methods_of(given: Any, argument: str = "attributions") -> dict[str, Any]:
     return {f"{argument}[{name!r}]": each for name, each in given.items()}
 
 
-def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:
-    """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
-    for tensor in tensors:
-        check_omitted(broken_samples(tensor), nan_policy, f"{name} holds NaN or inf in sample")
+def check_finite(tensor: Tensor, name: str, nan_policy: NanPolicy) -> Tensor:
+    """Which samples hold NaN or inf, ``(N,)``; raises ValueError if they may not be omitted."""
+    broken = broken_samples(tensor)
+    check_omitted(broken, nan_policy, f"{name} holds NaN or inf in sample")
+    return broken
 
 
 def check_omitted(

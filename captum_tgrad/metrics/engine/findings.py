@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._support.input_checks import listed
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
 
@@ -20,7 +21,7 @@ _silent = ContextVar("_silent", default=False)
 
 
 class Findings:
-    """What one or several calls found.
+    """Findings of one or several calls.
 
     Attributes:
         found: By sentence, advice for the caller of a metric, and label: each method or other
@@ -34,10 +35,10 @@ class Findings:
         """Notes modules in training mode, whose outputs are random or depend on the batch."""
         if names := training_modules(forward_func):
             self._add(
-                "forward_func is in training mode, so scores are random or depend on the other"
+                "forward_func is in training mode, so scores may be random or depend on the other"
                 " examples of a batch; call model.eval().",
                 "In training mode",
-                ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+                few(names, 5),
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:

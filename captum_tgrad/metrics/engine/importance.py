@@ -77,14 +77,14 @@ def is_constant(maps: Maps) -> Tensor:
 
 def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {got(attribution)}.")
+        several = " For several methods, pass a dict." * isinstance(attribution, list)
+        raise TypeError(f"{name} must be a torch.Tensor, got {got(attribution)}.{several}")
     if attribution.is_complex():
         raise TypeError(f"{name} is complex: pass real numbers, such as {name}.abs().")
     shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
     if not shape or shape[0] != wanted[0]:
         raise ValueError(
-            f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}. Pass one map for"
-            " each sample."
+            f"{name} has shape {shape} for inputs of shape {wanted}. Pass one map for each sample."
         )
     if shape == wanted:
         return

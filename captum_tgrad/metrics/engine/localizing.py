@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, got
-from captum_tgrad._support.input_checks import broken_samples
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_omitted, methods_of
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
@@ -135,8 +134,7 @@ def _localized(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        broken = broken_samples(maps)
-        check_omitted(broken, nan_policy, f"{name} holds NaN or inf in sample")
+        broken = check_finite(maps, name, nan_policy)
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)

@@ -173,30 +173,21 @@ def together(
     """Computes several metrics; inputs and masked inputs are scored once for all of them.
 
     ``metrics`` holds their names, and for each the arguments that not all metrics have. Returns the
-    result of each metric for each method, and the findings, of which nobody was warned yet.
+    result of each metric for each method, and the findings, without warning of them.
     """
-    calls: dict[tuple[str, ...], MetricCall] = {}
-    scores: dict[tuple[Any, ...], Any] = {}
+    call = MetricCall("metrics", forward_func, inputs, attributions, **arguments)
+    scores: dict[tuple[Any, ...], Scores] = {}
     results = {}
     for name, own in metrics.items():
         known = DECLARED[name]
-        parameters = known.signature.parameters
-        # A metric without an argument, such as ``score``, keeps its default.
-        shared = tuple(key for key in arguments if key in parameters)
-        if shared not in calls:
-            given = {key: arguments[key] for key in shared}
-            calls[shared] = MetricCall(name, forward_func, inputs, attributions, **given)
         options = {
             key: own.get(key, parameter.default)
-            for key, parameter in parameters.items()
+            for key, parameter in known.signature.parameters.items()
             if key not in _CALL_ARGUMENTS
         }
-        key = (shared, known.run, *options.items())
+        key = (known.run, *options.items())
         if key not in scores:
-            scores[key] = known.scores(calls[shared], **options)
-        found = known.results(calls[shared], scores[key])
+            scores[key] = known.scores(call, **options)
+        found = known.results(call, scores[key])
         results[name] = dict(zip(attributions, found, strict=True))
-    findings = Findings()
-    for call in calls.values():
-        findings.found.update(call.findings.found)
-    return results, findings
+    return results, call.findings

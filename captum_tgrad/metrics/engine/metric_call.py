@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
-from captum_tgrad._support.input_checks import ChannelDim, broken_samples, channel_dims
+from captum_tgrad._support.input_checks import ChannelDim, channel_dims
 from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
@@ -28,7 +28,7 @@ from captum_tgrad.metrics.engine.scorer import Score, Scorer
 Attributions = Tensor | tuple[Tensor | None, ...]
 
 Scores = tuple[dict[str, Any], list[dict[str, Any]]]
-"""The entries of a protocol, and by name the scores of each method but that of the input."""
+"""The entries of a protocol, and for each method its scores by name, without the clean score."""
 
 
 class MetricCall:
@@ -96,8 +96,7 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        broken = broken_samples(pooled(maps))
-        checks.check_omitted(broken, self.nan_policy, f"{method} holds NaN or inf in sample")
+        broken = checks.check_finite(pooled(maps), method, self.nan_policy)
         self.findings.constant(is_constant(maps) & ~broken, method, of_constant)
         return maps, broken
 

@@ -158,6 +158,11 @@ class Scorer:
         return _at_least_float32(scores)
 
 
+def probabilities_of(outputs: Tensor) -> Tensor:
+    """The softmax of logits ``(N, classes)``; probabilities stay unchanged."""
+    return outputs if _are_probabilities(outputs) else outputs.softmax(1)
+
+
 def _are_probabilities(outputs: Any) -> bool:
     """Whether a model ends in a softmax: a second one would flatten its scores."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:

@@ -7,8 +7,8 @@ import hashlib
 import io
 from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image, ImageColor
+from matplotlib.colors import LinearSegmentedColormap
+from PIL import Image
 
 from captum_tgrad._support.templates import filled, source
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
@@ -137,11 +137,9 @@ def _photo_of(picture: Array) -> str:
 
 def _still_of(values: Array) -> str:
     """A map of evidence, (H, W), in the colors that the page draws it in, as a data URI."""
-    stops = np.array([ImageColor.getrgb(color) for color in _RAMPS["for"]], dtype=float)
-    place = values / limit_of([values]) * (len(stops) - 1)
-    channels = [np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)]
-    drawn = np.stack(channels, axis=-1).round().astype("uint8")
-    return _uri(Image.fromarray(drawn))
+    colors = LinearSegmentedColormap.from_list("evidence", _RAMPS["for"])
+    drawn = colors(values / limit_of([values]), bytes=True)
+    return _uri(Image.fromarray(drawn[..., :3]))
 
 
 def _uri(image: Image.Image) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from string import ascii_letters
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ _Operand = tuple[str, Any]
 
 
 def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
-    """The places of ``torch.einsum(equation, *tensors)``; the equation has no ellipsis.
+    """The places of ``torch.einsum(equation, *tensors)``.
 
     Dimensions that are summed over are mixed; coordinates along the others keep their letters. A
     constant matrix with zeros, such as a permutation, selects the elements that it mixes.
     """
-    left, right = equation.split("->")
-    operands = list(zip(left.split(","), tensors, strict=True))
+    *terms, right = _without_ellipsis(equation, tensors)
+    operands = list(zip(terms, tensors, strict=True))
     placed = {
         axis
         for letters, tensor in operands
@@ -45,17 +46,23 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     return [make_places(output.shape, found)]
 
 
+def _without_ellipsis(equation: str, tensors: Sequence[Any]) -> list[str]:
+    """The letters of each tensor and of the result, with unused letters in place of ``...``."""
+    left, right = equation.split("->")
+    terms = left.split(",")
+    unused = "".join(letter for letter in ascii_letters if letter not in equation)
+    ranks = [t.dim() - len(s.replace("...", "")) for s, t in zip(terms, tensors, strict=True)]
+    own = [unused[max(ranks) - rank : max(ranks)] for rank in (*ranks, max(ranks))]
+    return [s.replace("...", dots) for s, dots in zip((*terms, right), own, strict=True)]
+
+
 def _of_operand(
     call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str, placed: set[Axis]
 ) -> list[Pair]:
     """The coordinates that the results have from one operand.
 
-    Args:
-        call: The call.
-        operand: The operand.
-        operands: All operands.
-        kept: The letters of the result.
-        placed: The axes on which results have coordinates along dimensions that are not summed.
+    ``kept`` are the letters of the result; ``placed`` are the axes on which results have
+    coordinates along dimensions that are not summed.
     """
     letters, _ = operand
     places, matrices = _without_masked(call, operand, operands, kept)
@@ -197,7 +204,7 @@ def _selected(
     None if the matrix does not select, or if the sums have no cells.
 
     Args:
-        call: The call.
+        call: The call; notes on it whether the matrix selects.
         coordinates: Those of the elements, which change along one summed dimension, and along
             others only if the matrix has them as well; on axes of one input.
         own: The letters of their dimensions.

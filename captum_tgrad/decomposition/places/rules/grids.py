@@ -226,15 +226,13 @@ def channels_as_places(
         with_positions: The numbers of the inputs that have spatial axes.
     """
     tensor = call.tensors[0]
-    places = places_of(tensor)
-    if places is None or not places.has_channels:
-        return None
     coordinates = list(coordinates_of(tensor))
     slides = call.name.startswith("conv")
     dim = tensor.dim() - (rank_of(call.name) + 1 if slides else 1)
     of_steps = call.name.endswith("_cell")  # each call gets one position of the axis
     for axis, coords in coordinates:
-        if axis.is_place or axis.input < 0 or dim in coords.dims or not (coords.dims or of_steps):
+        is_channel = not axis.is_place and axis.input >= 0 and axis.extent > 1
+        if not is_channel or dim in coords.dims or not (coords.dims or of_steps):
             continue
         for other, own in coordinates:
             if other.is_place and other.input == axis.input and own.dims == (dim,):

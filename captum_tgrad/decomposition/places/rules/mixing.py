@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 
 import torch
 from torch import Tensor
@@ -15,8 +16,6 @@ from captum_tgrad.decomposition.places.places import Places, make_places, sample
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -84,10 +83,7 @@ def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a product of matrices; the leading dimensions broadcast."""
-    left, right = call.bound["input"], call.bound["other"]
-    if call.name == "rmatmul":
-        left, right = right, left
-    return _product(call, left, right, outputs[0])
+    return _product(call, call.bound["input"], call.bound["other"], outputs[0])
 
 
 def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -101,27 +97,18 @@ def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
-    count = max(left.dim(), right.dim(), 2) - 2
-    batch = _LETTERS[:count]
-
-    def letters(tensor: Tensor, row: str, column: str, vector: str) -> str:
-        own = vector if tensor.dim() == 1 else row + column
-        return batch[count - max(tensor.dim() - 2, 0) :] + own
-
-    first, second = letters(left, "x", "y", "y"), letters(right, "y", "z", "y")
-    result = batch + "x" * (left.dim() > 1) + "z" * (right.dim() > 1)
+    first = "...xy" if left.dim() > 1 else "y"
+    second = "...yz" if right.dim() > 1 else "y"
+    result = "..." + "x" * (left.dim() > 1) + "z" * (right.dim() > 1)
     return contracted(call, f"{first},{second}->{result}", [left, right], output)
 
 
 def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``cdist``, the distances from rows of one tensor to rows of the other."""
     tensors = [call.bound["x1"], call.bound["x2"]]
-    count = max(tensor.dim() for tensor in tensors) - 2
-    batch = _LETTERS[:count]
-    first, second = (batch[count + 2 - tensor.dim() :] for tensor in tensors)
     # Unlike in a product, zeros of a constant do not select elements: pass ones instead.
     ones = [t if t.requires_grad else t.new_ones(()).expand(t.shape) for t in tensors]
-    return contracted(call, f"{first}xy,{second}zy->{batch}xz", ones, outputs[0])
+    return contracted(call, "...xy,...zy->...xz", ones, outputs[0])
 
 
 def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -131,9 +118,8 @@ def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a bilinear layer, which mixes the last dimensions of both tensors."""
-    one, other = call.bound["input1"], call.bound["input2"]
-    batch = _LETTERS[: one.dim() - 1]
-    return contracted(call, f"{batch}x,{batch}y->{batch}z", [one, other], outputs[0])
+    tensors = [call.bound["input1"], call.bound["input2"]]
+    return contracted(call, "...x,...y->...z", tensors, outputs[0])
 
 
 def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -155,8 +141,8 @@ def _summed_along(
     outputs: Sequence[Tensor],
 ) -> list[Places]:
     """Places after products are summed over pairs of dimensions of the two tensors."""
-    left = list(_LETTERS[: one.dim()])
-    right = list(_LETTERS[one.dim() : one.dim() + other.dim()])
+    left = list(ascii_lowercase[: one.dim()])
+    right = list(ascii_lowercase[one.dim() : one.dim() + other.dim()])
     for i, j in zip(*dims, strict=True):
         right[j] = left[i]
     shared = set(left) & set(right)
@@ -166,26 +152,17 @@ def _summed_along(
 
 
 def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``einsum``; an ellipsis is replaced by unused letters."""
+    """Places after ``einsum``."""
     equation, *operands = call.args
     if not isinstance(equation, str):
         raise NoRuleError
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = list(operands[0])
     left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    spare = [letter for letter in _LETTERS + _LETTERS.upper() if letter not in equation]
-    widest = max(t.dim() - len(s.replace("...", "")) for s, t in zip(terms, operands, strict=True))
-    dots = spare[: max(widest, 0)]
-    expanded = []
-    for term, tensor in zip(terms, operands, strict=True):
-        count = tensor.dim() - len(term.replace("...", ""))
-        expanded.append(term.replace("...", "".join(dots[len(dots) - count :])))
     if not arrow:
-        joined = "".join(terms).replace("...", "")
-        right = "..." * ("..." in left) + "".join(sorted(c for c in joined if joined.count(c) == 1))
-    right = right.replace("...", "".join(dots))
-    return contracted(call, f"{','.join(expanded)}->{right}", operands, outputs[0])
+        letters = left.replace(",", "").replace("...", "")
+        right = "..." + "".join(sorted(each for each in letters if letters.count(each) == 1))
+    return contracted(call, f"{left}->{right}", operands, outputs[0])
 
 
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -199,7 +176,7 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     (output,) = outputs
     if not query.dim() == key.dim() == value.dim():
         raise NoRuleError
-    batch = shared = _LETTERS[: query.dim() - 2]
+    batch = shared = ascii_lowercase[: query.dim() - 2]
     if batch and key.shape[-3] != query.shape[-3]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
 

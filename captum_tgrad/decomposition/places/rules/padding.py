@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,22 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             pairs = [(axis, widened(c, axis)) for axis, c in on_whole_grid(places).pairs]
             places = make_places(places.shape, pairs)
         return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [places])
-    return [padded_with_zeros(tensor, list(pads))]
+    return [padded_with_zeros(tensor, pads)]
 
 
-def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
+def padded_with_zeros(tensor: Tensor, pads: Sequence[int]) -> Places:
     """Places after constant padding; negative pads crop."""
-    cropped, places = [min(pad, 0) for pad in pads], places_of(tensor)
+    return _padded_with_zeros(places_of(tensor) or make_places(tensor.shape), tuple(pads))
+
+
+@lru_cache(maxsize=64)
+def _padded_with_zeros(places: Places, pads: tuple[int, ...]) -> Places:
+    cropped, shape = [min(pad, 0) for pad in pads], places.shape
     if any(cropped):
-        (places,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
-    last_first = reversed(range(tensor.dim()))
+        whole = torch.zeros((), device="cpu").expand(shape)
+        (places,) = places_after(lambda t: [F.pad(t[0], cropped)], [whole], [places])
+    last_first = reversed(range(len(shape)))
     ends = dict(zip(last_first, zip(pads[::2], pads[1::2], strict=True), strict=False))
-    shape = [size + sum(ends.get(dim, ())) for dim, size in enumerate(tensor.shape)]
 
     def continued(axis: Axis, coords: Coordinates | None) -> Coordinates | None:
         for dim, (before, behind) in ends.items():
@@ -46,13 +52,14 @@ def padded_with_zeros(tensor: Tensor, pads: list[int]) -> Places:
                 continue
             if dim in coords.dims:
                 coords = _continued(widened(coords, axis), dim, added, axis)
-            elif tensor.shape[dim] == 1:
+            elif shape[dim] == 1:
                 padded = _with_gaps(coords, dim, added)
                 coords = padded if is_at_own_position(padded, dim, axis) else coords
         return coords
 
-    pairs = gaps_filled(windows_joined(places)).pairs if places else ()
-    return make_places(shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
+    new_shape = [size + sum(ends.get(dim, ())) for dim, size in enumerate(shape)]
+    pairs = gaps_filled(windows_joined(places)).pairs
+    return make_places(new_shape, [(axis, continued(axis, coords)) for axis, coords in pairs])
 
 
 def _continued(
@@ -97,7 +104,7 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
     places = places_of(tensor)
     if rows or columns:
-        places = padded_with_zeros(tensor, [columns, columns, rows, rows])
+        places = padded_with_zeros(tensor, (columns, columns, rows, rows))
         tensor = tensor.new_empty(()).expand(places.shape)
     # Padding around a crop does not get the cells of the pixels that it replaces.
     fill = not (rows or columns)
