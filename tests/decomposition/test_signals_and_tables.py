@@ -90,6 +90,38 @@ def test_copies_of_a_convolution_written_as_a_sum_divide_its_cells(form, enlarge
     )
 
 
+# Sums of neighbors beside the elements themselves.
+
+OF_TWO = torch.tensor([-1.0, 1.0]).double().expand(3, 1, 2)
+NEIGHBORS = {
+    "difference": [
+        lambda x: x - F.pad(x, (1, -1)),
+        lambda x: F.conv1d(F.pad(x, (1, 0)), OF_TWO, groups=3),
+    ],
+    "difference without padding": [
+        lambda x: x[..., 1:] - x[..., :-1],
+        lambda x: F.conv1d(x, OF_TWO, groups=3),
+    ],
+    "convolution": [SUMS["slices"], lambda x: F.conv1d(x, KERNEL, padding=1)],
+    "dilated convolution": [
+        lambda x: x + F.pad(x, (2, -2)) + F.pad(x, (-2, 2)),
+        lambda x: F.conv1d(x, torch.ones(3, 1, 3).double(), padding=2, dilation=2, groups=3),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBORS)
+@pytest.mark.parametrize("dim", [1, 2])
+def test_sums_of_neighbors_beside_the_elements_have_the_map_of_a_convolution(name, dim):
+    def network(x, write):
+        found = write(x)
+        beside = x[..., : found.shape[2]] if dim == 1 else x[:, [0] * found.shape[1]]
+        return _score(torch.cat([beside, found], dim))
+
+    by_slices, convolved = (partial(network, write=write) for write in NEIGHBORS[name])
+    assert_same_maps(by_slices, convolved, randn(3, 3, 12, seed=18))
+
+
 # Every second element of a padded signal.
 
 SQUARE = randn(3, 3, 3, seed=7)
@@ -117,6 +149,104 @@ def test_a_stride_after_padding_has_the_map_of_padding_after_a_stride(margin, fo
         return _score(AFTER[after](F.pad(x[..., ::2], (margin // 2, margin // 2))))
 
     assert_same_maps(forward, plain, randn(3, 3, 12, seed=8))
+
+
+# Operations on a signal whose elements are not at equal distances, or not all on the input.
+
+
+def _both_ways(h):
+    """Half of the channels look back, the other half ahead."""
+    back, ahead = h[:, :2], h[:, 2:]
+    return torch.cat([F.pad(back, (1, -1)), F.pad(ahead, (-1, 1))], 1)
+
+
+UNEVEN = {
+    "causal": lambda h: F.conv1d(F.pad(h, (2, 0)), randn(4, 4, 3, seed=11)),
+    "dilated": lambda h: F.conv1d(F.pad(h, (4, 0)), randn(4, 4, 3, seed=11), dilation=2),
+    "shifted": lambda h: F.pad(h, (1, -1)),
+    "both ways": _both_ways,
+    "reflected": lambda h: F.pad(h, (2, 2), "reflect"),
+    "replicated": lambda h: F.pad(h, (0, 4), "replicate"),
+    "cropped": lambda h: h[..., 4:],
+    "summed": lambda h: h.cumsum(2),
+}
+WRITINGS = {
+    "mean": [
+        lambda h: h.unflatten(2, (-1, 2)).mean(3),
+        lambda h: F.avg_pool1d(h, 2),
+        lambda h: F.adaptive_avg_pool1d(h, h.shape[2] // 2),
+        lambda h: F.interpolate(h, scale_factor=0.5, mode="area"),
+        lambda h: F.conv1d(h, torch.full((4, 1, 2), 0.5).double(), stride=2, groups=4),
+    ],
+    "patches": [
+        lambda h: F.linear(h.unfold(2, 4, 4).transpose(1, 2).flatten(2), PATCH.flatten(1)).mT,
+        lambda h: F.conv1d(h, PATCH, stride=4),
+    ],
+    "stride": [
+        lambda h: h[..., ::2],
+        lambda h: F.max_pool1d(h, 1, 2),
+        lambda h: F.conv1d(h, torch.ones(4, 1, 1).double(), stride=2, groups=4),
+    ],
+    "overlapping mean": [
+        lambda h: F.avg_pool1d(h, 3, 2, 1),
+        lambda h: F.avg_pool1d(F.pad(h, (1, 1)), 3, 2),
+    ],
+    "gate": [
+        lambda h: h * h.mean(1, keepdim=True).sigmoid(),
+        lambda h: h.mean(1)[:, None].sigmoid() * h,
+    ],
+}
+PATCH = randn(4, 4, 4, seed=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [(name, i) for name in WRITINGS for i in range(1, len(WRITINGS[name]))]
+)
+@pytest.mark.parametrize("before", UNEVEN)
+def test_uneven_elements_have_one_map(before, name, form):
+    def network(x, write):
+        return _score(write(UNEVEN[before](x)))
+
+    plain, other = (partial(network, write=WRITINGS[name][i]) for i in (0, form))
+    assert_same_maps(other, plain, randn(3, 4, 24, seed=13))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_causal_convolution_may_cut_the_end_after_padding_both_sides(size, dilation):
+    kernel, missing = randn(3, 3, size, seed=14), (size - 1) * dilation
+
+    def plain(x):
+        return _score(F.conv1d(F.pad(x, (missing, 0)), kernel, dilation=dilation))
+
+    def cut(x):
+        return _score(F.conv1d(x, kernel, padding=missing, dilation=dilation)[..., :-missing])
+
+    assert_same_maps(cut, plain, randn(3, 3, 16, seed=15))
+
+
+def test_overlapping_patches_of_a_padded_stride_have_the_map_of_a_convolution():
+    def padded(x):
+        return F.pad(x[..., ::2], (0, 2), "replicate")
+
+    def convolved(x):
+        return _score(F.conv1d(padded(x), PATCH, stride=2))
+
+    def unfolded(x):
+        patches = padded(x).unfold(2, 4, 2).transpose(1, 2)
+        return _score(F.linear(patches.flatten(2), PATCH.flatten(1)).mT)
+
+    assert_same_maps(unfolded, convolved, randn(3, 4, 24, seed=16))
+
+
+def test_strided_keys_have_the_map_of_a_pooling():
+    def network(x, thin):
+        keys = thin(x)
+        weights = (x.mT @ keys).softmax(-1)
+        return _score((weights @ keys.mT).mT)
+
+    strided, pooled = (partial(network, thin=thin) for thin in WRITINGS["stride"][:2])
+    assert_same_maps(strided, pooled, randn(3, 4, 24, seed=17))
 
 
 # Means of a whole sequence beside elements of one position.

@@ -25,7 +25,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     on_common_cells,
 )
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
@@ -75,6 +75,9 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     if not coordinates:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     coordinates = [narrowed(coords, axis) for coords in coordinates]
+    along = [set(coords.dims) for coords in coordinates]
+    if all(along) and not set.intersection(*along):  # queries and keys, which may be strided
+        coordinates = [widened(coords, axis) for coords in coordinates]
     cells, numbers = on_common_cells(coordinates)
     inside = axis.holds(cells[:, 0])
     if not bool(inside.any()):

@@ -41,15 +41,17 @@ def merged(
     kept: list[Coordinates] = []
     along = dict(dims or {})
     for coords in dict.fromkeys(coordinates):
-        for position, other in enumerate(kept):
-            own = [along.get(each) or dims_within_sample(each, samples) for each in (other, coords)]
-            both = _merged_pair(other, coords, axis, samples, own)
-            if both is not None:
-                kept[position : position + 1] = both
+        found, start, position = [coords], len(kept), 0
+        while found and position < len(kept):
+            pair = kept[position], found[0]
+            own = [along.get(each) or dims_within_sample(each, samples) for each in pair]
+            both = _merged_pair(*pair, axis, samples, own)
+            position += 1
+            if both is not None:  # the result may agree with the others
+                found, start, position = both, min(start, position - 1), 0
+                kept.remove(pair[0])
                 along |= dict.fromkeys(both, own[0] | own[1])
-                break
-        else:
-            kept.append(coords)
+        kept[start:start] = found
     return tuple(dict.fromkeys(kept))
 
 

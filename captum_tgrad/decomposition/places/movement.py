@@ -21,6 +21,7 @@ from captum_tgrad.decomposition.places.gaps import gaps_filled, gaps_kept
 from captum_tgrad.decomposition.places.merging import dims_within_sample
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
+from captum_tgrad.decomposition.places.whole_grid import windows_joined, windows_kept
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 """Moves the elements of tensors, and returns the results."""
@@ -59,8 +60,9 @@ def places_after(
 ) -> list[Places]:
     """The places of the results of ``run``.
 
-    It runs on up to four variants of the coordinates: gaps as they are and filled, copies whole and
-    refined. :func:`gaps_kept` and :func:`copies_kept` choose the ones that later operations need.
+    It runs on up to four variants of the coordinates: copies whole and refined, and gaps of one
+    tensor as they are and filled, or windows of several whole and joined. :func:`copies_kept`,
+    :func:`gaps_kept` and :func:`windows_kept` choose the ones that later operations need.
 
     Args:
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
@@ -81,10 +83,13 @@ def places_after(
         return list(map(copies_kept, _places_after(run, tensors, variant), found))
 
     found = with_copies(places)
-    if not fill:
-        return found
+    if sum(each is not None for each in places) > 1:
+        joined = [each and windows_joined(each) for each in places]
+        return (
+            found if joined == list(places) else list(map(windows_kept, found, with_copies(joined)))
+        )
     filled = [each and gaps_filled(each) for each in places]
-    if filled == list(places) or sum(each is not None for each in places) > 1:
+    if not fill or filled == list(places):
         return found
     return list(map(gaps_kept, found, with_copies(filled)))
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.gaps import filled_along
-from captum_tgrad.decomposition.places.subsampling import evenly_wide
+from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
+from captum_tgrad.decomposition.places.sums import mixed
 from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
@@ -136,7 +137,9 @@ def regridded(
     """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
 
     As in the paper, which enlarges maps without regard to strides and padding, the new cells whose
-    window has its middle on the old grid cover that grid evenly.
+    window has its middle on the old grid cover that grid evenly. If the windows divide the old
+    elements into blocks, or have one element each, the new cells are those after a reshape and a
+    mean, or after a slice.
 
     Args:
         coords: The coordinates on the old grid, which depend on ``dim``.
@@ -156,6 +159,16 @@ def regridded(
     if axis.input == SAMPLES:
         low, high = coords.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
+    block = old // size
+    if old % size == 0 and window in (None, Window.of_kernel(block, block, 0, 1)):
+        blocks = torch.unflatten(coords.index, dim, (size, block))
+        found = mixed(Coordinates(blocks, coords.cells, coords.by_sample), [dim + 1], axis)
+        if len(found) == 1:  # as after a reshape and a mean
+            return found[0].moved(found[0].index.squeeze(dim + 1))
+    if window is not None and window.reach == window.offset == 0 and window.stride > 1:
+        every = torch.arange(0, old, int(window.stride), device="cpu")
+        kept = coords.moved(coords.index.index_select(dim, every))
+        return kept and widened(kept, axis)
     coords = narrowed(coords, axis) or coords
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
@@ -191,7 +204,7 @@ def _new_line(
 ) -> tuple[FloatArray, FloatArray]:
     """The borders of the new cells along a line of old cells; ``inf`` and ``-inf`` for no cell."""
     if window is not None:
-        line, window = _without_inserted_zeros(line, window)
+        line, window = _without_padding(*_without_inserted_zeros(line, window), axis)
     evenly = len(line.middle) / size
     even = Window((evenly - 1) / 2, evenly, (evenly - 1) / 2)
     every = runs = line.runs(axis)
@@ -200,8 +213,11 @@ def _new_line(
     if len(runs) == 1:
         repeated = [run for run in every if run not in runs]
         return _on_one_run(line, runs[0], repeated, size, window, even)
-    stride = (window or even).stride
-    centers = (even if window is None or abs(stride - evenly) < SLACK else window).centers(size)
+    if window is None or (
+        window.stride == evenly and abs(window.offset - even.offset) < evenly / 2
+    ):
+        window = even
+    stride, centers = window.stride, window.centers(size)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     for run in runs:
         own = (centers >= run[0] - 0.5 - SLACK) & (centers < run[1] - 0.5 - SLACK)
@@ -225,7 +241,7 @@ def _on_one_run(
     is_on = (centers >= start - 0.5 - slack) & (centers <= stop - 0.5 + slack)
     if not is_on.any():
         return low, high
-    if stride == 1 and stop - start < is_on.sum() < size:
+    if stride == 1 and is_on.sum() > stop - start:
         is_on[np.flatnonzero(is_on)[-1]] = False  # an even kernel, whose last windows are cut off
     ends = (0.0, 1.0) if window is None else _covered(run, centers, is_on, stride)
     borders = np.interp(
@@ -285,6 +301,15 @@ def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
         return line, window  # every n-th pixel, written at its own position
     offset, stride, reach = window.offset - at[0], window.stride, window.reach
     return short, Window(offset / pitch, stride / pitch, reach / pitch)
+
+
+def _without_padding(line: Line, window: Window, axis: Axis) -> tuple[Line, Window]:
+    """Removes elements outside of the image from both ends, as if the window padded the line."""
+    at = np.flatnonzero(axis.holds(line.middle))
+    if len(at) == 0:
+        return line, window
+    offset = window.offset - at[0]
+    return line.take(np.arange(at[0], at[-1] + 1)), Window(offset, window.stride, window.reach)
 
 
 def _without_repeated_padding(runs: list[Run], middle: FloatArray, reach: float) -> list[Run]:

@@ -13,6 +13,7 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.sums import windows_of_sum
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def on_whole_grid(places: Places) -> Places:
@@ -21,26 +22,32 @@ def on_whole_grid(places: Places) -> Places:
 
 
 def windows_joined(places: Places) -> Places:
-    """Merges three or more coordinates at equal distances into windows.
+    """Replaces windows by adjacent cells, and three or more coordinates at equal distances as well.
 
-    The sum of an image and its shifted copies then has the places of a dilated convolution.
+    The sum of an image and its shifted copies then has the places of a convolution.
     """
-    if all(len(coordinates) < 3 for coordinates in places.coordinates.values()):
-        return places
-    joined = [
+    coordinates = [
         (axis, coords)
-        for axis, coordinates in places.coordinates.items()
-        for coords in _joined_in_windows(coordinates, axis)
+        for axis, own in places.coordinates.items()
+        for coords in (_joined_in_windows(own, axis) if axis.is_spatial else own)
     ]
-    return make_places(places.shape, joined)
+    is_same = coordinates == [(axis, c) for axis, own in places.coordinates.items() for c in own]
+    return places if is_same else make_places(places.shape, coordinates)
 
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
-    if (
-        len(coordinates) < 3
-        or not axis.is_spatial
-        or len({coords.dims for coords in coordinates}) > 1
-    ):
+    if len(coordinates) == 1:
+        return (narrowed(coordinates[0], axis),)
+    if len(coordinates) < 3 or len({coords.dims for coords in coordinates}) > 1:
         return coordinates
     windows = windows_of_sum(coordinates, axis)
     return coordinates if windows is None else (windows,)
+
+
+def windows_kept(whole: Places, joined: Places) -> Places:
+    """The places of several tensors in one, with their windows if these can still be joined.
+
+    ``joined`` are the places if the windows of each tensor were joined before. The parts of one
+    image have windows that continue each other. Those beside the pixels themselves do not.
+    """
+    return joined if windows_joined(whole) is whole else whole

@@ -24,8 +24,10 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
     if mode != "constant":
         places = places_of(tensor)
-        whole = places and on_whole_grid(places)
-        return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
+        if places is not None:
+            pairs = [(axis, widened(c, axis)) for axis, c in on_whole_grid(places).pairs]
+            places = make_places(places.shape, pairs)
+        return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [places])
     return [padded_with_zeros(tensor, pads)]
 
 
