@@ -41,7 +41,9 @@ class Network(nn.Module):
         if self.form == "input of tokens":
             x = x.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).reshape(x.shape)
         y = self.norm(x)
-        if self.form != "tokens":
+        if self.form == "squeezed":
+            y = y.squeeze(-1) if y.dim() > 3 else y
+        elif self.form != "tokens":
             y = torch.cat([y, x], 1)
             y = y.contiguous(memory_format=torch.channels_last) if y.dim() == 4 else y
         y = y.flatten(2).transpose(1, 2).contiguous()
@@ -49,8 +51,9 @@ class Network(nn.Module):
         return ((y * weights.to(y.dtype)).tanh()).flatten(1).sum(1)
 
 
-@pytest.mark.parametrize("form", ["tokens", "part", "input of tokens"])
+@pytest.mark.parametrize("form", ["tokens", "part", "input of tokens", "squeezed"])
 @pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (1, 3, 3), (3, 3, 1)], ids=str)
 @pytest.mark.parametrize(
     "norm",
     [
@@ -63,7 +66,9 @@ class Network(nn.Module):
     ],
     ids=str,
 )
-def test_every_layout_of_the_gradient_gives_the_input_term_of_the_formula(norm, samples, form):
+def test_every_layout_of_the_gradient_gives_the_input_term_of_the_formula(
+    norm, sizes, samples, form
+):
     norm = norm.double().eval()
     for tensor in norm.buffers():
         if tensor.is_floating_point():
@@ -72,7 +77,7 @@ def test_every_layout_of_the_gradient_gives_the_input_term_of_the_formula(norm, 
     x = torch.randn(
         samples,
         4,
-        *[3] * dims,
+        *sizes[-dims:],
         generator=torch.Generator().manual_seed(1),
         dtype=torch.float64,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -71,11 +72,24 @@ def _scaled_and_shifted(call: Call, readers: Readers) -> Tensor:
 def is_misread(tensor: Tensor) -> bool:
     """Whether torch's backward pass of a batch norm may misread its input or a gradient.
 
-    On a CPU, the strides of a single sample may be those of a channels-last tensor except for the
-    first one, as after a transpose of tokens. torch then takes one of the two for contiguous and
-    the other for channels-last.
+    On a CPU, the strides of a tensor with a dimension of size 1 may be those of a contiguous or a
+    channels-last tensor except for this dimension, as after a transpose of tokens. torch then takes
+    one of the two for contiguous and the other for channels-last.
     """
-    return tensor.is_cpu and len(tensor) == 1 and tensor.stride(0) != tensor.numel()
+    return tensor.is_cpu and _is_ambiguous(tensor.shape, tensor.stride())
+
+
+@lru_cache(maxsize=1024)
+def _is_ambiguous(shape: torch.Size, strides: tuple[int, ...]) -> bool:
+    dims = range(len(shape))
+    channels_last = [0, *dims[2:], *dims[1:2]]
+    return 1 in shape and not any(
+        all(
+            strides[dim] == math.prod(shape[d] for d in order[number:])
+            for number, dim in enumerate(order, 1)
+        )
+        for order in (dims, channels_last)
+    )
 
 
 def readable(gradient: Tensor | None) -> Tensor | None:
