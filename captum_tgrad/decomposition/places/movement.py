@@ -85,9 +85,9 @@ def places_after(
     found = with_copies(places)
     if sum(each is not None for each in places) > 1:
         joined = [each and windows_joined(each) for each in places]
-        return (
-            found if joined == list(places) else list(map(windows_kept, found, with_copies(joined)))
-        )
+        if joined == list(places):
+            return found
+        return list(map(windows_kept, found, with_copies(joined)))
     filled = [each and gaps_filled(each) for each in places]
     if not fill or filled == list(places):
         return found

@@ -104,7 +104,7 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
     places = places_of(tensor)
     if rows or columns:
-        places = padded_with_zeros(tensor, (columns, columns, rows, rows))
+        places = padded_with_zeros(tensor, [columns, columns, rows, rows])
         tensor = tensor.new_empty(()).expand(places.shape)
     # Padding around a crop does not get the cells of the pixels that it replaces.
     fill = not (rows or columns)
