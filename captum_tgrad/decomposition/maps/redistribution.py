@@ -34,23 +34,18 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | Bags | None]) -> T
         evidence: Shape ``(..., N, 1, *cells)``.
         shares: For each of the last dimensions, the share of each cell that each new cell gets:
             shape ``(cells, new cells)``, also sparse, or ``(N, cells, new cells)`` with one matrix
-            per sample; None if the cells do not change. Tensors are converted to the dtype and
-            device of ``evidence``.
+            per sample; None if the cells do not change. Those of :func:`ready_for` save time.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
             continue
+        if not isinstance(matrix, Bags):
+            matrix = ready_for(evidence, matrix)
         if isinstance(matrix, Bags):
             lines = evidence.movedim(dim, 0)
             table = lines.flatten().view(len(lines), -1)  # embedding_bag is fast for these strides
             rows, starts, values = matrix
             new = F.embedding_bag(rows, table, starts, mode="sum", per_sample_weights=values)
-            evidence = new.reshape(-1, *lines.shape[1:]).movedim(0, dim)
-            continue
-        matrix = as_like(matrix, evidence)
-        if matrix.is_sparse:
-            lines = evidence.movedim(dim, 0)
-            new = matrix.t() @ lines.flatten(1)
             evidence = new.reshape(-1, *lines.shape[1:]).movedim(0, dim)
         elif matrix.dim() == 3:
             lines = evidence.movedim(dim, -1)
@@ -109,14 +104,10 @@ def sums_of_rows(matrix: Tensor) -> Tensor:
     return matrix._indices()[0].bincount(matrix._values(), len(matrix))
 
 
-def as_like(matrix: Tensor, like: Tensor) -> Tensor:
-    """A matrix with the dtype and on the device of a tensor; MPS has no sparse matrices."""
-    return (matrix.to_dense() if like.device.type == "mps" else matrix).to(like)
-
-
 def ready_for(like: Tensor, matrix: Tensor) -> Tensor | Bags:
-    """As :func:`as_like`, for a matrix that is used many times."""
-    matrix = as_like(matrix, like)
+    """A matrix with the dtype and on the device of a tensor, and as bags if it is sparse."""
+    # MPS has no sparse matrices.
+    matrix = (matrix.to_dense() if like.device.type == "mps" else matrix).to(like)
     if not matrix.is_sparse:
         return matrix
     transposed = matrix.t().coalesce()
