@@ -30,8 +30,8 @@ class Operation:
     Each rule may raise NoRuleError for a call that it does not cover.
 
     Args:
-        places: Computes the places of the outputs from those of the arguments. None: test runs of
-            the operation find them.
+        places: Computes the places of what a call returned from those of its arguments. None: test
+            runs of the operation find them.
         bias: Takes a call and one of its outputs and returns ``b`` in closed form, or None if it is
             zero. None: the one rule computes it.
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
@@ -45,7 +45,7 @@ class Operation:
             place.
     """
 
-    places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
+    places: Callable[[Call], list[Places]] | None = None
     bias: Callable[[Call, Tensor], Bias | None] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads_input: bool = False

@@ -178,15 +178,14 @@ def _contents(constant: Tensor) -> bytes:
 
 
 def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
-    outputs = call.returned
     if call.record.places is not None:
         try:
-            found = call.record.places(call, outputs)
+            found = call.record.places(call)
         except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
             found = []
-        if [places.shape for places in found] == [tuple(output.shape) for output in outputs]:
+        if [places.shape for places in found] == [tuple(output.shape) for output in call.returned]:
             return [(places, True) for places in found], True
-    return places_from_trial_runs(call, outputs), False
+    return places_from_trial_runs(call), False
 
 
 def _varies_along(output: Tensor, places: Places) -> int:

@@ -8,7 +8,7 @@ operation that maps the numbers of its elements to numbers of its elements moves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,8 +29,9 @@ FoundPlaces = tuple[Places, bool]
 _MOST_ELEMENTS = 2**22  # of the tensors of a call
 
 
-def places_from_trial_runs(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
+def places_from_trial_runs(call: Call) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
+    outputs = call.returned
     sources = [places for places in map(places_of, call.dependent) if places is not None]
     nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:

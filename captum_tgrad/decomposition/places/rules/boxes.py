@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -18,14 +16,14 @@ from captum_tgrad.decomposition.places.regridding import Line
 _MOST_BOXES = 16
 
 
-def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def pooled_in_boxes(call: Call) -> list[Places]:
     """``torchvision.ops.roi_align`` and ``roi_pool``: the cells of each box divide it evenly.
 
     Raises:
         NoRuleError: There are too many boxes, or the input is laid out in a way that has no rows
             and columns of its own.
     """
-    bound, output = call.bound, outputs[0]
+    bound, output = call.bound, call.returned[0]
     tensor, boxes = bound["input"], bound["rois"].detach().double().cpu()
     if len(boxes) > _MOST_BOXES:
         raise NoRuleError
@@ -50,7 +48,7 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return _between(coords, ends, dim, axis)
 
     pairs = [(axis, pooled(axis, coords)) for axis, coords in coordinates_of(tensor)]
-    return [make_places(output.shape, pairs)] * len(outputs)
+    return [make_places(output.shape, pairs)] * len(call.returned)
 
 
 def _between(coords: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.rules.elementwise import elementwise, sam
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 
-def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def running(call: Call) -> list[Places]:
     """Places after a cumulative sum: for each element, the smallest cell with all its summands."""
     tensor = call.tensors[0]
     dim = call.bound["dim"] % max(tensor.dim(), 1)
@@ -35,12 +35,12 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         (axis, up_to_each(axis, coords))
         for axis, coords in with_copies_refined(windows_joined(places)).pairs
     ]
-    return [make_places(places.shape, coordinates)] * len(outputs)
+    return [make_places(places.shape, coordinates)] * len(call.returned)
 
 
-def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def subtracted(call: Call) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
-    (both, *_) = elementwise(call, outputs)
+    (both, *_) = elementwise(call)
     operands = [places for places in map(places_of, call.dependent) if places is not None]
     if len(operands) != 2:
         return [both]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from torch import Tensor
+from collections.abc import Iterable
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
@@ -15,9 +13,9 @@ from captum_tgrad.decomposition.places.rules.moving import moved
 from captum_tgrad.decomposition.places.sums import mixed
 
 
-def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def elementwise(call: Call) -> list[Places]:
     """Places after an elementwise operation on tensors that broadcast."""
-    rank = outputs[0].dim()
+    rank = call.returned[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
     every = [places for tensor in call.tensors if (places := places_of(tensor)) is not None]
@@ -25,7 +23,7 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def combined(operands: Iterable[Places]) -> Places:
         pairs = (pair for places in operands for pair in places.pairs)
         return make_places(
-            outputs[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
+            call.returned[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
         )
 
     found = combined(every)
@@ -34,35 +32,35 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         refined = list(map(with_copies_refined, every))
         if refined != every and with_copies_refined(found) is found:
             found = combined(refined)
-    return [found] * len(outputs)
+    return [found] * len(call.returned)
 
 
-def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def like_first(call: Call) -> list[Places]:
     """The places of the first tensor."""
     first = call.tensors[0]
-    for output in outputs:
+    for output in call.returned:
         if output.shape != first.shape:
             raise NoRuleError
-    return [places_of(first) or make_places(first.shape)] * len(outputs)
+    return [places_of(first) or make_places(first.shape)] * len(call.returned)
 
 
-def unchanged(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def unchanged(call: Call) -> list[Places]:
     """As :func:`like_first`, for operations that do not change the elements."""
-    return like_first(call, outputs)
+    return like_first(call)
 
 
-def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def along(call: Call) -> list[Places]:
     """The places of the first tensor; samples along the dimension of the operation are mixed."""
     dim = call.bound["dim"]
     if dim is None:
         raise NoRuleError
-    (places, *_) = like_first(call, outputs)
-    return [samples_mixed_along(places, {dim % max(len(places.shape), 1)})] * len(outputs)
+    (places, *_) = like_first(call)
+    return [samples_mixed_along(places, {dim % max(len(places.shape), 1)})] * len(call.returned)
 
 
-def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def normalized(call: Call) -> list[Places]:
     """The places of the first tensor; samples that are normalized together are mixed."""
-    (places, *_) = like_first(call, outputs)
+    (places, *_) = like_first(call)
     rank = len(places.shape)
     if call.name in ("layer_norm", "rms_norm"):
         dims = range(rank - len(call.bound["normalized_shape"]), rank)
@@ -71,7 +69,7 @@ def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     else:
         groups = call.bound["num_groups"] if call.name == "group_norm" else places.shape[1]
         dims = range(1 if _vary_within(groups, places.samples) else 2, rank)
-    return [samples_mixed_along(places, dims)] * len(outputs)
+    return [samples_mixed_along(places, dims)] * len(call.returned)
 
 
 def _vary_within(groups: int, coordinates: Iterable[Coordinates]) -> bool:
@@ -92,11 +90,11 @@ def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
     return make_places(places.shape, coordinates)
 
 
-def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def chosen(call: Call) -> list[Places]:
     """Places after ``where``: each element has the places of the alternative that is selected."""
-    rank = outputs[0].dim()
+    rank = call.returned[0].dim()
     found = {
         frozenset((axis, coords.aligned(rank)) for axis, coords in coordinates_of(tensor))
         for tensor in call.dependent
     }
-    return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)
+    return elementwise(call) if len(found) == 1 else moved(call)

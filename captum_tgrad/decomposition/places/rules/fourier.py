@@ -50,13 +50,13 @@ class _Grid(NamedTuple):
     transform: Call
 
 
-def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def transformed(call: Call) -> list[Places]:
     """Places after a Fourier transform of frames, which mixes the dimensions of each frame.
 
     Raises:
         NoRuleError: It mixes a whole axis.
     """
-    tensor, (output,), over = call.tensors[0], outputs, set(_dims(call))
+    tensor, (output,), over = call.tensors[0], call.returned, set(_dims(call))
     found = mixed_along(places_of(tensor), over, output.shape)
     for axis, coords in coordinates_of(tensor):
         is_gone = over & set(coords.dims) and axis not in found.coordinates

@@ -20,9 +20,9 @@ from captum_tgrad.decomposition.places.sums import mixed_on_axes
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 
-def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def convolved(call: Call) -> list[Places]:
     """Places after a convolution, which mixes channels within each group."""
-    bound, (output,) = call.bound, outputs
+    bound, (output,) = call.bound, call.returned
     windows = _windows(call, rank_of(call.name))
     channel = output.dim() - len(windows) - 1
     places = _windows_mixed(bound["input"], output.shape, windows)
@@ -31,14 +31,14 @@ def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [_on_new_grid(in_groups, output.shape, windows)]
 
 
-def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def pooled(call: Call) -> list[Places]:
     """Places after a pooling."""
-    tensor, (output, *_) = call.bound["input"], outputs
+    tensor, (output, *_) = call.bound["input"], call.returned
     windows = _windows(call, rank_of(call.name))
     places = _windows_mixed(tensor, output.shape, windows)
     if places:
         places = _on_new_grid(windows_joined(places).pairs, output.shape, windows)
-    return [places or make_places(output.shape)] * len(outputs)
+    return [places or make_places(output.shape)] * len(call.returned)
 
 
 def _windows_mixed(
@@ -154,20 +154,20 @@ def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
     return tuple(option) * rank if len(option) == 1 else tuple(option)
 
 
-def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def resized(call: Call) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
-    tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
+    tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], call.returned
     places = windows_joined(places_of(tensor) or make_places(tensor.shape))
     return [_on_new_grid(places.pairs, output.shape, [None] * (output.dim() - 2))]
 
 
-def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def folded(call: Call) -> list[Places]:
     """Places after ``torch.nn.functional.fold``: the mean of the cells of the summands.
 
     If all elements of a block have the same cell, the places are those after a transposed
     convolution.
     """
-    bound, (output,) = call.bound, outputs
+    bound, (output,) = call.bound, call.returned
     tensor = bound["input"]
     options = {
         key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,29 +21,29 @@ from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.scratch import is_dense
 
 
-def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def added(call: Call) -> list[Places]:
     """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
     index = index.detach().cpu()
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added_at(call, tensor, source, _flat_indices(tensor).gather(dim, index), outputs)
+    return _added_at(call, tensor, source, _flat_indices(tensor).gather(dim, index))
 
 
-def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def put(call: Call) -> list[Places]:
     """Places after ``index_put``, which writes elements to given positions or adds them there."""
     if not call.bound["accumulate"]:
-        return assigned(call, outputs)
+        return assigned(call)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
+    return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)])
 
 
-def sparse(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def sparse(call: Call) -> list[Places]:
     """Places after ``sparse_coo_tensor``, as in the dense tensor."""
     indices, values = (call.bound[name] for name in ("indices", "values"))
-    (output,) = outputs
+    (output,) = call.returned
     at = tuple(indices.detach().cpu())
 
     def run(numbers: list[Tensor]) -> list[Tensor]:
@@ -57,9 +56,7 @@ def _flat_indices(tensor: Tensor) -> Tensor:
     return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
 
 
-def _added_at(
-    call: Call, tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
-) -> list[Places]:
+def _added_at(call: Call, tensor: Tensor, source: Any, positions: Tensor) -> list[Places]:
     """Places after the elements of ``source`` were added to those of ``tensor`` at ``positions``.
 
     Positions are flat indices.
@@ -75,7 +72,7 @@ def _added_at(
         return Coordinates(index.expand(positions.shape), coords.cells)
 
     if places is None:
-        return [make_places(output.shape, coordinates) for output in outputs]
+        return [make_places(output.shape, coordinates) for output in call.returned]
     samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
     groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
@@ -84,18 +81,18 @@ def _added_at(
     sums = Sums(positions, tensor.shape)
     for group in groups.values():
         coordinates += cells_of_sums(group, sums, samples, places.has_one_axis)
-    return [make_places(output.shape, coordinates) for output in outputs]
+    return [make_places(output.shape, coordinates) for output in call.returned]
 
 
-def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def by_indices(call: Call) -> list[Places]:
     """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
     tensor, dim = call.bound["input"], call.bound["dim"]
-    indices = outputs[1].detach()
+    indices = call.returned[1].detach()
     (found,) = places_after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
-    return [found for _ in outputs]
+    return [found for _ in call.returned]
 
 
-def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def sampled(call: Call) -> list[Places]:
     """Places after ``grid_sample``: those of the element that is nearest to each point."""
     bound = call.bound
     image, grid = bound["input"], bound["grid"].detach().float().cpu()
@@ -107,7 +104,7 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return places_after(run, [image])
 
 
-def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def strided(call: Call) -> list[Places]:
     """Places after ``as_strided``, which reads elements by their positions in memory."""
     tensor, size, stride = (call.bound[name] for name in ("input", "size", "stride"))
     start, offset = tensor.storage_offset(), call.bound["storage_offset"]

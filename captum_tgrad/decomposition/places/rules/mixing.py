@@ -18,17 +18,17 @@ from captum_tgrad.decomposition.places.rules.elementwise import elementwise
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
 
 
-def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def reduced(call: Call) -> list[Places]:
     """Places after a reduction, which mixes some dimensions and removes them or keeps size 1."""
-    bound, (output, *_) = call.bound, outputs
+    bound, (output, *_) = call.bound, call.returned
     tensor = bound["input"]
     if isinstance(bound.get("dim"), Tensor) or isinstance(bound.get("other"), Tensor):
-        return elementwise(call, outputs)  # max and min of two tensors
+        return elementwise(call)  # max and min of two tensors
     rank = tensor.dim()
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    return [summed_along(tensor, over, output.shape)] * len(outputs)
+    return [summed_along(tensor, over, output.shape)] * len(call.returned)
 
 
 def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places:
@@ -46,7 +46,7 @@ def mixed_along(places: Places | None, dims: set[int], shape: Sequence[int]) -> 
     return make_places(shape, coordinates)
 
 
-def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def paired(call: Call) -> list[Places]:
     """Places of the real and imaginary parts, in an additional last dimension."""
     tensor = call.tensors[0]
     return [places_in_pairs(places_of(tensor) or make_places(tensor.shape))]
@@ -58,42 +58,42 @@ def places_in_pairs(places: Places) -> Places:
     return make_places((*places.shape, 2), pairs)
 
 
-def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def unpaired(call: Call) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
-    return [mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
+    return [mixed_along(places_of(tensor), {tensor.dim() - 1}, call.returned[0].shape)]
 
 
-def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def added_product(call: Call) -> list[Places]:
     """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
-    (output,), names = outputs, list(call.record.parameters)
+    (output,), names = call.returned, list(call.record.parameters)
     added, first, second = (call.bound[name] for name in names[:3])
     (product,) = _product(call, first, second, output)
     aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
     return [make_places(output.shape, [*aligned, *product.pairs])]
 
 
-def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def inner(call: Call) -> list[Places]:
     """Places after ``linear`` and ``inner``, which sum over the last dimensions of both tensors."""
     one, other = (call.bound[name] for name in list(call.record.parameters)[:2])
     if one.dim() == 0 or other.dim() == 0:
         raise NoRuleError
-    return _summed_along(call, one, other, ([one.dim() - 1], [other.dim() - 1]), outputs)
+    return _summed_along(call, one, other, ([one.dim() - 1], [other.dim() - 1]))
 
 
-def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def matmul(call: Call) -> list[Places]:
     """Places after a product of matrices; the leading dimensions broadcast."""
-    return _product(call, call.bound["input"], call.bound["other"], outputs[0])
+    return _product(call, call.bound["input"], call.bound["other"], call.returned[0])
 
 
-def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def solved(call: Call) -> list[Places]:
     """Places after ``solve_triangular``, a product with the inverse, which is triangular too."""
     matrix, known, is_left = (call.bound[name] for name in ("A", "B", "left"))
     if not matrix.requires_grad:  # its inverse may have fewer zeros
         one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
         matrix = call.func(matrix, one.expand_as(matrix), **call.kwargs)
     product = (matrix, known) if is_left else (known, matrix)
-    return _product(call, *product, outputs[0])
+    return _product(call, *product, call.returned[0])
 
 
 def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
@@ -103,26 +103,26 @@ def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Pl
     return contracted(call, f"{first},{second}->{result}", [left, right], output)
 
 
-def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def distances(call: Call) -> list[Places]:
     """Places after ``cdist``, the distances from rows of one tensor to rows of the other."""
     tensors = [call.bound["x1"], call.bound["x2"]]
     # Unlike in a product, zeros of a constant do not select elements: pass ones instead.
     ones = [t if t.requires_grad else t.new_ones(()).expand(t.shape) for t in tensors]
-    return contracted(call, "...xy,...zy->...xz", ones, outputs[0])
+    return contracted(call, "...xy,...zy->...xz", ones, call.returned[0])
 
 
-def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def outer(call: Call) -> list[Places]:
     """Places after an outer product."""
-    return _summed_along(call, call.bound["input"], call.bound["other"], ([], []), outputs)
+    return _summed_along(call, call.bound["input"], call.bound["other"], ([], []))
 
 
-def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def bilinear(call: Call) -> list[Places]:
     """Places after a bilinear layer, which mixes the last dimensions of both tensors."""
     tensors = [call.bound["input1"], call.bound["input2"]]
-    return contracted(call, "...x,...y->...z", tensors, outputs[0])
+    return contracted(call, "...x,...y->...z", tensors, call.returned[0])
 
 
-def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def tensordot(call: Call) -> list[Places]:
     """Places after ``tensordot``: the summed dimensions are mixed, the others concatenated."""
     one, other, dims = call.bound["a"], call.bound["b"], call.bound["dims"]
     if isinstance(dims, int):
@@ -130,7 +130,7 @@ def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     first, second = ([each] if isinstance(each, int) else list(each) for each in dims)
-    return _summed_along(call, one, other, (first, second), outputs)
+    return _summed_along(call, one, other, (first, second))
 
 
 def _summed_along(
@@ -138,7 +138,6 @@ def _summed_along(
     one: Tensor,
     other: Tensor,
     dims: tuple[Sequence[int], Sequence[int]],
-    outputs: Sequence[Tensor],
 ) -> list[Places]:
     """Places after products are summed over pairs of dimensions of the two tensors."""
     left = list(ascii_lowercase[: one.dim()])
@@ -148,10 +147,10 @@ def _summed_along(
     shared = set(left) & set(right)
     result = [letter for letter in [*left, *right] if letter not in shared]
     equation = f"{''.join(left)},{''.join(right)}->{''.join(result)}"
-    return contracted(call, equation, [one, other], outputs[0])
+    return contracted(call, equation, [one, other], call.returned[0])
 
 
-def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def einsum(call: Call) -> list[Places]:
     """Places after ``einsum``."""
     equation, *operands = call.args
     if not isinstance(equation, str):
@@ -162,10 +161,10 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if not arrow:
         letters = left.replace(",", "").replace("...", "")
         right = "..." + "".join(sorted(each for each in letters if letters.count(each) == 1))
-    return contracted(call, f"{left}->{right}", operands, outputs[0])
+    return contracted(call, f"{left}->{right}", operands, call.returned[0])
 
 
-def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def attention(call: Call) -> list[Places]:
     """Places after attention: each token has the place of its query; keys and values are mixed.
 
     Keys that a mask hides from all queries, such as padding, are left out. A mask that depends on
@@ -173,7 +172,7 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     mask.
     """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
-    (output,) = outputs
+    (output,) = call.returned
     if not query.dim() == key.dim() == value.dim():
         raise NoRuleError
     batch = shared = ascii_lowercase[: query.dim() - 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
 
@@ -20,7 +19,7 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
 
 
-def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def moved(call: Call) -> list[Places]:
     """Places after an operation that moves elements; elements that it fills in have no place."""
     call = without_fill(call)
     tensors = call.tensors
@@ -32,15 +31,15 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return places_after(run, tensors)
 
 
-def joined(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def joined(call: Call) -> list[Places]:
     """Places after ``stack`` and similar. Their constant integers are elements, not indices."""
     args, kwargs = map_tensors((call.args, call.kwargs), as_element)
-    return moved(Call(call.func, args, kwargs, call.record), outputs)
+    return moved(Call(call.func, args, kwargs, call.record))
 
 
-def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def reshaped(call: Call) -> list[Places]:
     """Places after a reshape. On cell numbers, which are expanded, only ``reshape`` runs."""
-    tensor, (output,) = call.tensors[0], outputs
+    tensor, (output,) = call.tensors[0], call.returned
     if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
         raise NoRuleError
     old, new = (set(accumulate(reversed(t.shape), mul, initial=1)) for t in (tensor, output))
@@ -68,17 +67,17 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return places_after(lambda t: [t[0].reshape(output.shape)], [tensor], refine=refine)
 
 
-def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def assigned(call: Call) -> list[Places]:
     """Places after writing into a tensor; constants get the places of the elements they replace."""
-    written, found = places_of(call.args[0]), moved(call, outputs)
+    written, found = places_of(call.args[0]), moved(call)
     if written is None or any(places_of(tensor) for tensor in call.tensors[1:]):
         return found
     return [gaps_kept(each, written) for each in found]
 
 
-def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def concatenated(call: Call) -> list[Places]:
     """Places after ``cat``; constants get the coordinates of the others, except along ``dim``."""
-    (output,) = outputs
+    (output,) = call.returned
     tensors = [as_element(t) for t in call.bound["tensors"] if t.dim() == output.dim()]
     dim = call.bound["dim"] % output.dim()
 
@@ -90,9 +89,9 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return places_after(run, tensors)
 
 
-def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def halved(call: Call) -> list[Places]:
     """Places after ``glu``: each element has the places of its two factors."""
-    tensor, (output,) = call.bound["input"], outputs
+    tensor, (output,) = call.bound["input"], call.returned
     dim = call.bound["dim"] % tensor.dim()
     halves = places_after(lambda t: t[0].chunk(2, dim), [tensor])
     return [make_places(output.shape, [pair for half in halves for pair in half.pairs])]

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid, windows_joined
 
 
-def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def padded(call: Call) -> list[Places]:
     """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
     if mode != "constant":
@@ -95,7 +95,7 @@ def _with_gaps(coords: Coordinates, dim: int, ends: tuple[int, int]) -> Coordina
     return Coordinates(F.pad(coords.index, pad), coords.cells, coords.by_sample)
 
 
-def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def unfolded(call: Call) -> list[Places]:
     """Places after :func:`torch.nn.functional.unfold`; padding continues the grid of the image."""
     bound = call.bound
     tensor = bound["input"]

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import samples_mixed_along
 
 
-def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def layer(call: Call) -> list[Places]:
     """Places after a layer. With several layers or directions, last states belong to all steps."""
     if len(call.args) != 9 or not isinstance(call.args[2], (list, tuple)):
         raise NoRuleError
@@ -27,28 +27,28 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         raise NoRuleError
     own = ["nsx" if batch_first else "snx", *["lny"] * len(states)]
     sequence = "nsz" if batch_first else "snz"
-    y = _of_steps(call, own, sequence, [x, *states], outputs[0])
+    y = _of_steps(call, own, sequence, [x, *states], call.returned[0])
     if layers != 1 or both:
         return [
-            y, *(_of_steps(call, own, "knz", [x, *states], output) for output in outputs[1:])
+            y, *(_of_steps(call, own, "knz", [x, *states], output) for output in call.returned[1:])
         ]  # fmt: skip
 
     def select(indices: list[Tensor]) -> list[Tensor]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
-    (last,) = places_after(select, [outputs[0]], [y])
-    return [y, *(make_places(output.shape, last.pairs) for output in outputs[1:])]
+    (last,) = places_after(select, [call.returned[0]], [y])
+    return [y, *(make_places(output.shape, last.pairs) for output in call.returned[1:])]
 
 
-def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def cell(call: Call) -> list[Places]:
     """Places after a cell."""
     tensors = call.dependent
-    batch = "n" if outputs[0].dim() == 2 else ""
-    found = _of_steps(call, [f"{batch}x"] * len(tensors), f"{batch}z", tensors, outputs[0])
-    return [found] * len(outputs)
+    batch = "n" if call.returned[0].dim() == 2 else ""
+    found = _of_steps(call, [f"{batch}x"] * len(tensors), f"{batch}z", tensors, call.returned[0])
+    return [found] * len(call.returned)
 
 
-def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def packed(call: Call) -> list[Places]:
     """Places after ``pack_padded_sequence`` or ``pad_packed_sequence``."""
     padded_with = (0.0, *call.args[4:]) if len(call.args) > 3 else ()
 
@@ -56,7 +56,8 @@ def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
     found = places_after(run, call.tensors[:1])
-    return [*found, *(make_places(each.shape) for each in outputs[1:])]  # lengths have no place
+    lengths = call.returned[1:]  # have no place
+    return [*found, *(make_places(each.shape) for each in lengths)]
 
 
 def _of_steps(
