@@ -163,7 +163,7 @@ def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
         # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
         if path.name.startswith(".") or (path.parent / PROTOCOL_FILE).exists():
             continue
-        (images if path.suffix.lower() in _SUFFIXES and path.is_file() else others).append(path)
+        (images if path.suffix.lower() in _SUFFIXES and not path.is_dir() else others).append(path)
     names = [path.relative_to(folder).as_posix() for path in others[:_NAMED]]
     named = ", ".join(names) + f" and {len(others) - _NAMED} more" * (len(others) > _NAMED)
     endings = ", ".join(sorted(_SUFFIXES))
