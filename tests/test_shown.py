@@ -84,6 +84,10 @@ def test_a_decomposition_is_a_collection_of_terms():
     assert len(WHOLE) == len(WHOLE.terms) == 4
     assert list(WHOLE) == WHOLE.terms
     assert WHOLE["1"] is WHOLE.terms[2]
+    assert "1" in WHOLE
+    assert WHOLE.terms[2] in WHOLE
+    assert "inptu" not in WHOLE
+    assert 0 not in WHOLE
     with pytest.raises(KeyError, match="term 'inptu' not found: did you mean input"):
         WHOLE["inptu"]
     with pytest.raises(TypeError, match=r"indexed by name \(str\), got int"):

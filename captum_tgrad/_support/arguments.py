@@ -60,6 +60,8 @@ def got(value: Any) -> str:
         >>> got(np.zeros(2)), got("a")
         ('a NumPy array: convert it with torch.from_numpy', 'str')
     """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, np.ndarray):
         return "a NumPy array: convert it with torch.from_numpy"
     if isinstance(value, (list, tuple)):

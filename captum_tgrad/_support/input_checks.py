@@ -168,7 +168,7 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
     given = channel_dim if several else (channel_dim,) * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(
-            f"channel_dim has {len(given)} entries for {len(inputs)} inputs; pass one for each."
+            f"channel_dim must have one entry per input, got {len(given)} for {len(inputs)}."
         )
     for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
         if dim is not None and (not isinstance(dim, int) or isinstance(dim, bool)):
@@ -204,7 +204,7 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
     devices = {parameter.device for parameter in forward_func.parameters()}
     if len(devices) == 1:
         (device,) = devices
-        raise ValueError(
-            f"inputs are on {inputs[0].device}, the model is on {device}. Move one of them:"
-            f" inputs.to({str(device)!r})."
-        )
+        advice = f"Move one of them: inputs.to({str(device)!r})"
+        if device.type == "meta":
+            advice = "It has no values: load its weights: load_state_dict(..., assign=True)"
+        raise ValueError(f"inputs are on {inputs[0].device}, the model is on {device}. {advice}.")

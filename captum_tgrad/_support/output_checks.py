@@ -102,8 +102,8 @@ def check_target_count(target: Any, samples: int) -> None:
     several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
     if several and len(target) != samples:
         raise ValueError(
-            f"target has {len(target)} entries for {samples} samples. Pass one target per sample,"
-            " or an int for all samples."
+            f"target must hold one target per sample, got {len(target)} for {samples}; or pass an"
+            " int for all samples."
         )
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 
 def few(names: Sequence[object], most: int = 10) -> str:
-    """The first names, and "..." if there are more.
+    """The first names, and how many more there are.
 
     Example:
         >>> few(["conv1", "bn1", "relu"], most=2)
-        'conv1, bn1, ...'
+        'conv1, bn1 and 1 more'
     """
-    return ", ".join(map(str, names[:most])) + ", ..." * (len(names) > most)
+    more = f" and {len(names) - most} more" * (len(names) > most)
+    return ", ".join(map(str, names[:most])) + more
 
 
 def did_you_mean(

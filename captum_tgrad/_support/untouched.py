@@ -22,6 +22,7 @@ _BY_MODE = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
+_WITHOUT_MODE = ("torch.nn.", "torch.ao.nn.quantized.", "torch.export.")
 
 
 def training_modules(forward_func: Any) -> list[str]:
@@ -34,8 +35,10 @@ def training_modules(forward_func: Any) -> list[str]:
     return [
         name or type(module).__name__
         for name, module in forward_func.named_modules()
-        if module.training
-        and (isinstance(module, _BY_MODE) or not type(module).__module__.startswith("torch.nn."))
+        # Frozen scripts have no flag; exported programs always set it, and have their own eval.
+        if getattr(module, "training", False)
+        and "eval" not in vars(module)
+        and (isinstance(module, _BY_MODE) or not type(module).__module__.startswith(_WITHOUT_MODE))
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.suggest import few
 from captum_tgrad.cli.jobs import image_title
 from captum_tgrad.evaluation.report.table import Table, table_of, text_table
 from captum_tgrad.evaluation.report.verdict import verdict
@@ -99,9 +100,8 @@ def print_skipped(skipped: Iterable[tuple[object, object]]) -> int:
     by_reason: dict[str, list[str]] = {}
     for what, reason in skipped:
         by_reason.setdefault(str(reason), []).append(str(what))
-    for reason, (first, *more) in by_reason.items():
-        also = f" and {len(more)} more" * bool(more)
+    for reason, names in by_reason.items():
         # Most messages about a file begin with its path.
-        named = "" if reason.startswith(first) else f"{first}{also}: "
+        named = "" if reason.startswith(names[0]) else f"{few(names, 1)}: "
         print(f"skipped: {printable(f'{named}{reason}')}", file=sys.stderr)
     return int(bool(by_reason))

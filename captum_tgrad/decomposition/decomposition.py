@@ -22,9 +22,9 @@ from captum_tgrad.decomposition.term import Magnitudes, Term, TermMap
 class Decomposition:
     """``output == sum of term.score for all terms + delta``, for each sample.
 
-    It is a collection of its terms: ``len(decomposition)``, ``for term in decomposition`` and
-    ``decomposition["layer4.1.bn2"]`` work. ``torch.save`` writes it, and ``torch.load`` reads it
-    after this class is imported.
+    It is a collection of its terms: ``len(decomposition)``, ``for term in decomposition``,
+    ``"layer4.1.bn2" in decomposition`` and ``decomposition["layer4.1.bn2"]`` work. ``torch.save``
+    writes it, and ``torch.load`` reads it after this class is imported.
 
     Args:
         output: The explained output, shape ``(N,)``.
@@ -64,6 +64,10 @@ class Decomposition:
 
     def __iter__(self) -> Iterator[Term]:
         return iter(self.terms)
+
+    def __contains__(self, item: object) -> bool:
+        """Whether ``item`` is a term or the name of one."""
+        return any(item in (term.name, term) for term in self.terms)
 
     def __getitem__(self, name: str) -> Term:
         """The term with a name.

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_tgrad._support.suggest import few
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.image_labels import folder_labels, listed_labels
 from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE
@@ -163,9 +164,8 @@ def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
         # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
         if path.name.startswith(".") or (path.parent / PROTOCOL_FILE).exists():
             continue
-        (images if path.suffix.lower() in _SUFFIXES and path.is_file() else others).append(path)
-    names = [path.relative_to(folder).as_posix() for path in others[:_NAMED]]
-    named = ", ".join(names) + f" and {len(others) - _NAMED} more" * (len(others) > _NAMED)
+        (images if path.suffix.lower() in _SUFFIXES and not path.is_dir() else others).append(path)
+    named = few([path.relative_to(folder).as_posix() for path in others], _NAMED)
     endings = ", ".join(sorted(_SUFFIXES))
     if not images:
         only = f", only {named}" if others else ""

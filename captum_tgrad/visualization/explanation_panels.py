@@ -114,7 +114,9 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
         )
     if len(boxes) != len(sizes):
         hint = ": pass a single box as [[x0, y0, x1, y1]]" * is_one_box(boxes)
-        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} images{hint}")
+        raise ValueError(
+            f"boxes must have one entry per image, got {len(boxes)} for {len(sizes)}{hint}"
+        )
     return [
         checked_boxes(each, size, f"boxes[{number}]").numpy()
         for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))

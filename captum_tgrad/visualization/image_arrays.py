@@ -92,9 +92,7 @@ def image_of_sample(
 def check_one_each(given: Sized, images: int, argument: str) -> None:
     """Raises ValueError unless ``given`` has one entry for each image."""
     if len(given) != images:
-        raise ValueError(
-            f"{argument} has {len(given)} entries for {images} images: pass one for each"
-        )
+        raise ValueError(f"{argument} must have one entry per image, got {len(given)} for {images}")
 
 
 def _from_pillow(image: Any) -> Array:

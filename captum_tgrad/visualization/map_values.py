@@ -50,7 +50,8 @@ def as_maps(
         if not reduce and (summed.shape[2] > height or summed.shape[3] > width):
             raise ValueError(
                 f"{argument} has shape {shape}, but the image is {height} pixels high and {width}"
-                " wide: pass the part of the image that the network saw"
+                " wide: pass the part of the image that the network saw, as Classifier.crop returns"
+                " it"
             )
     return [_resized(one[None], size) for one, size in zip(summed, sizes, strict=True)]
 

@@ -77,7 +77,7 @@ def _open(path: Path) -> Image.Image:
         ) from error
     except OSError as error:
         if error.errno is not None:  # an error of the system, such as a missing permission
-            raise
+            raise type(error)(f"{path} cannot be read ({error.strerror})") from error
         raise _damaged(path, error) from error
 
 

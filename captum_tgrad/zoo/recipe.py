@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from captum_tgrad._support.suggest import few
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
 # A few names show which network the file belongs to; hundreds would hide it.
@@ -63,7 +64,9 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str |
     # Old files lack a counter of batch norms, which evaluation never reads.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
-    misfits = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+    misfits = "; ".join(
+        f"{what}: {few(sorted(names), _NAMES_SHOWN)}" for what, names in found.items() if names
+    )
     if misfits or failure:
         raise ValueError(
             f"{path} does not fit the network ({misfits or failure}): use the model that it was"
@@ -110,8 +113,3 @@ def sketch(build: Callable[[], nn.Module]) -> nn.Module:
     """The result of ``build`` with weights on the meta device."""
     with _EmptyOnMeta():
         return build()
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(sorted(names)[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

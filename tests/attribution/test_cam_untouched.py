@@ -257,7 +257,7 @@ def test_mistakes_in_inputs(inputs, error, message):
     ("target", "error", "message"),
     [
         (5, ValueError, "target 5 is out of range"),
-        ([0, 1], ValueError, "target has 2 entries for 3 samples"),
+        ([0, 1], ValueError, "target must hold one target per sample, got 2 for 3"),
         (1.5, TypeError, "target must be an int"),
         ((1, 2), ValueError, "has 2 indices"),
     ],

@@ -114,7 +114,11 @@ def test_every_output_is_there_and_carries_the_protocol(tmp_path):
     checksums = {"weights", "architecture", "black"}
     assert all(len(protocol[name]) == 16 for name in checksums)
     for text in (found.table, page):
-        assert "protocol.json also has checksums of: weights, architecture, black image." in text
+        assert (
+            "The protocol in the summary also has checksums of: weights, architecture, black"
+            in text
+        )
+        assert "resume" not in text
         assert not any(protocol[name] in text for name in checksums)
 
 

@@ -106,6 +106,16 @@ def test_hidden_files_and_folders_hold_no_pictures(tmp_path):
     assert readable([tmp_path / "ant"]) == ([tmp_path / "ant" / "x.png"], {})
 
 
+def test_a_broken_link_to_an_image_is_not_found(tmp_path):
+    _write(tmp_path, "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    found, skipped = readable([tmp_path])
+    assert found == [tmp_path / "a.png"]
+    assert "b.png not found" in skipped[tmp_path / "b.png"]
+    with pytest.raises(FileNotFoundError, match=r"b\.png not found"):
+        images_in(tmp_path, classifier())[1]
+
+
 def test_what_is_no_picture_is_named(tmp_path):
     """In every command that reads a folder; a list of labels that was passed is not ignored."""
     _write(tmp_path, "a.png")

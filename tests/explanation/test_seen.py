@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode
 
 from captum_tgrad.cli.main import main
 from captum_tgrad.explanation import Explanation, Prediction, explain, format_report
+from captum_tgrad.explanation.text_report import seen_lines
 from captum_tgrad.visualization import explanation_figure
 from captum_tgrad.zoo import load_classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -42,6 +43,11 @@ def test_the_report_says_what_is_cut_away():
         "  cropped to the center 438 x 438 of 2400 x 500 pixels, without 84% of the image"
         " (--resize squash or pad keeps all of it)" in report
     )
+
+
+def test_a_part_that_is_seen_is_not_called_nothing():
+    (line,) = seen_lines((3, 400), (0, 199, 3, 201))
+    assert "without 99% of the image" in line
 
 
 def test_a_picture_that_is_seen_whole_gets_no_line():

@@ -277,7 +277,11 @@ LAST = random(3, 6, 5, 4)
         ({"channel_dim": 4}, ValueError, "channel_dim is 4, but inputs has .* from 1 to 3, or"),
         ({"channel_dim": 0}, ValueError, "channel_dim is 0, .* is the batch"),
         ({"channel_dim": -4}, ValueError, "channel_dim is -4, .* is the batch"),
-        ({"channel_dim": (-1, 1)}, ValueError, "channel_dim has 2 entries for 1 inputs"),
+        (
+            {"channel_dim": (-1, 1)},
+            ValueError,
+            "channel_dim must have one entry per input, got 2 for 1",
+        ),
         ({"channel_dim": "last"}, TypeError, "channel_dim must be an int, None, or a tuple"),
         ({"channel_dim": [3]}, TypeError, "channel_dim must be an int, None, or a tuple"),
         ({"channel_dim": True}, TypeError, "channel_dim must be an int, None, or a tuple"),

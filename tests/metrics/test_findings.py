@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from captum_tgrad._support.untouched import training_modules
 from captum_tgrad.metrics import average_drop, deletion, insertion, insertion_deletion
 from tests.metrics.models import linear, permutation, random
 
@@ -114,3 +115,18 @@ def test_progress(capsys):
     assert "average_drop: 100%" in capsys.readouterr().err
     insertion_deletion(MODEL, INPUTS, MAPS, 0, n_steps=4)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, for forms of models that it will replace
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda model: torch.export.export(model, (INPUTS.float(),)).module(),
+        torch.ao.quantization.quantize_dynamic,
+        lambda model: torch.jit.freeze(torch.jit.script(model)),
+    ],
+    ids=["exported", "quantized", "frozen"],
+)
+def test_converted_models_in_evaluation_mode_are_not_called_training(convert):
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(36, 1)).eval()
+    assert training_modules(convert(model)) == []

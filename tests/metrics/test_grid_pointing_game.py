@@ -254,7 +254,7 @@ def test_omitted_cells_are_nan(broken):
         ({"methods": {"a": 3}}, TypeError, r"methods\['a'\] must be a Captum attribution"),
         ({"methods": lambda x, t: 3}, TypeError, "the result of methods must be a torch.Tensor"),
         ({"methods": lambda x, t: x[:, :, :2]}, ValueError, "the result of methods of shape"),
-        ({"target": [0, 1]}, ValueError, "2 entries for 10 samples"),
+        ({"target": [0, 1]}, ValueError, "one target per sample, got 2 for 10"),
         ({"target": (1, 2)}, ValueError, r"target \(1, 2\) has 2 indices"),
         ({"target": [(1, 2)] * 10}, ValueError, r"target \(1, 2\) has 2 indices"),
         ({"target": 99}, ValueError, "target 99 is out of range"),

@@ -87,7 +87,7 @@ def test_bad_arguments(steps):
         cascade_figure(["step"])
     with pytest.raises(TypeError, match="must be a list of RandomizationStep, got int"):
         similarity_figure(3)
-    with pytest.raises(ValueError, match="images has 3 entries for 2 images"):
+    with pytest.raises(ValueError, match="images must have one entry per image, got 3 for 2"):
         cascade_figure(steps, images(3))
     with pytest.raises(ValueError, match="columns is 'head'"):
         cascade_figure(steps, columns=["head"])

@@ -96,9 +96,11 @@ def test_bad_arguments():
         methods_figure(images(1), {})
     with pytest.raises(ValueError, match="scale must be"):
         methods_figure(images(3), MAPS, scale="row")
-    with pytest.raises(ValueError, match=r"attributions\['one'\] has 3 entries for 1 images"):
+    with pytest.raises(
+        ValueError, match=r"attributions\['one'\] must have one entry per image, got 3 for 1"
+    ):
         methods_figure(images(1), MAPS)
-    with pytest.raises(ValueError, match="labels has 1 entries for 3 images: pass one for each"):
+    with pytest.raises(ValueError, match="labels must have one entry per image, got 1 for 3"):
         methods_figure(images(3), MAPS, labels=["a"])
     with pytest.raises(ValueError, match=r"attributions\['one'\] has values that are not finite"):
         methods_figure(images(1), {"one": torch.full((1, 1, 8, 8), torch.nan)})

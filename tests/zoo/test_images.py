@@ -1,5 +1,6 @@
 """Images of every kind become RGB as people see them; the rest is refused with a reason."""
 
+import errno
 import sys
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_load_image_refuses_what_is_not_there(tmp_path):
         load_image(tmp_path / "absent.png")
     with pytest.raises(FileNotFoundError, match=r"folder .*nowhere does not exist"):
         load_image(tmp_path / "nowhere" / "picture.png")
+
+
+def test_load_image_refuses_what_it_may_not_read(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "secret.png").touch()
+    monkeypatch.setattr(Image, "open", refused)
+    with pytest.raises(
+        PermissionError, match=r"^\S+secret\.png cannot be read \(Permission denied"
+    ):
+        load_image(tmp_path / "secret.png")
 
 
 def test_load_image_refuses_a_folder(tmp_path):

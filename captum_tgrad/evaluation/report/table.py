@@ -10,7 +10,6 @@ from typing import Any
 
 from captum_tgrad._support.printable import in_markdown, printable
 from captum_tgrad.evaluation.report.summary import Summary
-from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE
 from captum_tgrad.evaluation.storage.protocol import CHECKSUMS, flattened
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 from captum_tgrad.visualization.html_report import Report
@@ -203,7 +202,7 @@ def add_protocol(report: Report | Markdown, protocol: Mapping[str, Any]) -> None
     report.section("Protocol")
     report.protocol({name: each for name, each in protocol.items() if name not in CHECKSUMS})
     if words := [words for name, words in CHECKSUMS.items() if name in protocol]:
-        report.text(f"For --resume, {PROTOCOL_FILE} also has checksums of: {', '.join(words)}.")
+        report.text(f"The protocol in the summary also has checksums of: {', '.join(words)}.")
 
 
 def add_table(report: Report | Markdown, summary: Summary, part: str | None = None) -> None:

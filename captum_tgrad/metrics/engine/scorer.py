@@ -145,7 +145,10 @@ class Scorer:
     ) -> Tensor:
         """The scores of a callable; raises TypeError or ValueError unless there is one each."""
         device = outputs.device if isinstance(outputs, Tensor) else torch.device("cpu")
-        scores = score(outputs, self._target_of(samples, device))
+        try:
+            scores = score(outputs, self._target_of(samples, device))
+        except TypeError as error:
+            raise TypeError(f"score is called as score(outputs, target): {error}") from error
         if not isinstance(scores, Tensor):
             raise TypeError(
                 f"score must return a tensor, one number per example; got {type(scores).__name__}."
