@@ -206,5 +206,5 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
         (device,) = devices
         advice = f"Move one of them: inputs.to({str(device)!r})"
         if device.type == "meta":
-            advice = "It has no values: load its weights: load_state_dict(..., assign=True)"
+            advice = "It has no values: load its weights with load_state_dict(..., assign=True)"
         raise ValueError(f"inputs are on {inputs[0].device}, the model is on {device}. {advice}.")
