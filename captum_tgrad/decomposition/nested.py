@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 import torch
@@ -41,7 +42,10 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
         items = [map_tensors(item, replace) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: map_tensors(item, replace) for key, item in value.items()}
+        copied = copy(value)  # of its class, such as a defaultdict
+        for key, item in value.items():
+            copied[key] = map_tensors(item, replace)
+        return copied
     return value
 
 

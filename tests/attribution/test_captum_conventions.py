@@ -1,5 +1,7 @@
 """What a Captum user expects beside the maps: names, arguments, the convergence delta."""
 
+from collections import OrderedDict, defaultdict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -116,3 +118,24 @@ def test_a_layer_takes_device_ids():
     assert layer.attribute(X, target=3).shape == (2, 4, 4, 4)
     with pytest.raises(ValueError, match=r"device_ids are \[0, 1\].* model.module"):
         LayerTGradAttribution(MODEL, MODEL[1], device_ids=[0, 1])
+
+
+class Outputs(OrderedDict):
+    """As in ``transformers``, its items are attributes as well."""
+
+    @property
+    def scale(self):
+        return self["scale"]
+
+
+@pytest.mark.parametrize(
+    "given", [Outputs(scale=torch.full((2, 1), 2.0).double()), defaultdict(lambda: 2.0)]
+)
+def test_a_dict_in_the_additional_arguments_keeps_its_class(given):
+    def forward(x, options):
+        scale = options.scale if isinstance(options, Outputs) else options["scale"]
+        return MODEL(x) * scale
+
+    found = TGradAttribution(forward).attribute(X, 1, additional_forward_args=(given,))
+    expected = TGradAttribution(lambda x: MODEL(x) * 2).attribute(X, 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

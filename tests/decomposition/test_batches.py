@@ -278,3 +278,15 @@ def test_a_mean_of_the_steps_in_place_of_one_of_them(join):
         return HEAD(h).tanh()[:, :2].sum(1)
 
     assert_as_alone(network, TOKENS[:3], torch.tensor([6, 4, 2]), target=1, channel_dim=2)
+
+
+@pytest.mark.parametrize("pooled", [lambda h: F.max_pool1d(h, 1, 2), lambda h: F.avg_pool1d(h, 2)])
+def test_pooled_crops_that_start_elsewhere_in_each_sample_have_no_gaps(pooled):
+    inputs = torch.rand(2, 1, 9).double()
+
+    def network(x):
+        return pooled(torch.stack([x[0, :, :8], x[1, :, 1:]])).sigmoid().sum((1, 2))
+
+    (found,) = (each.positive for each in TGradAttribution(network).decompose(inputs).biases)
+    assert (found[0, 0, :8] > 0).all()
+    assert (found[1, 0, 1:] > 0).all()

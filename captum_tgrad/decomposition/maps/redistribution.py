@@ -89,7 +89,9 @@ def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, i
     """A matrix with the sums of these values, and 0 elsewhere; it is sparse if it is large."""
     if math.prod(shape) > _MOST_IN_DENSE:
         positions = torch.stack([rows, columns])
-        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False)
+        return torch.sparse_coo_tensor(
+            positions, values, shape, device="cpu", check_invariants=False
+        )
     matrix = torch.zeros(shape, dtype=torch.float64, device="cpu")
     return matrix.index_put_((rows, columns), values, accumulate=True)
 

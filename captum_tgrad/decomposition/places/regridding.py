@@ -165,7 +165,12 @@ def regridded(
         found = mixed(Coordinates(blocks, coords.cells, coords.by_sample), [dim + 1], axis)
         if len(found) == 1:  # as after a reshape and a mean
             return found[0].moved(found[0].index.squeeze(dim + 1))
-    if window is not None and window.reach == window.offset == 0 and window.stride > 1:
+    if (
+        window is not None
+        and window.reach == window.offset == 0
+        and window.stride > 1
+        and not coords.by_sample  # ``widened`` leaves gaps between the cells of each sample
+    ):
         every = torch.arange(0, old, int(window.stride), device="cpu")
         kept = coords.moved(coords.index.index_select(dim, every))
         return kept and widened(kept, axis)

@@ -8,6 +8,8 @@ the cells of the pixels that they replace.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_filled
@@ -21,6 +23,7 @@ def on_whole_grid(places: Places) -> Places:
     return gaps_filled(with_copies_refined(windows_joined(places)))
 
 
+@lru_cache(maxsize=64)  # the tensors of a dense block are joined again and again
 def windows_joined(places: Places) -> Places:
     """Replaces windows by adjacent cells, and three or more coordinates at equal distances as well.
 
