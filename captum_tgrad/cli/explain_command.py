@@ -59,7 +59,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 continue
             bar.show("1 image" if len(batch) == 1 else f"{len(batch)} images")
             advice = f"out of memory with {len(images)} images at a time"
-            with user_errors(), out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
+            with out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
                 explanations = explain(
                     classifier,
                     images,
