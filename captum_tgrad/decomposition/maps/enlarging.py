@@ -68,8 +68,7 @@ def _cached(compute: Callable[..., Matrices], like: Tensor, *grids: Grid) -> Rea
 
     def on_device() -> ReadyMatrices:
         with torch.inference_mode(False), torch.no_grad():
-            found = compute(*grids)
-            return [None if each is None else ready_for(like, each) for each in found]
+            return ready_for(like, compute(*grids))
 
     key = (compute, like.dtype, like.device, *(grid.key for grid in grids))
     return _cache.get_or(key, on_device)

@@ -40,7 +40,7 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | Bags | None]) -> T
         if matrix is None:
             continue
         if not isinstance(matrix, Bags):
-            matrix = ready_for(evidence, matrix)
+            matrix = _ready_for(evidence, matrix)
         if isinstance(matrix, Bags):
             lines = evidence.movedim(dim, 0)
             table = lines.flatten().view(len(lines), -1)  # embedding_bag is fast for these strides
@@ -106,8 +106,13 @@ def sums_of_rows(matrix: Tensor) -> Tensor:
     return matrix._indices()[0].bincount(matrix._values(), len(matrix))
 
 
-def ready_for(like: Tensor, matrix: Tensor) -> Tensor | Bags:
-    """A matrix with the dtype and on the device of a tensor, and as bags if it is sparse."""
+def ready_for(like: Tensor, matrices: Sequence[Tensor | None]) -> list[Tensor | Bags | None]:
+    """Matrices with the dtype and on the device of a tensor, and as bags if they are sparse."""
+    with torch.inference_mode(False):
+        return [None if each is None else _ready_for(like, each) for each in matrices]
+
+
+def _ready_for(like: Tensor, matrix: Tensor) -> Tensor | Bags:
     # MPS has no sparse matrices.
     matrix = (matrix.to_dense() if like.device.type == "mps" else matrix).to(like)
     if not matrix.is_sparse:

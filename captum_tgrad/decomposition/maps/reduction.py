@@ -108,10 +108,7 @@ class Reduction:
         """Distributes sums in the element cells over the cells of ``grid``."""
         key = evidence.device, evidence.dtype
         if key not in self._ready_spread:
-            with torch.inference_mode(False):
-                self._ready_spread[key] = [
-                    None if each is None else ready_for(evidence, each) for each in self.spread
-                ]
+            self._ready_spread[key] = ready_for(evidence, self.spread)
         return redistributed(evidence, self._ready_spread[key])
 
     @cached_property

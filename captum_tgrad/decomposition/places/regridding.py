@@ -174,7 +174,7 @@ def regridded(
         every = torch.arange(0, old, int(window.stride), device="cpu")
         kept = coords.moved(coords.index.index_select(dim, every))
         return kept and widened(kept, axis)
-    coords = narrowed(coords, axis) or coords
+    coords = narrowed(coords, axis)
     lines = coords.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     of_cells = Line.of_cells(coords)
