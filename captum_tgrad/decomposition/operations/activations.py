@@ -180,14 +180,28 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     def compute(y: Tensor, z: Tensor) -> Tensor:
         # Large logits are not shifted, although this would round less: autograd's gradient times
         # the logits has the same rounding error, and the two have to add up.
-        # A masked logit is -inf. Half of the range avoids overflow in the difference.
-        z = z.to(y.dtype).clamp_min(torch.finfo(y.dtype).min / 2)
-        return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
+        logits = _threshold_backward(z.to(y.dtype), y, torch.finfo(y.dtype).tiny)
+        y = without_subnormal(y)
+        return of_softmax(y, logits.mul_(y), dim)
 
-    return Bias(compute, output, call.bound["input"], uncut=(dim,))
+    return Bias(compute, output, call.bound["input"], uncut=(dim,), scale=-1)
+
+
+def without_subnormal(y: Tensor) -> Tensor:
+    """``y`` with 0 for numbers so small that a processor multiplies them slowly.
+
+    A softmax has them where a mask, such as -100, was added to its logits.
+    """
+    return F.threshold(y, torch.finfo(y.dtype).tiny, 0)
+
+
+def of_softmax(y: Tensor, product: Tensor, dim: int) -> Tensor:
+    """``-b`` of :func:`softmax`, in the memory of the product ``y z``."""
+    return product.addcmul_(y, product.sum(dim, keepdim=True).add_(1), value=-1)
 
 
 _gelu_backward = torch.ops.aten.gelu_backward.default
+_threshold_backward = torch.ops.aten.threshold_backward.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
 _WORTH_SAVING = 2**15

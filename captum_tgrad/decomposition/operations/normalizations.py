@@ -136,11 +136,14 @@ def bias_of_layer_norm(
     gamma = z.new_ones(()) if weight is None else weight
     beta = z.new_zeros(()) if bias is None else bias
     over = [dim for dim, size in enumerate(mean.shape) if size != z.shape[dim]]
+    elements = z.numel() // mean.numel()
 
     def compute(z: Tensor, m: Tensor, d: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        centered = z - m
-        variance = centered.square().mean(over, keepdim=True)  # faster than torch.var
-        return torch.addcmul(beta, centered.mul_(variance * d**3), gamma)
+        centered = torch.sub(z, m, out=torch.empty_like(z, memory_format=torch.contiguous_format))
+        norm = torch.linalg.vector_norm(centered, dim=over, keepdim=True)
+        variance = norm.square_().div_(elements)  # faster than torch.var
+        centered.mul_(variance * d**3)
+        return torch.addcmul(beta, centered, gamma, out=centered)
 
     return Bias(compute, z, mean, deviation, gamma, beta, uncut=tuple(over))
 

@@ -147,7 +147,9 @@ def _kept_factor(factor: Tensor | None) -> Tensor | None:
     if not factor.requires_grad:
         return factor != 0
     kept = kept_by_mask(factor)
-    return None if kept is None else kept.to(factor.device) | (factor != 0)
+    if kept is None or bool(kept.all()):
+        return None
+    return kept.to(factor.device) | (factor != 0)
 
 
 def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:

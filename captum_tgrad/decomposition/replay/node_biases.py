@@ -184,10 +184,10 @@ def _of_softmax(node: Node) -> Bias:
     dim = _dim_of(node)
 
     def compute(y: Tensor) -> Tensor:
-        of_logits = torch.xlogy(y, y)
-        return torch.addcmul(y - of_logits, y, of_logits.sum(dim, keepdim=True))
+        y = activations.without_subnormal(y)
+        return activations.of_softmax(y, torch.xlogy(y, y), dim)
 
-    return Bias(compute, node._saved_result, uncut=(dim,))
+    return Bias(compute, node._saved_result, uncut=(dim,), scale=-1)
 
 
 def _of_quotient(node: Node) -> Bias:
