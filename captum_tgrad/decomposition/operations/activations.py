@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.operations.helpers import (
     require_constant,
     require_plain,
 )
-from captum_tgrad.decomposition.places.rules import cumulative, elementwise
+from captum_tgrad.decomposition.places.rules import cumulative, elementwise, moving
 from captum_tgrad.decomposition.precision import HALF
 
 
@@ -131,6 +131,11 @@ def bias_of_silu(z: Tensor) -> Bias:
     return Bias(lambda z: silu(F.silu(z), z), z)
 
 
+def bias_of_glu(z: Tensor, dim: int) -> Bias:
+    """``-a c s (1 - s)`` with ``s = sigmoid(c)``, for the halves a and c of ``z``."""
+    return Bias(lambda a, c: _sigmoid_backward(a * c, torch.sigmoid(c)), *z.chunk(2, dim), scale=-1)
+
+
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:
     """``y - z y (1 - y)``."""
     return y * (1 - _finite(z) * (1 - y))
@@ -200,6 +205,7 @@ def of_softmax(y: Tensor, product: Tensor, dim: int) -> Tensor:
     return product.addcmul_(y, product.sum(dim, keepdim=True).add_(1), value=-1)
 
 
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 _gelu_backward = torch.ops.aten.gelu_backward.default
 _threshold_backward = torch.ops.aten.threshold_backward.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
@@ -277,6 +283,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **_reads_input(
         "elu", "input, alpha=1.0, inplace=False", bias=of_arguments(bias_of_elu, "input", "alpha")
+    ),
+    **records(
+        "glu",
+        "input, dim=-1",
+        moving.halved,
+        of_arguments(bias_of_glu, "input", "dim"),
+        reads_input=True,
     ),
     **_reads_input("sigmoid", "input", bias=lambda call, y: Bias(sigmoid, y, call.bound["input"])),
     **_reads_input("tanh", "input", bias=lambda call, y: Bias(tanh, y, call.bound["input"])),

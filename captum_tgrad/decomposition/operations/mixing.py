@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
-from captum_tgrad.decomposition.places.rules import cumulative, mixing, moving
+from captum_tgrad.decomposition.places.rules import cumulative, mixing
 from captum_tgrad.decomposition.places.rules.fourier import transformed
 
 
@@ -119,7 +119,6 @@ OPERATIONS: dict[str, Operation] = {
     **records("trace", bias=homogeneous),
     **records("diff", "input, n=1, dim=-1", bias=homogeneous, parts=differences),
     **records("cumsum", "input, dim", cumulative.running, homogeneous),
-    **records("glu", "input, dim=-1", places=moving.halved),
     **_transform(
         "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft", "input, n=None, dim=-1, norm=None"
     ),

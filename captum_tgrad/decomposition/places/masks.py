@@ -145,11 +145,11 @@ def _kept_factor(factor: Tensor | None) -> Tensor | None:
     if factor is None or factor.numel() == 1:
         return None
     if not factor.requires_grad:
-        return factor != 0
+        kept = factor != 0
+        # As the scale of a batch norm. On other devices, reading this would take longer.
+        return None if kept.is_cpu and bool(kept.all()) else kept
     kept = kept_by_mask(factor)
-    if kept is None or bool(kept.all()):
-        return None
-    return kept.to(factor.device) | (factor != 0)
+    return None if kept is None else kept.to(factor.device) | (factor != 0)
 
 
 def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -21,8 +21,9 @@ from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
     shifts,
+    variance_of,
 )
-from captum_tgrad.decomposition.precision import HALF, in_full_precision
+from captum_tgrad.decomposition.precision import HALF
 
 Node = Any
 """A node of autograd's graph."""
@@ -162,13 +163,13 @@ def _of_group_norm(node: Node) -> Bias | None:
     gamma, beta = _parameter(node, 1), _parameter(node, 2)
     if deviation.dtype in HALF or gamma is None or beta is None:
         return None
-    variance = in_full_precision(z).reshape(*mean.shape, -1).var(-1, unbiased=False)
+    variance = variance_of(z.reshape(*mean.shape, -1), (2,)).squeeze(2)
     copies = z.shape[1] // mean.shape[1]
     scale, mean = (each.repeat_interleave(copies, 1) for each in (variance * deviation**3, mean))
     scale = scale * gamma
     shift = beta - mean * scale
     scale, shift = (each.reshape(*each.shape, *[1] * (z.dim() - 2)) for each in (scale, shift))
-    return Bias(lambda z, scale, shift: torch.addcmul(shift, z, scale), z, scale, shift)
+    return Bias(lambda z, scale, shift: (z * scale).add_(shift), z, scale, shift)
 
 
 def _dim_of(node: Node) -> int:
@@ -319,6 +320,9 @@ NODES_WITH_BIAS = {
     "ErfBackward0": _elementwise("erf", torch.erf),
     "ExpBackward0": _from_saved("exp", partial(Bias, activations.exp), "result"),
     "GeluBackward0": _from_saved("gelu", activations.bias_of_gelu, "self", "approximate"),
+    "GluBackward0": NodeWithBias(
+        "glu", lambda node: activations.bias_of_glu(node._saved_self, _dim_of(node))
+    ),
     "HardsigmoidBackward0": _from_saved(
         "hardsigmoid", partial(Bias, activations.hardsigmoid), "self"
     ),
