@@ -145,9 +145,9 @@ def _kept_factor(factor: Tensor | None) -> Tensor | None:
     if factor is None or factor.numel() == 1:
         return None
     if not factor.requires_grad:
-        kept = factor != 0
+        is_kept = factor != 0
         # As the scale of a batch norm. On other devices, reading this would take longer.
-        return None if kept.is_cpu and bool(kept.all()) else kept
+        return None if is_kept.is_cpu and bool(is_kept.all()) else is_kept
     kept = kept_by_mask(factor)
     return None if kept is None else kept.to(factor.device) | (factor != 0)
 

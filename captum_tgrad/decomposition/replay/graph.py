@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import torch
@@ -24,8 +25,8 @@ class Graph(NamedTuple):
     Args:
         nodes: The nodes, in the order in which they are reached from the output.
         description: All that the operations depend on, except the values of tensors: the kinds of
-            the nodes, their edges and attributes, the shapes and dtypes of their results, and the
-            addresses of the weights.
+            the nodes, their edges and attributes, the shapes and dtypes of their results, the
+            addresses of the weights, and the zeros of masks.
     """
 
     nodes: list[Node]
@@ -41,7 +42,7 @@ def graph_of(output: object) -> Graph | None:
     description: list[object] = []
     for node in nodes:
         kind: Any = type(node)
-        if kind.__name__ not in _KINDS or _may_mask(node):
+        if kind.__name__ not in _KINDS or (zeros := _zeros_of(node)) is None:
             return None
         edges: list[int | None] = []
         for source, result in node.next_functions:
@@ -53,7 +54,7 @@ def graph_of(output: object) -> Graph | None:
                 nodes.append(source)
             edges += (numbers[source], result)
         first = node._input_metadata[0]
-        description += [kind, edges, first.shape, first.dtype]
+        description += [kind, edges, first.shape, first.dtype, zeros]
         attributes, weights = _attributes(kind)
         description += [getattr(node, name) for name in attributes]
         description += [_address(getattr(node, name)) for name in weights]
@@ -77,24 +78,31 @@ def _attributes(kind: Any) -> tuple[list[str], list[str]]:
     return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
 
 
-def _may_mask(node: Node) -> bool:
-    """Whether an operation may leave out elements, by the values of a tensor."""
+def _zeros_of(node: Node) -> object:
+    """What identifies the elements that an operation leaves out; empty if it leaves out none.
+
+    None if they are unknown, or follow from the values of activations.
+    """
     kind = type(node).__name__
+    if kind == "SoftmaxBackward0":
+        return b"" if bool(node._saved_result.all()) else None
     if kind == "MulBackward0":
         factors = (node._saved_self, node._saved_other)
         edges = zip(node.next_functions, factors, strict=True)
-        return any(factor is None or _is_mask(factor) for (s, _), factor in edges if is_constant(s))
-    if kind == "SoftmaxBackward0":
-        return not bool(node._saved_result.all())
+        constants = [factor for (source, _), factor in edges if is_constant(source)]
+        if any(factor is None for factor in constants):
+            return None
+        return b"".join(map(_digest_of_zeros, constants))
     mask = mask_of(node)
-    return mask is not None and (mask.dtype == torch.bool or not bool(mask.exp().all()))
+    if mask is None:
+        return b""
+    return _digest_of_zeros(mask if mask.dtype == torch.bool else mask.exp())
 
 
-def _is_mask(factor: Tensor) -> bool:
-    """Whether a constant factor has zeros, or another dtype, for which it is not checked."""
-    if factor.numel() == 1:
-        return not bool(factor)
-    return not factor.is_floating_point() or has_zeros(factor)
+def _digest_of_zeros(factor: Tensor) -> bytes:
+    """A digest of where a factor is zero; empty if it is zero nowhere."""
+    shown = factor != 0
+    return b"" if bool(shown.all()) else blake2b(shown.cpu().numpy().tobytes()).digest()
 
 
 def has_dense_weights(graph: Graph) -> bool:

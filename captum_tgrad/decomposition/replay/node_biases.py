@@ -64,9 +64,9 @@ def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
 
 def product_of(node: Node) -> Node | None:
     """The node of a product of matrices; with more dimensions, a view of it is the result."""
-    is_view = type(node).__name__ in _VIEWS
-    source = node.next_functions[0][0] if is_view else node
-    return source if type(source).__name__ in _PRODUCTS else None
+    while type(node).__name__ in _VIEWS:
+        node = node.next_functions[0][0]
+    return node if type(node).__name__ in _PRODUCTS else None
 
 
 def _parameter(node: Node, position: int) -> Tensor | None:
@@ -133,13 +133,22 @@ def _of_product(node: Node) -> Bias | None:
     if type(product).__name__ == "AddmmBackward0":
         bias = _parameter(product, 0)
         return None if bias is None or bias.dim() != 1 else channel_bias(bias, 0)
-    shape = node._input_metadata[0].shape
-    factors = (
-        saved.view(*shape[:-2], *saved.shape[-2:])
-        for saved in (product._saved_self, product._saved_mat2)
-    )
-    last = (len(shape) - 2, len(shape) - 1)
-    return Bias(torch.matmul, *factors, scale=-1, uncut=last)
+
+    def compute(first: Tensor, second: Tensor) -> Tensor:
+        return _viewed(node, torch.bmm(first, second))
+
+    whole = tuple(range(_dims_of(node)))
+    return Bias(compute, product._saved_self, product._saved_mat2, scale=-1, uncut=whole)
+
+
+def _viewed(node: Node, product: Tensor) -> Tensor:
+    """The view of a product that is the result of a node; see :func:`product_of`."""
+    if type(node).__name__ not in _VIEWS:
+        return product
+    before = _viewed(node.next_functions[0][0], product)
+    if type(node).__name__ == "PermuteBackward0":
+        return before.permute(node._saved_dims)
+    return before.reshape(node._input_metadata[0].shape)
 
 
 def _of_attention(node: Node) -> Bias:
@@ -292,7 +301,7 @@ _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0":
 _LIMITED = ("self", "min", "max")
 """What a clamp saves; with one limit, it does not save the other."""
 _PRODUCTS = ("AddmmBackward0", "BmmBackward0")
-_VIEWS = ("UnsafeViewBackward0", "ViewBackward0")
+_VIEWS = ("PermuteBackward0", "UnsafeViewBackward0", "ViewBackward0")
 _MASKS = {
     "ScaledDotProductEfficientAttentionBackward0": "_saved_attn_bias",  # on a GPU, in float32
     "ScaledDotProductFlashAttentionForCpuBackward0": "_saved_attn_mask",
@@ -372,7 +381,7 @@ NODES_WITH_BIAS = {
         "tanh", partial(Bias, lambda y: activations.tanh(y, y.atanh())), "result"
     ),
     **dict.fromkeys(
-        (*_PRODUCTS, *_VIEWS), NodeWithBias("linear bmm matmul", _of_product, _is_product)
+        (*_PRODUCTS, *_VIEWS), NodeWithBias("linear bmm matmul einsum", _of_product, _is_product)
     ),
     **dict.fromkeys(_EPS, NodeWithBias("batch_norm", _of_batch_norm)),
     **dict.fromkeys(_MASKS, NodeWithBias("scaled_dot_product_attention", _of_attention)),
