@@ -1,6 +1,7 @@
 """A call sees what has changed in the network, its code and its constants since the last call."""
 
 import warnings
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -489,3 +490,75 @@ def test_a_weight_that_is_computed_from_parameters(computed):
     method = TGradAttribution(ready(Computed()))
     for seed in (1, 2, 3):
         assert_as_recorded(method, images(seed=seed), target=0)
+
+
+def _masked(x, keep):
+    return (x.tanh() * keep).sum((1, 2))
+
+
+def _turned(table, x):
+    first, second = x.chunk(2, -1)
+    cos, sin = torch.cat([table, table], -1).cos(), torch.cat([table, table], -1).sin()
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def _with_rotary_embeddings(x, table):
+    query, value = _turned(table, x.tanh()), x.sigmoid()
+    return ((query @ query.mT).softmax(-1) @ value).sum(2)
+
+
+def _masked_attention(x, mask):
+    x = x.mean(1).unflatten(2, (2, 2)).transpose(1, 2)
+    return F.scaled_dot_product_attention(x.tanh(), x.sigmoid(), x, attn_mask=mask)
+
+
+def _in_letters(x, equations):
+    scores, mixed = equations
+    weights = torch.einsum(scores, x.tanh(), x.sigmoid()).softmax(-1)
+    return torch.einsum(mixed, weights, x).sum(2)
+
+
+def _gated(x, dim):
+    return F.glu(x.tanh(), dim).flatten(1)
+
+
+FIRST = torch.tensor([True, True, False, False]).view(4, 1, 1)
+ANGLES = torch.arange(4.0).double()[:, None] / torch.tensor([1.0, 3.0])
+ALLOWED = torch.ones(4, 4).tril().bool()
+
+CONSTANTS = {
+    "mask of rows or columns": (_masked, [FIRST, FIRST.view(1, 4, 1), FIRST.double(), ~FIRST]),
+    "mask of samples or rows": (_masked, [FIRST[None], FIRST[:, None]]),
+    "rotary embeddings": (_with_rotary_embeddings, [ANGLES, ANGLES + 1, ANGLES - 2, ANGLES * 2]),
+    "boolean mask of attention": (
+        _masked_attention, [ALLOWED, ALLOWED.T, ALLOWED & ALLOWED.T, ALLOWED | ALLOWED.T]
+    ),
+    "einsum": (
+        _in_letters,
+        [
+            ("bcqd,bckd->bcqk", "bcqk,bckd->bcqd"),
+            ("bcqd,bckd->bckq", "bcqk,bckd->bcqd"),
+            ("bcqd,bckd->bcqk", "bckq,bckd->bcqd"),
+            ("bcqd,bckd->bcqk", "bcqk,bckd->bcdq"),
+            ("bcdq,bcdk->bcqk", "bcqk,bcdk->bdqc"),
+        ],
+    ),
+    "gated linear unit": (_gated, [1, 2, 3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_other_masks_angles_and_letters_are_seen_in_a_later_call(name, recorded):
+    use, constants = CONSTANTS[name]
+    x, weight = images(4, 4, 4, 4).double(), torch.linspace(-1, 2, 16).double().view(4, 4)
+
+    def forward(x, constant):
+        y = use(F.linear(x, weight), constant).flatten(1)
+        return (y.tanh() * torch.linspace(-1, 2, y.shape[1]).double()).sum(1)
+
+    for first, later in product(range(len(constants)), repeat=2):
+        method = TGradAttribution(forward)
+        method.decompose(x, channel_dim=3, additional_forward_args=(constants[first],))
+        before, arguments = len(recorded), (constants[later],)
+        assert_close_to_recorded(method, x, 1e-10, channel_dim=3, additional_forward_args=arguments)
+        assert first != later or len(recorded) == before + 1  # by the method that it is compared to

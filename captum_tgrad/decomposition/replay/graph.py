@@ -102,7 +102,12 @@ def _zeros_of(node: Node) -> object:
 def _digest_of_zeros(factor: Tensor) -> bytes:
     """A digest of where a factor is zero; empty if it is zero nowhere."""
     shown = factor != 0
-    return b"" if bool(shown.all()) else blake2b(shown.cpu().numpy().tobytes()).digest()
+    if bool(shown.all()):
+        return b""
+    # A mask of rows may have the same zeros as one of columns.
+    digest = blake2b(repr(shown.shape).encode())
+    digest.update(shown.cpu().numpy().tobytes())
+    return digest.digest()
 
 
 def has_dense_weights(graph: Graph) -> bool:
