@@ -220,6 +220,8 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
         mask = _kept_after(*tensor.grad_fn.next_functions[0])
     else:
         mask = kept_by_mask(tensor)
+    if mask is not None and bool(mask.all()):
+        mask = None  # as of a scale without zeros on a GPU
     if mask is None and places is not None and gaps_filled(places) is not places:
         mask = _has_cells(places)
     return mask
