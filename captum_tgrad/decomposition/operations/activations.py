@@ -48,7 +48,7 @@ def bias_of_clamp(z: Tensor, low: Any, high: Any) -> Bias:
     """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
-    passes = _passes_at_its_limits(low is not None, high is not None)
+    passes = passes_at_its_limits(low is not None, high is not None)
     low = -math.inf if low is None else _rounded(low, z.dtype)
     high = math.inf if high is None else _rounded(high, z.dtype)
 
@@ -60,7 +60,7 @@ def bias_of_clamp(z: Tensor, low: Any, high: Any) -> Bias:
 
 
 @lru_cache
-def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
+def passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     """Whether this version of torch passes a gradient where an element equals the limit."""
     with torch.inference_mode(False), torch.enable_grad():
         z = torch.zeros(1, device="cpu", requires_grad=True)
@@ -133,7 +133,12 @@ def bias_of_silu(z: Tensor) -> Bias:
 
 def bias_of_glu(z: Tensor, dim: int) -> Bias:
     """``-a c s (1 - s)`` with ``s = sigmoid(c)``, for the halves a and c of ``z``."""
-    return Bias(lambda a, c: _sigmoid_backward(a * c, torch.sigmoid(c)), *z.chunk(2, dim), scale=-1)
+
+    def compute(a: Tensor, c: Tensor) -> Tensor:
+        product = (a * c).nan_to_num_(0, 0, 0)  # infinite elements, as of a mask, are constants
+        return _sigmoid_backward(product, torch.sigmoid(c))
+
+    return Bias(compute, *z.chunk(2, dim), scale=-1)
 
 
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:

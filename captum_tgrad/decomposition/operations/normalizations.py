@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.operations.activations import passes_at_its_limits
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
@@ -131,7 +132,10 @@ def rms_norm(call: Call, output: Tensor) -> Bias:
     )
     require_constant(weight)
     over = tuple(range(-len(shape), 0))
-    eps = torch.finfo(z.dtype).eps if eps is None else eps
+    if eps is None:
+        if z.dtype in HALF:
+            raise NoRuleError  # versions of torch take that of z or of float32
+        eps = torch.finfo(z.dtype).eps
     square = _mean_square(in_full_precision(z.detach()), over)
     return Bias(torch.mul, output, square / (square + eps))
 
@@ -139,8 +143,11 @@ def rms_norm(call: Call, output: Tensor) -> Bias:
 def normalize(call: Call, output: Tensor) -> Bias:
     """``y``, because ``y`` is homogeneous of degree zero; 0 where the norm is less than ``eps``."""
     z, p, dim, eps = (call.bound[name] for name in ("input", "p", "dim", "eps"))
-    norm = torch.linalg.vector_norm(in_full_precision(z.detach()), p, dim, keepdim=True)
-    return Bias(torch.mul, output, norm >= eps)
+    if isinstance(p, str) or not p:
+        raise NoRuleError  # a norm of order 0 counts elements
+    norm = torch.linalg.vector_norm(z.detach(), p, dim, keepdim=True)
+    is_scaled = norm >= eps if passes_at_its_limits(True, False) else norm > eps
+    return Bias(torch.mul, output, is_scaled)
 
 
 def bias_of_layer_norm(

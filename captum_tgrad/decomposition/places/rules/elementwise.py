@@ -52,10 +52,12 @@ def unchanged(call: Call) -> list[Places]:
 def along(call: Call) -> list[Places]:
     """The places of the first tensor; samples along the dimension of the operation are mixed."""
     dim = call.bound["dim"]
-    if dim is None:
+    dims = (dim,) if isinstance(dim, int) else dim
+    if not dims:
         raise NoRuleError
     (places, *_) = like_first(call)
-    return [samples_mixed_along(places, {dim % max(len(places.shape), 1)})] * len(call.returned)
+    rank = max(len(places.shape), 1)
+    return [samples_mixed_along(places, {each % rank for each in dims})] * len(call.returned)
 
 
 def normalized(call: Call) -> list[Places]:
