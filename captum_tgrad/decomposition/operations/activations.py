@@ -44,10 +44,12 @@ def _rounded(limit: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
-def bias_of_clamp(z: Tensor, low: Any, high: Any) -> Bias:
+def bias_of_clamp(z: Tensor, low: Any, high: Any) -> Bias | None:
     """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
+    if not low and not high:
+        return None  # as in a ReLU
     passes = passes_at_its_limits(low is not None, high is not None)
     low = -math.inf if low is None else _rounded(low, z.dtype)
     high = math.inf if high is None else _rounded(high, z.dtype)
@@ -103,9 +105,9 @@ def bias_by_derivative(function: Callable[[Tensor], Tensor], z: Tensor) -> Bias:
     return Bias(compute, z)
 
 
-def hardswish(z: Tensor) -> Tensor:
+def bias_of_hardswish(z: Tensor) -> Bias:
     """``-z^2 / 6`` for ``|z| < 3``, else 0."""
-    return torch.where(z.abs() < 3, z.square() / -6, 0)
+    return Bias(lambda z: _hardtanh_backward(z.square(), z, -3, 3), z, scale=-1 / 6)
 
 
 def hardsigmoid(z: Tensor) -> Tensor:
@@ -280,7 +282,7 @@ OPERATIONS: dict[str, Operation] = {
         bias=of_arguments(partial(Bias, hardsigmoid), "input"),
     ),
     **_reads_input(
-        "hardswish", "input, inplace=False", bias=of_arguments(partial(Bias, hardswish), "input")
+        "hardswish", "input, inplace=False", bias=of_arguments(bias_of_hardswish, "input")
     ),
     **_reads_input("silu", "input, inplace=False", bias=silu_bias),
     **_reads_input(

@@ -38,7 +38,9 @@ def _parsed(parameters: str) -> dict[str, Any]:
     return parsed
 
 
-def of_arguments(bias: Callable[..., Bias], *names: str) -> Callable[[Call, Tensor], Bias]:
+def of_arguments(
+    bias: Callable[..., Bias | None], *names: str
+) -> Callable[[Call, Tensor], Bias | None]:
     """A closed form that is computed from these arguments, and not from the output."""
     return lambda call, output: bias(*(call.bound[name] for name in names))
 

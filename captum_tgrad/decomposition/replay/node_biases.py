@@ -276,6 +276,16 @@ def _elementwise(operation: str, function: Callable[..., Tensor], *options: str)
     return _from_saved(operation, bias, "self", *options)
 
 
+def _clamp(operations: str) -> NodeWithBias:
+    """A kind of node that saves the limits, and that has no bias if they are 0, as in a ReLU."""
+    return _from_saved(
+        operations,
+        activations.bias_of_clamp,
+        *("self", "min", "max"),
+        has_bias=lambda node: getattr(node, "_saved_min", 0) or getattr(node, "_saved_max", 0),
+    )
+
+
 def _reshaped(node: Node, before: Tensor) -> Tensor:
     return before.reshape(node._input_metadata[0].shape)
 
@@ -298,8 +308,6 @@ _MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
 """Nodes that move the elements of a constant, and how."""
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
 """The attributes that hold the constant of a batch norm, by kind of node."""
-_LIMITED = ("self", "min", "max")
-"""What a clamp saves; with one limit, it does not save the other."""
 _PRODUCTS = ("AddmmBackward0", "BmmBackward0")
 _VIEWS = ("PermuteBackward0", "UnsafeViewBackward0", "ViewBackward0")
 _MASKS = {
@@ -313,9 +321,9 @@ NODES_WITH_BIAS = {
     "AtanBackward0": _elementwise("atan", torch.atan),
     "CatBackward0": NodeWithBias("cat", _of_concatenation, _has_constant),
     "CeluBackward0": _elementwise("celu", F.celu, "alpha"),
-    "ClampBackward1": _from_saved("clamp clip", activations.bias_of_clamp, *_LIMITED),
-    "ClampMaxBackward0": _from_saved("clamp_max", activations.bias_of_clamp, *_LIMITED),
-    "ClampMinBackward0": _from_saved("clamp_min", activations.bias_of_clamp, *_LIMITED),
+    "ClampBackward1": _clamp("clamp clip"),
+    "ClampMaxBackward0": _clamp("clamp_max"),
+    "ClampMinBackward0": _clamp("clamp_min"),
     "ConvolutionBackward0": NodeWithBias(
         "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
         _of_convolution,
@@ -335,7 +343,7 @@ NODES_WITH_BIAS = {
     "HardsigmoidBackward0": _from_saved(
         "hardsigmoid", partial(Bias, activations.hardsigmoid), "self"
     ),
-    "HardswishBackward0": _from_saved("hardswish", partial(Bias, activations.hardswish), "self"),
+    "HardswishBackward0": _from_saved("hardswish", activations.bias_of_hardswish, "self"),
     "HardtanhBackward0": _from_saved(
         "hardtanh relu6",
         SaturationBias,
