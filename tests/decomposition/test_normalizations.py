@@ -1,12 +1,64 @@
-"""Gradients that torch misreads in the backward pass of a normalization, on a CPU."""
+"""Normalizations: their terms, and gradients that torch misreads in their backward pass on a CPU."""
 
 import copy
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from tests.decomposition.checks import randn
+
+WEIGHT, SHIFT = randn(6, seed=1), randn(6, seed=2)
+OPERATIONS = {
+    "RMS norm": lambda x: F.rms_norm(x, (6,)),
+    "RMS norm with weight": lambda x: F.rms_norm(x, (6,), WEIGHT, 0.5),
+    "RMS norm of two dimensions": lambda x: F.rms_norm(x, (4, 6), eps=2.0),
+    "RMS norm whose weight depends on the input": lambda x: F.rms_norm(x, (6,), x[0, 0]),
+    **{
+        f"normalized by order {p}": lambda x, p=p: F.normalize(x, p, eps=1.5)
+        for p in (0, 0.5, 1, 2, 3, math.inf, -math.inf)
+    },
+    "normalized along the last": lambda x: F.normalize(x, dim=-1),
+    "normalized along two": lambda x: F.normalize(x, dim=(1, -1), eps=1e-3),
+    "normalized as a whole": lambda x: F.normalize(x, dim=None),
+    "normalized by name": lambda x: F.normalize(x, p="fro", dim=2),
+    "vectors of zeros": lambda x: F.normalize(x * (x[:, :1] > 0), eps=0.1),
+    "gated": lambda x: F.glu(x),
+    "gated along channels": lambda x: F.glu(input=x, dim=1),
+    "gated with a mask": lambda x: F.glu(x.masked_fill(torch.arange(6) > 4, -math.inf)),
+    "layer norm": lambda x: F.layer_norm(x, (6,), WEIGHT, SHIFT, 0.5),
+    "layer norm without weight": lambda x: F.layer_norm(x, (4, 6), eps=3.0),
+    "layer norm of single elements": lambda x: F.layer_norm(x[..., None], (1,), eps=3.0),
+    "group norm": lambda x: F.group_norm(x, 2, WEIGHT[:4], SHIFT[:4], 0.5),
+    "group norm without shift": lambda x: F.group_norm(x, 4, WEIGHT[:4], eps=2.0),
+    "instance norm": lambda x: F.instance_norm(x, weight=WEIGHT[:4], bias=SHIFT[:4], eps=0.5),
+    "softmax": lambda x: x.softmax(1),
+    "softmax of large logits": lambda x: (300 * x).softmax(-1),
+    "softmax with subnormal numbers": lambda x: (x - 720 * (x > 0)).softmax(-1),
+    "masked softmax": lambda x: x.masked_fill(WEIGHT > 0.3, -math.inf).softmax(-1),
+}
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_the_terms_are_the_output_less_its_directional_derivative(operation, layout):
+    x, weight = randn(1, 4, 6), randn(24, seed=3)
+    if layout == "transposed":
+        x = x.mT.contiguous().mT
+
+    def forward(x):
+        y = operation(x)
+        return y.flatten(1) @ weight[: y[0].numel()]
+
+    y, derivative = torch.func.jvp(forward, (x,), (x,))
+    whole = TGradAttribution(forward)
+    for _ in range(2):  # the second call may replay the first
+        found = whole.decompose(x, channel_dim=2)
+        total = sum((term.score for term in found.biases), torch.zeros_like(y))
+        torch.testing.assert_close(total, y - derivative, rtol=1e-10, atol=1e-10)
 
 
 class Norm(nn.Module):
@@ -102,3 +154,23 @@ def test_half_precision(norm, form):
     close = {"rtol": 0, "atol": 0.05 * float(expected.input.positive.max())}
     torch.testing.assert_close(found.input.positive.double(), expected.input.positive, **close)
     torch.testing.assert_close(found.input.negative.double(), expected.input.negative, **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("eps", [None, 1e-3])
+def test_the_rms_norm_of_small_numbers_in_half_precision(dtype, eps):
+    x = (randn(2, 4, 6) / 50).to(dtype)
+    found = TGradAttribution(lambda x: F.rms_norm(x, (6,), eps=eps).flatten(1).sum(1)).decompose(x)
+    scale = sum(term.positive.abs().sum() + term.negative.abs().sum() for term in found.terms)
+    assert bool((found.delta.abs() <= 0.01 * scale).all())
+
+
+def test_a_norm_at_its_limit_follows_the_gradient_that_torch_takes():
+    x = torch.tensor([[1.0, -0.5, 0.25]], dtype=torch.float64, requires_grad=True)
+    y = F.normalize(x, math.inf, eps=1.0).sum()
+    (slope,) = torch.autograd.grad(y, x)
+    found = TGradAttribution(lambda x: F.normalize(x, math.inf, eps=1.0).sum(1)).decompose(
+        x.detach()
+    )
+    total = sum((term.score for term in found.biases), torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(total, (y - (slope * x).sum()).detach()[None])
