@@ -136,11 +136,7 @@ def bias_of_silu(z: Tensor) -> Bias:
 def bias_of_glu(z: Tensor, dim: int) -> Bias:
     """``-a c s (1 - s)`` with ``s = sigmoid(c)``, for the halves a and c of ``z``."""
 
-    def compute(a: Tensor, c: Tensor) -> Tensor:
-        product = (a * c).nan_to_num_(0, 0, 0)  # infinite elements, as of a mask, are constants
-        return _sigmoid_backward(product, torch.sigmoid(c))
-
-    return Bias(compute, *z.chunk(2, dim), scale=-1)
+    return Bias(lambda a, c: _sigmoid_backward(a * c, torch.sigmoid(c)), *z.chunk(2, dim), scale=-1)
 
 
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:
