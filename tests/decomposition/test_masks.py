@@ -136,6 +136,24 @@ def test_tokens(form, kept):
     _compare(OF_TOKEN, form, chosen, TOKENS, mask, mask, aggregations=by, channel_dim=-1)
 
 
+@pytest.mark.parametrize(
+    ("subtract", "add"),
+    [
+        (lambda h: h - 0.5, lambda h: h + -0.5),
+        (lambda h: h - HEAD[0].bias, lambda h: h + -HEAD[0].bias),
+        (lambda h: 0.5 - h, lambda h: 0.5 + h * -1),
+    ],
+    ids=["number", "parameter", "from a number"],
+)
+def test_masks_of_a_difference_are_those_of_a_sum(subtract, add):
+    mask = (torch.arange(8) < LENGTHS[:, None])[..., None]
+
+    def network(shifted):
+        return lambda x: HEAD(shifted(OF_TOKEN(x).tanh() * mask).sum(1))
+
+    assert_same_maps(network(subtract), network(add), TOKENS, 1, channel_dim=-1)
+
+
 def _scores(h, mask):
     return h[..., :2].tanh().sum(2).masked_fill(~mask, -torch.inf)
 

@@ -23,6 +23,7 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
 from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
+from captum_tgrad.decomposition.places.rules.cumulative import subtracted
 from captum_tgrad.decomposition.places.rules.elementwise import (
     chosen,
     elementwise,
@@ -46,7 +47,7 @@ _MOST_CONTENTS = 2**20
 """A digest of more values takes milliseconds."""
 _NOT_CACHED = {*BY_VALUE, like_first, unchanged}
 """Rules whose results depend on values, or take no longer than a look-up."""
-_ELEMENTWISE = {elementwise, like_first}
+_ELEMENTWISE = {elementwise, like_first, subtracted}
 _KEEP_CONSTANTS = {*_ELEMENTWISE, chosen, mixing.reduced}
 """Rules of operations whose results are constants where their arguments are."""
 _MOVING = {
