@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_tgrad import TGradAttribution
 from tests.decomposition.checks import (
@@ -497,3 +498,52 @@ def test_attention_in_blocks_of_queries():
         return tokens.positive - tokens.negative
 
     torch.testing.assert_close(placed(in_blocks), placed(whole))
+
+
+class _ComparedElements(TorchDispatchMode):
+    """Counts the elements of the largest comparison."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.ne, torch.ops.aten.bitwise_or):
+            self.most = max(self.most, result.numel())
+        return result
+
+
+def test_the_scale_of_a_batch_norm_is_no_mask():
+    """A product with a gate compares no activation with zero."""
+    convolution, norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8).eval()
+
+    def network(x):
+        h = F.silu(norm(convolution(x)))
+        return (h * h.mean((2, 3), keepdim=True).sigmoid()).flatten(2).mean(2)
+
+    # So large that the network is recorded, with the batch norm as a product and a sum.
+    x = torch.rand(1, 3, 514, 514, generator=torch.Generator().manual_seed(0))
+    with _ComparedElements() as compared:
+        decomposed = TGradAttribution(network).decompose(x, target=1)
+    assert compared.most < 8 * 512 * 512
+    torch.testing.assert_close(decomposed.delta, torch.zeros(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_a_batch_norm_masks_channels_only_if_their_scale_is_zero(scale):
+    norm = nn.BatchNorm2d(4).double().eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1, scale, -1, 3]))
+        norm.bias.copy_(torch.tensor([0.5, -1, 2, 0]))
+    convolution = nn.Conv2d(3, 4, 3).double()
+
+    def network(norm):
+        return lambda x: F.adaptive_avg_pool2d(norm(convolution(x)).tanh(), 1).sum((1, 2, 3))
+
+    def written(h):
+        return torch.stack([w * h[:, i] / (1 + norm.eps) ** 0.5 + b for i, (w, b) in shown], 1)
+
+    shown = list(enumerate(zip(norm.weight.detach(), norm.bias.detach(), strict=True)))
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    one, other = (TGradAttribution(network(each)).decompose(x)["tanh"] for each in (norm, written))
+    torch.testing.assert_close(one.positive, other.positive)
+    torch.testing.assert_close(one.negative, other.negative)

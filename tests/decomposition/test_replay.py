@@ -358,3 +358,26 @@ def test_larger_batches_are_replayed_on_a_gpu(batch, is_tried):
     leaf = torch.empty(batch, 3, 224, 224, device="meta")
     found = Replay().pass_of(ready(Residual()), [leaf], [input_places(leaf.shape, 0)])
     assert (found is not None) == is_tried
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda h: h.clamp(min=0),
+        lambda h: h.clamp(0, None),
+        lambda h: torch.clamp_min(h, 0),
+        lambda h: -(-h).clamp_max(0),
+    ],
+)
+def test_a_clamp_at_zero_has_no_term_as_a_relu(form):
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def method(form):
+        return TGradAttribution(lambda x: form(second(form(first(x)))).mean((1, 2, 3)))
+
+    found, expected, x = method(form), method(torch.relu), torch.rand(2, 3, 9, 9)
+    names = [term.name for term in expected.decompose(x).terms]
+    for _ in range(2):
+        assert [term.name for term in found.decompose(x).terms] == names
+        torch.testing.assert_close(found.attribute(x), expected.attribute(x))
