@@ -155,6 +155,24 @@ def test_masks_of_a_difference_are_those_of_a_sum(subtract, add):
     assert_same_maps(network(subtract), network(add), TOKENS, 1, channel_dim=-1)
 
 
+@pytest.mark.parametrize(
+    "masked",
+    [
+        lambda h: h.masked_fill(torch.zeros(8, 1) > 0, 0),
+        lambda h: torch.where(torch.ones(8, 1) > 0, h, 0.0),
+        lambda h: h * torch.ones(8, 1),
+    ],
+    ids=["fill", "where", "product"],
+)
+def test_a_mask_that_hides_nothing_is_none(masked):
+    def network(masked):
+        return lambda x: HEAD(
+            F.pad(masked(OF_TOKEN(x).tanh()), (0, 0, 2, 0)).cumsum(1).tanh().sum(1)
+        )
+
+    assert_same_maps(network(masked), network(lambda h: h), TOKENS, 1, channel_dim=-1)
+
+
 def _scores(h, mask):
     return h[..., :2].tanh().sum(2).masked_fill(~mask, -torch.inf)
 

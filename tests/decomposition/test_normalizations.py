@@ -1,4 +1,4 @@
-"""Normalizations: their terms, and gradients that torch misreads in their backward pass on a CPU."""
+"""Normalizations: their terms, and gradients that torch misreads in their backward pass."""
 
 import copy
 import math

@@ -135,7 +135,6 @@ def bias_of_silu(z: Tensor) -> Bias:
 
 def bias_of_glu(z: Tensor, dim: int) -> Bias:
     """``-a c s (1 - s)`` with ``s = sigmoid(c)``, for the halves a and c of ``z``."""
-
     return Bias(lambda a, c: _sigmoid_backward(a * c, torch.sigmoid(c)), *z.chunk(2, dim), scale=-1)
 
 

@@ -221,7 +221,7 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
     else:
         mask = kept_by_mask(tensor)
     if mask is not None and bool(mask.all()):
-        mask = None  # as of a scale without zeros on a GPU
+        mask = None  # as in a batch without padding
     if mask is None and places is not None and gaps_filled(places) is not places:
         mask = _has_cells(places)
     return mask
