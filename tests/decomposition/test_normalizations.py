@@ -24,7 +24,7 @@ OPERATIONS = {
     "normalized along the last": lambda x: F.normalize(x, dim=-1),
     "normalized along two": lambda x: F.normalize(x, dim=(1, -1), eps=1e-3),
     "normalized as a whole": lambda x: F.normalize(x, dim=None),
-    "normalized by name": lambda x: F.normalize(x, p="fro", dim=2),
+    "normalized without an order": lambda x: F.normalize(x, p=None, dim=2),
     "vectors of zeros": lambda x: F.normalize(x * (x[:, :1] > 0), eps=0.1),
     "gated": lambda x: F.glu(x),
     "gated along channels": lambda x: F.glu(input=x, dim=1),
