@@ -23,8 +23,7 @@ from captum_tgrad.decomposition.places.places import Places, input_places, make_
 def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
     """The places of the activation's elements on the inputs, or on the activation itself.
 
-    Integers have no places that could be followed: behind them, the places of an embedding are its
-    own dimensions.
+    Places cannot be followed from integers: those of an embedding are its own dimensions.
     """
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)

@@ -156,7 +156,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
     """The images among the paths in a folder, without those of an evaluation and hidden ones.
 
-    Warns of what else there is. Raises FileNotFoundError if there is no image.
+    Warns about other files. Raises FileNotFoundError if there is no image.
     """
     images: list[Path] = []
     others: list[Path] = []

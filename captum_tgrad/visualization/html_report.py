@@ -15,7 +15,7 @@ from captum_tgrad._support.templates import filled, source
 from captum_tgrad.visualization.notebook_figure import rendered
 
 GENERATOR = "captum-tgrad"
-"""The ``generator`` tag of pages begins with it; the command that wrote the page follows."""
+"""The beginning of the ``generator`` tag of a page, before the command that wrote it."""
 
 _DOTS_PER_INCH = 110
 _QUALITY = 90

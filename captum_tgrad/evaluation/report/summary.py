@@ -118,7 +118,7 @@ def _cells(
         column: {
             key: None if math.isnan(value) else value
             for key, value in interval._asdict().items()
-            # All images of a batch have the same seconds, so that resampling says nothing.
+            # All images of a batch have the same seconds, so resampling them has no meaning.
             if column != "seconds" or key in ("mean", "images")
         }
         for column, interval in zip(columns, intervals, strict=True)

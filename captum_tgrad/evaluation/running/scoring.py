@@ -40,8 +40,8 @@ class Autocast(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         """What the model returns for inputs on the device to compute on."""
-        # Without the cache: inside an autocast of the user's it would outlive this call, and its
-        # weights, which were converted here, have no gradient.
+        # Inside the user's own autocast, a cache would outlive this call, and its converted weights
+        # have no gradient.
         with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
             return self.model(inputs)
 

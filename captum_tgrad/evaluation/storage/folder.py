@@ -60,7 +60,7 @@ FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seco
 """The files written after the last record; figures and the page only if requested."""
 
 REJECTED = "the model rejects it: "
-"""How the reason begins why an image is skipped that the model rejects."""
+"""The beginning of the reason for skipping an image that the model rejects."""
 
 
 @dataclass
