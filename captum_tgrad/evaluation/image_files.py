@@ -119,8 +119,8 @@ def images_in(
             f"{folder} holds images, such as {flat[0].name}, and folders of images, such as"
             f" {within.relative_to(folder).as_posix()}: move one kind elsewhere"
         )
-    if labels is not None:
-        found: Sequence[int | None] = listed_labels(folder, files, Path(labels), classifier)
+    if listed is not None:
+        found: Sequence[int | None] = listed_labels(folder, files, listed, classifier)
     elif flat:
         found = [None] * len(files)
     else:
