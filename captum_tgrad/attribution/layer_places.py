@@ -40,17 +40,16 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
     if known is None and tensor.dim() and len(tensor) == samples:
         check_channel_dim(channel_dim, tensor, f"the activation of layer ({type(layer).__name__})")
         return input_places(tensor.shape, 0, channel_dim)
+    what = f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}"
     if known is None:
         raise ValueError(
-            f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}: its"
-            f" first dimension must be the batch, of size {samples}. Pass another layer, or explain"
-            " the activation as inputs of TGradAttribution, with a forward_func that takes it batch"
-            " first, such as inputs_embeds of a text model."
+            f"{what}: its first dimension must be the batch, of size {samples}. Pass another layer,"
+            " or explain the activation as inputs of TGradAttribution, with a forward_func that"
+            " takes it batch first, such as inputs_embeds of a text model."
         )
     raise ValueError(
-        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, which"
-        f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
-        " at a time."
+        f"{what}, which mixes the {samples} samples of the batch. Pass another layer, or explain"
+        " the samples one at a time."
     )
 
 
