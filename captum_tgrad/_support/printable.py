@@ -34,7 +34,7 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same, but keeps line breaks: for texts whose line breaks are our own."""
+    """The same, but keeps line breaks, for texts that this package breaks into lines."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 

@@ -89,7 +89,7 @@ def _columns(records: Sequence[Record]) -> list[str]:
 
 
 def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
-    """How much the results change without every second step: of one image, and of a mean."""
+    """The change of the results without every second step: of an image, and of a mean."""
     by_method: dict[str, list[float]] = {}
     for record in records:
         if record.get("step_error") is not None:

@@ -1,4 +1,4 @@
-"""What a summary says, in sentences."""
+"""A summary in sentences."""
 
 from __future__ import annotations
 
