@@ -20,13 +20,9 @@ def check_number(value: Any, name: str) -> float:
 
 def check_numbers(values: Any, name: str) -> list[float]:
     """The numbers of a list; raises TypeError unless all of them are numbers."""
-    try:
-        each = None if isinstance(values, str) else list(values)
-    except TypeError:
-        each = None
-    if each is None:
+    if isinstance(values, str) or not np.iterable(values):
         raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
-    return [check_number(value, name) for value in each]
+    return [check_number(value, name) for value in values]
 
 
 def check_count(value: Any, name: str, least: int = 1) -> int:

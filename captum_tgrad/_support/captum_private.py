@@ -1,4 +1,4 @@
-"""All that the package imports from Captum, most of it private.
+"""The names that the package imports from Captum, most of them private.
 
 Captum is not marked as typed, so type checkers treat its objects as ``Any``. The types in public
 signatures are therefore repeated here.

@@ -164,8 +164,7 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
     For integers, it is a dimension of their embedding, whose shape is not known yet. Raises
     TypeError or ValueError for dimensions that do not fit the inputs.
     """
-    several = isinstance(channel_dim, tuple)
-    given = channel_dim if several else (channel_dim,) * len(inputs)
+    given = channel_dim if isinstance(channel_dim, tuple) else (channel_dim,) * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(
             f"channel_dim must have one entry per input, got {len(given)} for {len(inputs)}."
@@ -200,11 +199,11 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
         return
     first = next(iter(forward_func.parameters()), None)
     if first is None or first.device == inputs[0].device:
+        return  # at once, since going through all parameters takes milliseconds
+    device = first.device
+    if any(parameter.device != device for parameter in forward_func.parameters()):
         return
-    devices = {parameter.device for parameter in forward_func.parameters()}
-    if len(devices) == 1:
-        (device,) = devices
-        advice = f"Move one of them: inputs.to({str(device)!r})"
-        if device.type == "meta":
-            advice = "It has no values: load its weights with load_state_dict(..., assign=True)"
-        raise ValueError(f"inputs are on {inputs[0].device}, the model is on {device}. {advice}.")
+    advice = f"Move one of them: inputs.to({str(device)!r})"
+    if device.type == "meta":
+        advice = "It has no values: load its weights with load_state_dict(..., assign=True)"
+    raise ValueError(f"inputs are on {inputs[0].device}, the model is on {device}. {advice}.")

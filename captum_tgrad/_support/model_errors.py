@@ -48,19 +48,15 @@ def _check_dtypes(
     error: Exception, module: nn.Module, inputs: Sequence[Any], name: str, model: str
 ) -> None:
     """Raises ValueError if no parameter has the dtype of an input."""
-    floats = [
-        (parameter, each.dtype)
-        for parameter, each in module.named_parameters()
-        if each.is_floating_point()
-    ]
-    known = {dtype for _, dtype in floats}
+    parameters = module.named_parameters()
+    dtypes = {parameter: each.dtype for parameter, each in parameters if each.is_floating_point()}
     for tensor in inputs:
         # Other integers are indices.
         images = isinstance(tensor, Tensor) and (
             tensor.is_floating_point() or tensor.dtype == torch.uint8
         )
-        if images and known and tensor.dtype not in known:
-            parameter, dtype = floats[0]
+        if images and dtypes and tensor.dtype not in dtypes.values():
+            parameter, dtype = next(iter(dtypes.items()))
             convert = f", or call {model}.to({tensor.dtype})" if tensor.is_floating_point() else ""
             raise ValueError(
                 f"{name} are in {tensor.dtype}, but the model's {parameter!r} is in {dtype}:"

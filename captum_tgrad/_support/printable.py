@@ -14,7 +14,7 @@ import unicodedata
 # (Python's stand-ins for bytes of a file name that are not UTF-8), unassigned code points, and
 # separators of lines and paragraphs.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
-# Words and emoji are spelled with joiners.
+# Joiners are part of some words and emoji.
 _HARMLESS = {"\N{ZERO WIDTH NON-JOINER}", "\N{ZERO WIDTH JOINER}"}
 # Characters that start an escape, code, a link or image, or a table cell.
 _MARKDOWN = re.compile(r"[\\`\[\]|]")
@@ -34,7 +34,7 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same, but keeps line breaks: for texts whose line breaks are our own."""
+    """The same, but keeps line breaks, for texts that this package breaks into lines."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""Errors in one line for files and folders that cannot be written."""
+"""One-line errors for files and folders that cannot be written."""
 
 from __future__ import annotations
 

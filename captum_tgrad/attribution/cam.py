@@ -102,12 +102,9 @@ class CamAttribution(Attribution):  # type: ignore[misc]
                 " the model first: CamAttribution(forward_func, cam_class)."
             )
         self._signature = cam_signature(cam_class, cam_arguments)
+        self._finds_its_own_layers = _is_full_grad(cam_arguments.get("base_method", cam_class))
         check_target_layers(target_layers, module)
-        if (
-            target_layers is not None
-            and not target_layers
-            and not _finds_its_own_layers(cam_class, cam_arguments)
-        ):
+        if target_layers is not None and not target_layers and not self._finds_its_own_layers:
             raise ValueError(
                 "target_layers is empty: give at least one module of the model, or None for the"
                 " last convolution."
@@ -183,14 +180,13 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             duplicate.float()
             images, further = map_tensors((images, further), in_full_precision)
         model = CamModel(duplicate, images).eval()
-        own = _finds_its_own_layers(self.cam_class, self.cam_arguments)
         layers = [copies[layer] for layer in self.target_layers or ()]
         model.further = _of_sample(further, 0, images)
         probe = Probe(model, images[:1], layers)
-        if not own and not is_reshaped(self._signature, self.cam_arguments):
+        if not self._finds_its_own_layers and not is_reshaped(self._signature, self.cam_arguments):
             check_layers_return_maps(layers, probe)
         indices = selected_indices(target, probe.output, len(images))
-        if self.target_layers is None and not own:
+        if self.target_layers is None and not self._finds_its_own_layers:
             layers = [probe.last_convolution()]
         with constructed(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
             return _of_all_samples(cam, model, images, indices, further, options)
@@ -235,7 +231,6 @@ def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[A
     )
 
 
-def _finds_its_own_layers(cam_class: Any, cam_arguments: dict[str, Any]) -> bool:
+def _is_full_grad(cam_class: Any) -> bool:
     """Whether it is the library's FullGrad, which warns if it gets layers."""
-    bases = getattr(cam_arguments.get("base_method", cam_class), "__mro__", ())
-    return any(base.__name__ == "FullGrad" for base in bases)
+    return any(base.__name__ == "FullGrad" for base in getattr(cam_class, "__mro__", ()))

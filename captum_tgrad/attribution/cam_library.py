@@ -6,7 +6,7 @@ import copy
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.nested import map_tensors
 
 _PACKAGE = "pytorch_grad_cam."
 
-# The modules of the package whose bars are off, with their tqdm, while threads need that.
+# The modules of the package with their original ``tqdm``, while any thread is without bars.
 _replaced: list[tuple[ModuleType, Any]] = []
 _users = 0
 _lock = threading.Lock()
@@ -171,8 +171,5 @@ def _replace() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith(_PACKAGE) and isinstance(getattr(module, "tqdm", None), ModuleType):
             _replaced.append((module, module.tqdm))
-            module.tqdm = SimpleNamespace(tqdm=_no_bar)  # type: ignore[attr-defined]
-
-
-def _no_bar(iterable: Iterable[Any], *arguments: Any, **options: Any) -> Iterable[Any]:
-    return iterable
+            without_bar = SimpleNamespace(tqdm=lambda iterable, *_, **options: iterable)
+            module.tqdm = without_bar  # type: ignore[attr-defined]

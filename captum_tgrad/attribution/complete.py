@@ -162,7 +162,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         check_not_nested(self.forward_func)
         tensors = input_checks.checked_inputs(inputs, self.forward_func, differentiable)
         if target is not None:
-            # Before the model runs: attribute(inputs, baselines, target) would let it fail first.
+            # Checked first, since the model may fail after attribute(inputs, baselines, target).
             targets_per_sample(target, len(tensors[0]))
         return tensors
 

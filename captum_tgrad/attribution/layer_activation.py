@@ -140,7 +140,7 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
     thread = threading.get_ident()
 
     def hook(module: nn.Module, given: Any, returned: Any = None) -> Any:
-        # A copy of the model, made meanwhile, has a copy of this hook.
+        # A copy of the model that is made in the meantime also has this hook.
         if threading.get_ident() != thread or module is not layer:
             return None
         return call(given if at_input else returned)

@@ -23,8 +23,7 @@ from captum_tgrad.decomposition.places.places import Places, input_places, make_
 def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
     """The places of the activation's elements on the inputs, or on the activation itself.
 
-    Integers have no places that could be followed: behind them, the places of an embedding are its
-    own dimensions.
+    Places cannot be followed from integers: those of an embedding are its own dimensions.
     """
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
@@ -41,17 +40,16 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
     if known is None and tensor.dim() and len(tensor) == samples:
         check_channel_dim(channel_dim, tensor, f"the activation of layer ({type(layer).__name__})")
         return input_places(tensor.shape, 0, channel_dim)
+    what = f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}"
     if known is None:
         raise ValueError(
-            f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}: its"
-            f" first dimension must be the batch, of size {samples}. Pass another layer, or explain"
-            " the activation as inputs of TGradAttribution, with a forward_func that takes it batch"
-            " first, such as inputs_embeds of a text model."
+            f"{what}: its first dimension must be the batch, of size {samples}. Pass another layer,"
+            " or explain the activation as inputs of TGradAttribution, with a forward_func that"
+            " takes it batch first, such as inputs_embeds of a text model."
         )
     raise ValueError(
-        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, which"
-        f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
-        " at a time."
+        f"{what}, which mixes the {samples} samples of the batch. Pass another layer, or explain"
+        " the samples one at a time."
     )
 
 

@@ -91,7 +91,7 @@ def fitted(text: str) -> str:
 
 
 def existing(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of the files that exist."""
+    """The names of the files that exist."""
     return [name for name in names if (folder / name).is_file()]
 
 

@@ -35,8 +35,8 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         # The sum checks that the device can also compute.
         torch.ones(2, device=device).sum().cpu()
-    # By device, torch raises one of these: for an unknown name, a missing driver, a build without
-    # the device, and the meta device.
+    # Torch raises one of these for an unknown name, a missing driver, a build without the device,
+    # and the meta device.
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ValueError(f"device {name!r} is not available: try cpu ({_reason(error)})") from error
     return device

@@ -178,7 +178,7 @@ def _csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
 
 
 def _numbers(steps: Sequence[RandomizationStep], images: Sequence[str]) -> dict[str, Any]:
-    """The same as plain dicts and lists; a measure that is undefined is None."""
+    """The same as plain dicts and lists; undefined measures are None."""
     return {
         "images": list(images),
         "steps": [

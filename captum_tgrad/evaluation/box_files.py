@@ -131,15 +131,11 @@ def _from_csv(path: Path, images: Collection[str]) -> dict[str, Boxes]:
 def _boxes(row: list[str]) -> tuple[ObjectBox, ...] | None:
     """The boxes in the last cell; None if it holds anything else, or there is one cell."""
     try:
-        boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
+        boxes = [map(float, each.split()) for each in row[-1].split(";") if each.strip()]
+        corners = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes)
     except ValueError:
         return None
-    return boxes if len(row) > 1 else None
-
-
-def _box(text: str) -> ObjectBox:
-    x0, y0, x1, y1 = (float(number) for number in text.split())
-    return x0, y0, x1, y1
+    return corners if len(row) > 1 else None
 
 
 def _from_xml(folder: Path, pictures: ImageFiles) -> dict[str, Boxes]:

@@ -174,8 +174,7 @@ def evaluate(
     """
     chosen = checked_methods(methods)
     samples = Samples(dataset, limit)
-    classifier = model if isinstance(model, Classifier) else None
-    module = model.model if isinstance(model, Classifier) else model
+    classifier, module = (model, model.model) if isinstance(model, Classifier) else (None, model)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
     check_arguments(module, out, resume, black, budget)

@@ -119,8 +119,8 @@ def images_in(
             f"{folder} holds images, such as {flat[0].name}, and folders of images, such as"
             f" {within.relative_to(folder).as_posix()}: move one kind elsewhere"
         )
-    if labels is not None:
-        found: Sequence[int | None] = listed_labels(folder, files, Path(labels), classifier)
+    if listed is not None:
+        found: Sequence[int | None] = listed_labels(folder, files, listed, classifier)
     elif flat:
         found = [None] * len(files)
     else:
@@ -156,7 +156,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
     """The images among the paths in a folder, without those of an evaluation and hidden ones.
 
-    Warns of what else there is. Raises FileNotFoundError if there is no image.
+    Warns about other files. Raises FileNotFoundError if there is no image.
     """
     images: list[Path] = []
     others: list[Path] = []

@@ -18,7 +18,7 @@ def folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -
     index = {name: _class_of(name, classifier) for name in folders}
     numbers = [name for name in folders if name.isdecimal()]
     if any(index[name] is None for name in numbers):
-        # They count from 1, or are no class indices at all.
+        # They count from 1, or are not class indices.
         index.update(dict.fromkeys(numbers))
     none_is_named = all(label is None for label in index.values())
     # False if "10" comes before "2".

@@ -117,16 +117,17 @@ class Samples:
             region = region_digest(regions, name)
             target, label = record["target"], self._label(name) if by_label else None
             if known is not None and now is not None and known != now:
-                changed = f"{name} has changed", "image"
+                change, what = f"{name} has changed", "image"
             elif now is not None and record.get("region", region) != region:
-                changed = f"the region of {name} has changed", "region"
+                change, what = f"the region of {name} has changed", "region"
             elif label is not None and label != target:
-                changed = f"the label of {name} has changed from {target} to {label}", "label"
+                change = f"the label of {name} has changed from {target} to {label}"
+                what = "label"
             else:
                 continue
             raise OutputError(
-                f"{changed[0]} since its records were written. The numbers would not be comparable:"
-                f" restore the {changed[1]}, or use another folder"
+                f"{change} since its records were written. The numbers would not be comparable:"
+                f" restore the {what}, or use another folder"
             )
 
     def _label(self, name: str) -> int | None:

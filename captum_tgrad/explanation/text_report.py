@@ -20,7 +20,6 @@ def format_report(explanation: Explanation) -> str:
     target = explanation.target
     height, width = explanation.attribution.shape
     total = float(explanation.attribution.double().sum())
-    input_share, bias_share = _percent(explanation.input_share), _percent(explanation.bias_share)
     paper = explanation.aggregation == "paper"
     # With "levels", a term's share of the map differs from its share of the scores.
     whole, kind = ("map", "map") if paper else ("positive scores", "map by levels")
@@ -29,22 +28,24 @@ def format_report(explanation: Explanation) -> str:
     names = [printable(term.name) for term in explanation.largest_terms]
     name_width = max([_NAME_WIDTH, *map(len, names)])
     terms = [
-        f"    {name:<{name_width}} {term.score:+12.4f}   {_percent(term.share)}"
+        f"    {name:<{name_width}} {term.score:+12.4f}   {term.share:6.1%}"
         for name, term in zip(names, explanation.largest_terms, strict=True)
     ]
     lines = [
         *(f"  {line}" for line in seen_lines(explanation.size, explanation.seen)),
         "  most probable classes",
         *(
-            f"    {_percent(each.probability)}  {printable(each.name)} ({each.index})"
+            f"    {each.probability:6.1%}  {printable(each.name)} ({each.index})"
             for each in explanation.predictions
         ),
         *([unsure] if explanation.unsure else []),
         f"  explained: {printable(target.name)} ({target.index}), probability"
         f" {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
-        f"    = input    {explanation.input_score:+12.4f}   {input_share} of the {whole}",
-        f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
+        f"    = input    {explanation.input_score:+12.4f}   {explanation.input_share:6.1%} of"
+        f" the {whole}",
+        f"    + biases   {explanation.bias_score:+12.4f}   {explanation.bias_share:6.1%} of"
+        f" the {whole}",
         f"    + residual {explanation.residual:+12.1e}",
         f"  {kind}: {height} x {width} pixels, sum of the positive scores {total:.4f}",
         f"  largest terms: score, and share of the {whole} (0% if the score is negative)",
@@ -65,7 +66,3 @@ def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
         f"cropped to the center {right - left} x {bottom - top} of {width} x {height} pixels,"
         f" without {min(share, 0.99):.0%} of the image (--resize squash or pad keeps all of it)"
     ]
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:5.1f}%"

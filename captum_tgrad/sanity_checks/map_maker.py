@@ -96,7 +96,19 @@ class MapMaker:
         return self._summed(attributions, after)
 
     def _method(self) -> Any:
-        return _checked_method(self.factory(self.model), self.original)
+        """A new method; raises TypeError or ValueError unless it is an attribution of the copy."""
+        method = self.factory(self.model)
+        if not callable(getattr(method, "attribute", None)):
+            raise TypeError(
+                "attribution_factory must return a Captum attribution, an object with a method"
+                f" 'attribute', got {type(method).__name__}."
+            )
+        if not self.original.isdisjoint(_modules(method)):
+            raise ValueError(
+                "attribution_factory returned a method that holds modules of your model itself,"
+                " which is never randomized." + _ADVICE
+            )
+        return method
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
         when = "" if after is None else f" after {after!r} was randomized"
@@ -124,21 +136,6 @@ def one_tensor(attributions: Any, when: str = "") -> Tensor:
             " options such as return_convergence_delta out of attribute_kwargs."
         )
     return attributions
-
-
-def _checked_method(method: Any, original: set[nn.Module]) -> Any:
-    """``method``; raises TypeError or ValueError unless it is an attribution of the copy."""
-    if not callable(getattr(method, "attribute", None)):
-        raise TypeError(
-            "attribution_factory must return a Captum attribution, an object with a method"
-            f" 'attribute', got {type(method).__name__}."
-        )
-    if not original.isdisjoint(_modules(method)):
-        raise ValueError(
-            "attribution_factory returned a method that holds modules of your model itself, which"
-            " is never randomized." + _ADVICE
-        )
-    return method
 
 
 def _modules(method: Any, depth: int = 3) -> Iterator[nn.Module]:

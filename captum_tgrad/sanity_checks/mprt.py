@@ -14,6 +14,7 @@ from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad._support.show import Result
+from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.map_maker import one_tensor
@@ -204,8 +205,7 @@ class Smoothed:
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
         """The mean of the attributions, in float32 or better."""
         rows = inputs.detach().flatten(1)
-        spread = self.noise_level * (rows.amax(1) - rows.amin(1))
-        spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
+        spread = per_sample(self.noise_level * (rows.amax(1) - rows.amin(1)), inputs)
         mean = torch.zeros((), device="cpu")
         for number in range(self.n_samples):
             noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)

@@ -90,10 +90,10 @@ def explanation_figure(
     maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
     if seen is None:
         warn_if_stretched(attribution, sizes, "attribution")
-    titles = _each(title, count, "title")
-    made = [
-        default_title(*known)
-        for known in zip(
+    titles = [
+        given or default_title(*known)
+        for given, *known in zip(
+            _each(title, count, "title"),
             _each(class_name, count, "class_name"),
             _each(probability, count, "probability"),
             _each(residual, count, "residual"),
@@ -110,12 +110,12 @@ def explanation_figure(
     )
     figure = new_figure(WIDTH, height * count)
     rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
-    for row, picture, values, part, region, given, default in zip(
-        rows, pictures, maps, parts, regions, titles, made, strict=True
+    for row, picture, values, part, region, text in zip(
+        rows, pictures, maps, parts, regions, titles, strict=True
     ):
         panels = list(row.subplots(3, 1) if below else row.subplots(1, 3))
         draw_panels(row, panels, picture, values, part, region, method)
-        write_title(row, given or default)
+        write_title(row, text)
     return figure
 
 

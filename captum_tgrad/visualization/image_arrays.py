@@ -68,11 +68,10 @@ def as_images(
         raise ValueError(
             f"images has shape {shape}, not (N, C, H, W) or (C, H, W) with 1 or 3 channels{hint}"
         )
-    whole = not (images.is_floating_point() or images.dtype == torch.bool)
     values = images.detach().cpu().double().reshape(-1, *shape[-3:])
     if not values.isfinite().all():
         raise ValueError("images has values that are not finite: see torch.nan_to_num")
-    if whole:
+    if not (images.is_floating_point() or images.dtype == torch.bool):
         values = values / _BYTE
     if mean is not None or std is not None:
         values = _denormalized(values, mean, std)

@@ -73,11 +73,8 @@ def warn_if_stretched(
 
 def _resized(one: Tensor, size: tuple[int, int]) -> Array:
     coarse = (min(size[0], one.shape[2]), min(size[1], one.shape[3]))
-    if coarse != tuple(one.shape[2:]):
-        one = F.adaptive_avg_pool2d(one, coarse)
-    if coarse != size:
-        one = F.interpolate(one, size, mode="bilinear", align_corners=False)
-    array: Array = one[0, 0].numpy()
+    pooled = F.adaptive_avg_pool2d(one, coarse)
+    array: Array = F.interpolate(pooled, size, mode="bilinear")[0, 0].numpy()
     return array
 
 

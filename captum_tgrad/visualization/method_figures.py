@@ -106,8 +106,10 @@ def methods_figure(
         warn_if_stretched(each, sizes, f"attributions[{name!r}]")
     limits = _limits(maps, scale)
     columns = [Column(name, each, limits[name], is_signed(each)) for name, each in maps.items()]
-    across = _columns_for(1 + len(columns), len(pictures))
-    blocks = math.ceil((1 + len(columns)) / across)
+    # As few blocks as are legible, filled as evenly as possible.
+    most = _ACROSS_FOR_ONE_PICTURE if len(pictures) == 1 else _MOST_ACROSS
+    blocks = math.ceil((1 + len(columns)) / most)
+    across = math.ceil((1 + len(columns)) / blocks)
     side = min(WIDTH / across, _LARGEST_PANEL)
     height, width = sizes[0]
     panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
@@ -117,12 +119,6 @@ def methods_figure(
     color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     write_title(upper, title)
     return upper.figure
-
-
-def _columns_for(count: int, pictures: int) -> int:
-    """The number of columns: as few blocks as are legible, filled as evenly as possible."""
-    most = _ACROSS_FOR_ONE_PICTURE if pictures == 1 else _MOST_ACROSS
-    return math.ceil(count / math.ceil(count / most))
 
 
 def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:

@@ -33,7 +33,7 @@ OVERLAY_OPACITY = 0.65
 
 SIDES = "against the class   |   for the class"
 """The meaning of diverging colors."""
-# Letters per inch, of the title of a figure and of those of its columns.
+# Letters per inch in the title of a figure and in the titles of its columns.
 _TITLE_LETTERS, _COLUMN_LETTERS = 10, 9
 
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
@@ -189,8 +189,6 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
         '...ck.1.conv'
     """
     if " " not in text:
-        if len(text) <= width:
-            return text
         text = text if len(text) <= width * lines else "..." + text[3 - width * lines :]
         return "\n".join(text[start : start + width] for start in range(0, len(text), width))
     broken = textwrap.wrap(text, width, max_lines=lines, placeholder="...")

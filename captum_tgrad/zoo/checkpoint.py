@@ -21,9 +21,9 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from captum_tgrad._support.extras import import_from_extra
 from captum_tgrad._support.out_of_memory import is_out_of_memory
 
-# What DataParallel, torch.compile and Lightning put before every name.
+# Prefixes that DataParallel, torch.compile and Lightning add to every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-# Where training scripts keep the weights in what they save.
+# The keys under which training scripts save the weights.
 _ENTRIES = ("state_dict", "model_state_dict", "model")
 # Files of torch.save before version 1.6 start with four pickles: a magic number, their version, the
 # sizes of integers, and the object.

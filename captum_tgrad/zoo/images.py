@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,7 +15,9 @@ from captum_tgrad._support.extras import import_from_extra
 
 def check_image(path: str | Path) -> None:
     """Checks that a file is an image by reading its header only; raises as ``load_image``."""
-    _open(_path(path)).close()
+    path = _path(path)
+    with _reading(path):
+        Image.open(path).close()
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -33,14 +38,8 @@ def load_image(path: str | Path) -> Image.Image:
             32-bit pixels, which have no standard conversion to 8 bits.
     """
     path = _path(path)
-    with _open(path) as opened:
-        try:
-            image = ImageOps.exif_transpose(opened)
-        except Image.DecompressionBombError as error:
-            raise _too_large(path, error) from error
-        # Pillow's decoders raise any of these on a damaged file.
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise _damaged(path, error) from error
+    with _reading(path), Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
     return as_rgb(image, str(path))
 
 
@@ -54,42 +53,38 @@ def sample_image() -> Image.Image:
 
 
 def _path(path: str | Path) -> Path:
+    """The path of an existing file; raises as ``load_image``."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be the path of an image, got {type(path).__name__}: pass a str")
-    return Path(path)
-
-
-def _open(path: Path) -> Image.Image:
-    """Opens an image without decoding it; raises as ``check_image``."""
+    path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: pass an image in it, such as {path / 'photo.jpg'}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} not found: the folder {path.parent} does not exist")
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: pass the path of an image")
+    return path
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """A context in which Pillow's errors name the file and say what to do."""
     try:
-        return Image.open(path)
+        yield
     except Image.DecompressionBombError as error:
-        raise _too_large(path, error) from error
+        raise ValueError(
+            f"{path} has more pixels than Pillow reads ({error}): downsize it, or, if you"
+            " trust it, set PIL.Image.MAX_IMAGE_PIXELS in Python"
+        ) from error
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{path} is not an image that Pillow can read: convert it to PNG or JPEG"
         ) from error
-    except OSError as error:
-        if error.errno is not None:  # an error of the system, such as a missing permission
+    # Pillow's decoders raise any of these on a damaged file, and seek to invalid positions in it.
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise type(error)(f"{path} cannot be read ({error.strerror})") from error
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged and cannot be read as an image: {error}")
-
-
-def _too_large(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path} has more pixels than Pillow reads ({error}): downsize it, or, if you"
-        " trust it, set PIL.Image.MAX_IMAGE_PIXELS in Python"
-    )
+        raise ValueError(f"{path} is damaged and cannot be read as an image: {error}") from error
 
 
 def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:

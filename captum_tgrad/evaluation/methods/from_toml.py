@@ -21,11 +21,11 @@ from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.evaluation.methods.builders import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute, Method
 
-_KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}
 _BLACK = "black"
 _PASSED = {"self", "model", "forward_func", "layer", "inputs", "target"}
 _TRUSTED = ("captum", "captum_tgrad", "pytorch_grad_cam")
 _KIND_OF_KEY = {"constructor": dict, "attribute": dict, "random": bool, "layer": str, "title": str}
+_KEYS = {"class", *_KIND_OF_KEY}
 _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 _PLAIN = {**_KINDS, int: "an integer", float: "a number", NoneType: ""}
 

@@ -49,7 +49,10 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
         for first in range(0, RESAMPLES, chunk):
             size = min(chunk, RESAMPLES - first)
             drawn = generator.integers(0, len(values), (size, len(values)))
-            weights = _how_often(drawn)
+            # How often each row was drawn in each resample.
+            places = drawn + len(values) * np.arange(size)[:, None]
+            counted = np.bincount(places.ravel(), minlength=drawn.size)
+            weights = counted.reshape(drawn.shape).astype(np.float64)
             # NaN for a resample in which no image has a value; the quantiles ignore it.
             means[first : first + size] = (weights @ filled) / (weights @ there)
         whole = filled.sum(0) / counts
@@ -58,10 +61,3 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
         ends = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     columns = (whole, *ends, counts)
     return [Interval(*row) for row in zip(*(each.tolist() for each in columns), strict=True)]
-
-
-def _how_often(drawn: npt.NDArray[np.int64]) -> Array:
-    """How often each row was drawn in each resample."""
-    size, rows = drawn.shape
-    flat = drawn + rows * np.arange(size)[:, None]
-    return np.bincount(flat.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)

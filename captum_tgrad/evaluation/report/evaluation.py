@@ -96,7 +96,7 @@ def page(
     figures: Mapping[str, Figure],
     images: Iterable[tuple[ChosenImage, Figure]],
 ) -> Report:
-    """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
+    """The same as HTML, with figures; ``figures`` are ``"metrics"`` and ``"seconds"``."""
     report = Report(summary_title(summary), _introduction(summary), "evaluate")
     report.section("Metrics")
     report.figure(

@@ -89,7 +89,7 @@ def _columns(records: Sequence[Record]) -> list[str]:
 
 
 def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
-    """How much the results change without every second step: of one image, and of a mean."""
+    """The change of the results without every second step: of an image, and of a mean."""
     by_method: dict[str, list[float]] = {}
     for record in records:
         if record.get("step_error") is not None:
@@ -118,7 +118,7 @@ def _cells(
         column: {
             key: None if math.isnan(value) else value
             for key, value in interval._asdict().items()
-            # All images of a batch have the same seconds, so that resampling says nothing.
+            # All images of a batch have the same seconds, so resampling them has no meaning.
             if column != "seconds" or key in ("mean", "images")
         }
         for column, interval in zip(columns, intervals, strict=True)

@@ -1,4 +1,4 @@
-"""What a summary says, in sentences."""
+"""A summary in sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from captum_tgrad.metrics.registry import NUMBERS
 FEWEST_IMAGES = 6
 """The minimum for a verdict: a sign test on five images has p = 2 * 0.5**5 = 0.06 at best."""
 
-_COLUMN = "difference"
 _NAMED = 3
 _AHEAD, _BEHIND, _ALIKE = "is ahead of", "is behind", "does not differ significantly from"
 
@@ -23,7 +22,7 @@ def verdict(summary: Summary) -> str:
     images is that of the method that shares the fewest with T-Grad.
     """
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
-    paired = [each["minus_t_grad"][_COLUMN] for each in ran.values() if each["minus_t_grad"]]
+    paired = [each["minus_t_grad"]["difference"] for each in ran.values() if each["minus_t_grad"]]
     images = min((cell["images"] for cell in paired), default=summary["images"])
     if not summary["images"]:
         return "No image was evaluated."
@@ -37,10 +36,10 @@ def verdict(summary: Summary) -> str:
         return f"{ours} is the only method: there is nothing to compare it with."
     found: dict[str, list[str]] = {_AHEAD: [], _BEHIND: [], _ALIKE: []}
     for each in ran.values():
-        cell = each["minus_t_grad"][_COLUMN]
+        cell = each["minus_t_grad"]["difference"]
         what = _AHEAD if cell["high"] < 0 else _BEHIND if cell["low"] > 0 else _ALIKE
         found[what].append(each["title"])
-    where = f"in {NUMBERS[_COLUMN].heading} on {images} images."
+    where = f"in {NUMBERS['difference'].heading} on {images} images."
     return _sentence(ours, {what: titles for what, titles in found.items() if titles}, where)
 
 

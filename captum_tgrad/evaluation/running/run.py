@@ -164,7 +164,7 @@ class Run:
         try:
             return list(logits_of(self.model, inputs, self._forward))
         except RuntimeError as error:
-            # Only the first: an error keeps the images that it was raised for in memory.
+            # Only the first, because an error keeps its images in memory.
             self.refused = self.refused or error
             if len(batch) == 1:
                 return [f"{REJECTED}{reason_of(error)}"]

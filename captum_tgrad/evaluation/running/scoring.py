@@ -39,9 +39,9 @@ class Autocast(nn.Module):
         self.training = False  # like the model, which the caller has checked
 
     def forward(self, inputs: Tensor) -> Any:
-        """What the model returns for inputs on the device to compute on."""
-        # Without the cache: inside an autocast of the user's it would outlive this call, and its
-        # weights, which were converted here, have no gradient.
+        """The output of the model, with autocast on the device of the inputs."""
+        # Inside the user's own autocast, a cache would outlive this call, and its converted weights
+        # have no gradient.
         with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
             return self.model(inputs)
 
@@ -93,7 +93,7 @@ class Scoring:
         self._settings = settings
         self._model = scoring_model(model, settings.score_dtype)
         self._parts = Halving(settings.max_examples_per_batch)
-        # By kind, each method or other subject, and the number of its images.
+        # For each kind of finding, the number of images of each method or other subject.
         self._findings: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         self._scored = 0
 

@@ -20,7 +20,7 @@ from captum_tgrad.visualization.html_report import GENERATOR
 PROTOCOL_FILE = "protocol.json"
 REPORT = "report.html"
 
-# Bytes of a report in which its ``generator`` tag stands.
+# The ``generator`` tag of a report is within this many bytes of its beginning.
 _BEGINNING = 1000
 
 

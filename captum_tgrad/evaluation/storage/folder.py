@@ -60,7 +60,7 @@ FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seco
 """The files written after the last record; figures and the page only if requested."""
 
 REJECTED = "the model rejects it: "
-"""How the reason begins why an image is skipped that the model rejects."""
+"""The beginning of the reason for skipping an image that the model rejects."""
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Output:
         return sorted(read_records(self.path), key=pair_of)
 
     def skipped(self) -> list[dict[str, Any]]:
-        """All that was skipped since ``begin``, each once."""
+        """The images and methods that were skipped since ``begin``, without duplicates."""
         found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
         for path in sorted(self.path.glob("skipped*.jsonl")):
             for each in read_lines(path):

@@ -22,7 +22,7 @@ CHECKSUMS = {
     "black": "black image",
     "regions": "regions of objects",
 }
-"""Entries that only say whether something has changed, with its name in plain words."""
+"""Entries that only show whether something has changed, with the name that reports use."""
 
 _METHODS = "methods"
 # Entries that protocols of earlier versions lack.

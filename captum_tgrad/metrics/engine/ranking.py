@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -149,7 +148,7 @@ def patches(maps: Maps, size: int) -> Tensor:
             along = torch.arange(places, device=each.device) // size
             number = number[..., None] * -(-places // size) + along
         found.append(first + number.flatten())
-        first += math.prod(-(-places // size) for places in each.shape[1:])
+        first = int(found[-1][-1]) + 1  # the last feature is in the last patch
     return torch.cat(found)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 Regions = Tensor | Sequence[Any]
 """Masks ``(N, H, W)`` or ``(N, 1, H, W)``; boxes ``(N, 4)``, or for each sample ``(boxes, 4)``."""
 
-# Annotations may go beyond the border by as much as the rounding of a pixel.
+# Annotations may exceed the border by a pixel because of rounding.
 _BEYOND = 1.0
 
 

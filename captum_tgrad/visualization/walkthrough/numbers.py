@@ -161,8 +161,7 @@ def stored_map(values: Tensor, most: Sequence[int] = (MOST_CELLS, MOST_CELLS)) -
     """
     values = values.detach().cpu().double()
     size = [min(pair) for pair in zip(values.shape, most, strict=True)]
-    if size != list(values.shape):
-        values = F.interpolate(values[None, None], size, mode="area")[0, 0]
+    values = F.interpolate(values[None, None], size, mode="area")[0, 0]
     largest = float(values.max())
     levels = (values / largest if largest > 0 else values).sqrt().mul(LEVELS).round()
     cells = bytes(levels.to(torch.uint8).flatten().tolist())
