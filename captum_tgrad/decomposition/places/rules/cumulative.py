@@ -31,11 +31,8 @@ def running(call: Call) -> list[Places]:
         low, high = low.cummin(dim).values, high.cummax(dim).values
         return from_borders(low, high, axis, coords.by_sample)
 
-    coordinates = [
-        (axis, up_to_each(axis, coords))
-        for axis, coords in with_copies_refined(windows_joined(places)).pairs
-    ]
-    return [make_places(places.shape, coordinates)] * len(call.returned)
+    found = with_copies_refined(windows_joined(places)).mapped(up_to_each)
+    return [found] * len(call.returned)
 
 
 def subtracted(call: Call) -> list[Places]:

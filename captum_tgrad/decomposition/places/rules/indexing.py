@@ -73,7 +73,7 @@ def _added_at(call: Call, tensor: Tensor, source: Any, positions: Tensor) -> lis
 
     if places is None:
         return [make_places(output.shape, coordinates) for output in call.returned]
-    samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
+    samples = places.sample and of_summands(places.sample)
     groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
         key = (axis.input, coords.dims) if axis.is_spatial else axis
