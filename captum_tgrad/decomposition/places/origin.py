@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import OnAxis
 from captum_tgrad.decomposition.places.places import Places
 
 _ORIGIN = "_captum_tgrad_origin"
@@ -53,7 +53,7 @@ def places_of(tensor: Tensor) -> Places | None:
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None
 
 
-def coordinates_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
+def coordinates_of(tensor: Any) -> Iterable[OnAxis]:
     """The coordinates of a tensor, with their axes."""
     places = places_of(tensor) if isinstance(tensor, Tensor) else None
     return () if places is None else places.pairs

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    OnAxis,
+    from_borders,
+)
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of
@@ -41,7 +47,7 @@ def subtracted(call: Call) -> list[Places]:
     operands = [places for places in map(places_of, call.dependent) if places is not None]
     if len(operands) != 2:
         return [both]
-    coordinates: list[tuple[Axis, Coordinates]] = []
+    coordinates: list[OnAxis] = []
     for axis, merged in both.coordinates.items():
         own = [
             [c.aligned(len(both.shape)) for c in each.coordinates.get(axis, ())]

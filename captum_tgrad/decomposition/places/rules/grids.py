@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis, from_borders
 from captum_tgrad.decomposition.places.copies import copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
@@ -79,8 +79,8 @@ def on_new_grid(coordinates: Iterable[Pair], shape: Sequence[int], windows: Wind
 
 
 def _in_groups(
-    coordinates: Iterable[tuple[Axis, Coordinates]], channel: int, groups: int, channels: int
-) -> list[tuple[Axis, Coordinates]]:
+    coordinates: Iterable[OnAxis], channel: int, groups: int, channels: int
+) -> list[OnAxis]:
     """The coordinates after a convolution mixed the channels within each group."""
     inside = []
     for axis, coords in coordinates:
@@ -233,7 +233,7 @@ def channels_as_places(
     return None
 
 
-def _of_positions(coordinates: Sequence[tuple[Axis, Coordinates]]) -> set[int]:
+def _of_positions(coordinates: Sequence[OnAxis]) -> set[int]:
     """The dimensions along which each element has a position of its own."""
     return {
         own.dims[0]
