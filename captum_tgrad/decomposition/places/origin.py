@@ -53,6 +53,11 @@ def places_of(tensor: Tensor) -> Places | None:
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None
 
 
+def places_of_all(tensors: Iterable[Tensor]) -> list[Places]:
+    """The places of all tensors that are not constants."""
+    return [places for places in map(places_of, tensors) if places is not None]
+
+
 def coordinates_of(tensor: Any) -> Iterable[OnAxis]:
     """The coordinates of a tensor, with their axes."""
     places = places_of(tensor) if isinstance(tensor, Tensor) else None

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise, samples_mixed_along
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
@@ -44,7 +44,7 @@ def running(call: Call) -> list[Places]:
 def subtracted(call: Call) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
     (both, *_) = elementwise(call)
-    operands = [places for places in map(places_of, call.dependent) if places is not None]
+    operands = places_of_all(call.dependent)
     if len(operands) != 2:
         return [both]
     coordinates: list[OnAxis] = []
