@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
-import torch
-
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
@@ -237,9 +235,8 @@ def depending_on(
     axes = [input_axis(number) for number in inputs]
     absent = [axis for axis in axes if axis not in places.coordinates]
     if absent and not (is_part and len(absent) < len(axes)):
-        everywhere = compacted(torch.ones([1] * len(places.shape), device="cpu"), ONE_CELL)
-        pairs = [*places.pairs, *((axis, everywhere) for axis in absent)]
-        places = make_places(places.shape, pairs)
+        everywhere = [(axis, whole_cell(len(places.shape), axis)) for axis in absent]
+        places = make_places(places.shape, [*places.pairs, *everywhere])
     if not axes_of_inputs:
         return places
     own = {axis for number in places.inputs for axis in axes_of_inputs[number]}
