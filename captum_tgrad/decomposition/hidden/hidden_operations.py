@@ -164,11 +164,10 @@ class HiddenOperations:
         reached = dict.fromkeys(seen for _, _, seen in edges)
         if not reached:
             return None
-        sources, inputs = [], frozenset[int]()
-        for source, origin in filter(None, map(self._visible_result, reached)):
-            sources.append(source)
-            inputs |= origin.places.inputs
-            self._add_source(source, origin)
+        sources = dict(filter(None, map(self._visible_result, reached)))
+        inputs = frozenset[int]().union(*(each.inputs for each in sources.values()))
+        for source, own in sources.items():
+            self._add_source(source, own)
         if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             places = lost_in_hidden(tensor.shape, make_places(tensor.shape), path)
             is_elementwise, inputs = False, self._all_inputs
@@ -189,19 +188,19 @@ class HiddenOperations:
         self.add_visible_result(tensor)
         return origin
 
-    def _visible_result(self, output: HiddenOutput) -> tuple[Tensor, Origin] | None:
-        """A visible result and its origin; None if it was freed, or overwritten since."""
+    def _visible_result(self, output: HiddenOutput) -> tuple[Tensor, Places] | None:
+        """A visible result and its places; None if it was freed, or overwritten since."""
         tensor = _alive(self._visible[output])
         self.has_read_freed |= tensor is None
         origin = origin_of(tensor)
         if tensor is None or origin is None or (tensor.grad_fn, tensor.output_nr) != output:
             return None
-        return tensor, origin
+        return tensor, origin.places
 
-    def _add_source(self, tensor: Tensor, origin: Origin) -> None:
+    def _add_source(self, tensor: Tensor, places: Places) -> None:
         output = (tensor.grad_fn, tensor.output_nr)
         if output not in self._sources:
-            self._sources[output] = Source(CopyOnWrite([tensor]), origin.places)
+            self._sources[output] = Source(CopyOnWrite([tensor]), places)
             self._readers.add(self._sources[output].kept)
 
     def _add_result(self, tensor: Tensor, result: HiddenResult) -> None:
@@ -225,8 +224,8 @@ class HiddenOperations:
                     continue
                 visible = self._visible_result(output)
                 if visible is not None:
-                    tensor, origin = visible
-                    kept, places = CopyOnWrite([tensor]), origin.places
+                    tensor, places = visible
+                    kept = CopyOnWrite([tensor])
                     own = HiddenResult(kept, places, output, False, result.path, result.order)
                     self._add_result(tensor, own)
                     self.replaced.add(output[0])

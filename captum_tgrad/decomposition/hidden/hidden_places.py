@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.hidden.hidden_terms import lost_in_hidden
 from captum_tgrad.decomposition.maps.reduction import sample_numbers
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
-from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -18,43 +19,42 @@ from captum_tgrad.decomposition.places.places import (
 )
 from captum_tgrad.decomposition.precision import without_nan
 
+Sources = Mapping[Tensor, Places]
+"""The tensors from which a hidden result was computed, with their places."""
+
 
 def places_of_result(
-    tensor: Tensor, sources: list[Tensor], samples: int, path: str
+    tensor: Tensor, sources: Sources, samples: int, path: str
 ) -> tuple[Places, bool]:
     """The places of a hidden result, and whether they are those of all sources.
 
-    The sources are the tensors from which it was computed; they have places. ``path`` is that of
-    the module that ran.
+    ``path`` is that of the module that ran.
     """
-    read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
-    source, places = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
-    same = source.shape == tensor.shape and all(each is places for each in read)
+    source, places = max(sources.items(), key=lambda each: each[0].numel())
+    same = source.shape == tensor.shape and all(each is places for each in sources.values())
     kept = samples_only(places)
-    if same and _keeps_samples(tensor, sources, kept, read, samples):
+    if same and _keeps_samples(tensor, sources, kept, samples):
         if _keeps_places(tensor, sources, places):
             return places, True
     else:
         for dim in range(max(tensor.dim(), 1)):  # those of an ensemble are along the second one
             kept = _samples_along(dim, tensor, places)
-            if _keeps_samples(tensor, sources, kept, read, samples):
+            if _keeps_samples(tensor, sources, kept, samples):
                 break
         else:
-            kept = samples_mixed(tensor.shape, read)
-    if any(map(has_places, read)):
+            kept = samples_mixed(tensor.shape, sources.values())
+    if any(map(has_places, sources.values())):
         kept = lost_in_hidden(tensor.shape, kept, path)
     return kept, False
 
 
-def is_constant(tensor: Tensor, sources: list[Tensor]) -> bool:
+def is_constant(tensor: Tensor, sources: Sources) -> bool:
     """Whether a result has no gradient at any source, because its backward returns None."""
     everything = torch.ones((), dtype=torch.bool, device=tensor.device)
     return _gradient_of(tensor, sources, everything) is None
 
 
-def _keeps_samples(
-    tensor: Tensor, sources: list[Tensor], places: Places, read: list[Places], samples: int
-) -> bool:
+def _keeps_samples(tensor: Tensor, sources: Sources, places: Places, samples: int) -> bool:
     """Whether each sample of the output depends on the same sample of the sources only.
 
     Each bit of the sample numbers splits the batch in two parts, which must be independent.
@@ -62,10 +62,7 @@ def _keeps_samples(
     if samples == 1:
         return True
     own = sample_numbers(places, samples).to(tensor.device)
-    others = [
-        sample_numbers(each, samples).to(source.device)
-        for each, source in zip(read, sources, strict=True)
-    ]
+    others = [sample_numbers(each, samples).to(source.device) for source, each in sources.items()]
     for bit in range((samples - 1).bit_length()):
         for side in (0, 1):
             gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
@@ -77,7 +74,7 @@ def _keeps_samples(
     return True
 
 
-def _keeps_places(tensor: Tensor, sources: list[Tensor], places: Places) -> bool:
+def _keeps_places(tensor: Tensor, sources: Sources, places: Places) -> bool:
     """Whether elements depend on the elements at the same position, as far as gradients show.
 
     Along each dimension, at least two thirds of the gradient of every other half, and of every
@@ -111,11 +108,13 @@ def _samples_along(dim: int, tensor: Tensor, places: Places) -> Places:
     return make_places(tensor.shape)
 
 
-def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
+def _gradient_of(tensor: Tensor, sources: Sources, part: Tensor) -> list[Tensor] | None:
     """The gradients of a part of an output at its sources, 0 for NaN; None if all are None."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
-    gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(
+        tensor, list(sources), probe, retain_graph=True, allow_unused=True
+    )
     if all(gradient is None for gradient in gradients):
         return None
     return [

@@ -309,9 +309,9 @@ def sample_numbers(places: Places, samples: int) -> Tensor:
     rank = len(places.shape)
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
-    if len(places.samples) != 1:
+    coords = places.sample
+    if coords is None:
         return torch.full([1] * rank, -1, device="cpu")
-    (coords,) = places.samples
     if places.shape[:1] != (samples,):
         coords = extended_along(coords, coords.dims)
     numbers = coords.cells[:, 0].round().long()

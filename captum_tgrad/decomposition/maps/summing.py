@@ -106,9 +106,7 @@ class Summing:
             if shares:
                 share = shares[number].to(signed[0].dtype).to(signed[0].device)
                 own = [[values * share for values in both] for both in own]
-            own_signed, own_absolute = (each.collected(*values) for values in own)
-            if own_signed.device != self.device:
-                own_signed, own_absolute = own_signed.to(self.device), own_absolute.to(self.device)
+            own_signed, own_absolute = (each.collected(*values).to(self.device) for values in own)
             sums[number] = InputSums(own_signed, own_absolute, each)
         magnitudes = {}
         if self.with_magnitudes:

@@ -133,6 +133,10 @@ class Coordinates:
         return interned(index, self.cells, self.by_sample)
 
 
+OnAxis = tuple[Axis, Coordinates]
+"""Coordinates of elements, with their axis."""
+
+
 _interned: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 
@@ -182,6 +186,11 @@ def _without_constant_dims(index: Tensor) -> Tensor:
 def hold_one_sample(cells: Tensor) -> Tensor:
     """Whether cells on the axis of ``SAMPLES`` are one sample, and not a mixture of several."""
     return cells[:, 1] < 1.5
+
+
+def sample_index(samples: Coordinates | None) -> Tensor:
+    """The index of the samples; without samples, all elements belong to one."""
+    return torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
 
 
 def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.places import Places
 
 
 def gaps_filled(places: Places) -> Places:
@@ -32,7 +32,7 @@ def _gaps_filled_in(places: Places) -> Places:
         is_one = len(dims) == 1 and len(places.coordinates[axis]) == 1
         return filled_along(coords, dims[0], axis) if is_one else coords
 
-    return make_places(places.shape, [(axis, whole(axis, coords)) for axis, coords in places.pairs])
+    return places.mapped(whole)
 
 
 def gaps_kept(places: Places, filled: Places) -> Places:

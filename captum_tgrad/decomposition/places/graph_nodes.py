@@ -20,6 +20,8 @@ from captum_tgrad.decomposition.places.coordinates import (
     MOST_COORDINATES,
     Axis,
     Coordinates,
+    OnAxis,
+    sample_index,
     whole_axis,
 )
 from captum_tgrad.decomposition.places.merging import dims_within_sample
@@ -96,8 +98,7 @@ def _is_in_order(part: _Part, axes: Sequence[Axis]) -> bool:
 
 def _are_messages(positions: Tensor, own: Tensor, samples: Coordinates | None) -> bool:
     """Whether several elements of a sample are at the same position, and they are not shifted."""
-    sample = torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
-    positions, own, sample = torch.broadcast_tensors(positions, own, sample)  # type: ignore[no-untyped-call]
+    positions, own, sample = torch.broadcast_tensors(positions, own, sample_index(samples))  # type: ignore[no-untyped-call]
     has = ~positions.isnan()
     pairs = torch.stack([sample[has].double(), positions[has]])
     if pairs.unique(dim=1).shape == pairs.shape:  # type: ignore[no-untyped-call]
@@ -109,7 +110,7 @@ def _are_messages(positions: Tensor, own: Tensor, samples: Coordinates | None) -
 
 
 def cells_of_nodes(
-    coordinates: Sequence[tuple[Axis, Coordinates]], sums: Tensor, shape: Sequence[int]
+    coordinates: Sequence[OnAxis], sums: Tensor, shape: Sequence[int]
 ) -> list[Coordinates] | None:
     """The coordinates of sums that belong to the nodes of a graph.
 

@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.merging import dims_within_sample
 from captum_tgrad.decomposition.places.movement import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
-from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
 
 
@@ -53,9 +53,8 @@ def kept_only(places: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     Sums over windows ignore masks, as a pooling and a convolution do.
     """
     rank, dims = len(places.shape), frozenset(dims)
-    samples = places.samples[0] if len(places.samples) == 1 else None
     for axis, coords in places.pairs:
-        own = dims_within_sample(coords, samples) if axis.is_spatial else frozenset()
+        own = dims_within_sample(coords, places.sample) if axis.is_spatial else frozenset()
         if own & dims and own - dims:
             return places
     positions = {dim for axis, coords in places.pairs if axis.is_place for dim in coords.dims}
@@ -66,11 +65,7 @@ def kept_only(places: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     kept = (kept.any(others, keepdim=True) if others else kept).cpu()
     if bool(kept.all()):
         return places
-    coordinates = [
-        (axis, coords.moved(coords.index.where(kept, 0)) if axis.is_spatial else coords)
-        for axis, coords in places.pairs
-    ]
-    return make_places(places.shape, coordinates)
+    return places.mapped(lambda axis, c: c.moved(c.index.where(kept, 0)) if axis.is_spatial else c)
 
 
 def kept_by_mask(tensor: Tensor) -> Tensor | None:

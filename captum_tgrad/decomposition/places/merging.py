@@ -67,8 +67,9 @@ def _merged_pair(
 
     The list is empty if together they cover the whole axis, which is no place.
     """
-    if axis.input == SAMPLES:
-        return _merged_samples(one, other, axis)
+    if axis.input == SAMPLES:  # a mixture of samples stays one, also beside one of these samples
+        low, high, _, within = _hull(one, other)
+        return [from_borders(low, high, axis) or one] if within else None
     if axis.input == INPUTS:
         # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
@@ -85,17 +86,11 @@ def _merged_pair(
         return None
     if dims:
         one, other = _without_wide(one, other), _without_wide(other, one)
-    low, high = one.borders()
-    other_low, other_high = other.borders()
-    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
-    both = (one.index > 0) & (other.index > 0)
+    low, high, gap, within = _hull(one, other)
     # Adjacent cells are merged, as a sum over them would be. Cells apart stay two coordinates.
-    gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
     apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Two grids, as in a residual stream, become the finer one.
-    wider = torch.maximum(high - low, other_high - other_low)
-    within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if within or (dims and not touch):
         finer = _finer(one, other, axis, are_grids=bool(dims))
         if finer is not None:
@@ -104,26 +99,29 @@ def _merged_pair(
     for small, large in ((one, other), (other, one)) if dims and len(gap) else ():
         (start, stop), (large_start, large_stop) = small.borders(), large.borders()
         is_inside = (start >= large_start - SLACK) & (stop <= large_stop + SLACK)
-        if _are_nested(large) and bool(is_inside[both].all()):
+        if _are_nested(large) and bool((is_inside | (large.index == 0)).all()):
             return [_filled_up(small, large)]
     if apart:
         return None
     by_sample = one.by_sample or other.by_sample
-    hull = from_borders(hull_low, hull_high, axis, by_sample)
+    hull = from_borders(low, high, axis, by_sample)
     if hull is None:
         return []
     return [of_each_sample(hull, samples) if by_sample and samples else hull]
 
 
-def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Coordinates] | None:
-    """As :func:`_merged_pair`. A mixture of samples stays one, also beside one of these samples."""
+def _hull(one: Coordinates, other: Coordinates) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """The smallest cells that hold those of two coordinates.
+
+    Returns:
+        The borders for each element; the size of the gap between its two cells, negative if these
+        overlap, for the elements that have both; and whether one of the two always is the hull.
+    """
     (low, high), (other_low, other_high) = one.borders(), other.borders()
-    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
-    wider = torch.maximum(high - low, other_high - other_low)
-    both = (one.index > 0) & (other.index > 0)
-    if bool((hull_high - hull_low > wider + SLACK)[both].any()):
-        return None
-    return [from_borders(hull_low, hull_high, axis) or one]
+    size, other_size, both = high - low, other_high - other_low, (one.index > 0) & (other.index > 0)
+    low, high = torch.minimum(low, other_low), torch.maximum(high, other_high)
+    within = bool((high - low <= torch.maximum(size, other_size) + SLACK)[both].all())
+    return low, high, (high - low - size - other_size)[both], within
 
 
 def _without_wide(coords: Coordinates, other: Coordinates) -> Coordinates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from captum_tgrad.decomposition.places.whole_grid import windows_joined, windows
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 """Moves the elements of tensors, and returns the results."""
+_Arguments = Sequence[Places | None]
+"""The places of each argument; None for a constant."""
 
 
 def without_fill(call: Call) -> Call:
@@ -54,7 +57,7 @@ def as_element(tensor: Tensor) -> Tensor:
 def places_after(
     run: Movement,
     tensors: Sequence[Tensor],
-    places: Sequence[Places | None] | None = None,
+    places: _Arguments | None = None,
     refine: Callable[[Places], Places] = with_copies_refined,
     fill: bool = True,
 ) -> list[Places]:
@@ -75,28 +78,28 @@ def places_after(
     if places is None:
         places = [places_of(tensor) for tensor in tensors]
 
-    def with_copies(variant: Sequence[Places | None]) -> list[Places]:
-        refined = [each and refine(each) for each in variant]
-        found = _places_after(run, tensors, refined)
-        if refined == list(variant):
-            return found
-        return list(map(copies_kept, _places_after(run, tensors, variant), found))
-
-    found = with_copies(places)
+    after = partial(_places_after, run, tensors)
+    after = partial(_of_both, after, refine, copies_kept)
     if sum(each is not None for each in places) > 1:
-        joined = [each and windows_joined(each) for each in places]
-        if joined == list(places):
-            return found
-        return list(map(windows_kept, found, with_copies(joined)))
-    filled = [each and gaps_filled(each) for each in places]
-    if not fill or filled == list(places):
-        return found
-    return list(map(gaps_kept, found, with_copies(filled)))
+        after = partial(_of_both, after, windows_joined, windows_kept)
+    elif fill:
+        after = partial(_of_both, after, gaps_filled, gaps_kept)
+    return after(places)
 
 
-def _places_after(
-    run: Movement, tensors: Sequence[Tensor], places: Sequence[Places | None]
+def _of_both(
+    after: Callable[[_Arguments], list[Places]],
+    adapt: Callable[[Places], Places],
+    choose: Callable[[Places, Places], Places],
+    places: _Arguments,
 ) -> list[Places]:
+    """What ``choose`` returns for the places of each result, without and with ``adapt`` before."""
+    adapted = [each and adapt(each) for each in places]
+    found = after(places)
+    return found if adapted == list(places) else list(map(choose, found, after(adapted)))
+
+
+def _places_after(run: Movement, tensors: Sequence[Tensor], places: _Arguments) -> list[Places]:
     axes = list(dict.fromkeys(axis for each in places if each for axis in each.coordinates))
     found: list[list[Pair]] = []  # [axis and coordinates][result]
     for axis in axes:
@@ -115,7 +118,7 @@ def _places_after(
 
 
 def _with_whole_axis(
-    axis: Axis, chosen: list[Coordinates | None], places: Sequence[Places | None]
+    axis: Axis, chosen: list[Coordinates | None], places: _Arguments
 ) -> list[Coordinates | None]:
     """Gives tensors that depend on a whole axis a cell of it, if the others are at one position.
 
@@ -130,8 +133,7 @@ def _with_whole_axis(
             continue
         if coords is None and axis.input in each.inputs:
             found[number] = whole_cell(len(each.shape), axis)
-        samples = each.samples[0] if len(each.samples) == 1 else None
-        if coords is not None and dims_within_sample(coords, samples):
+        if coords is not None and dims_within_sample(coords, each.sample):
             return chosen
     return found
 

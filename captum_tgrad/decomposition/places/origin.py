@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import OnAxis
 from captum_tgrad.decomposition.places.places import Places
 
 _ORIGIN = "_captum_tgrad_origin"
@@ -53,7 +53,12 @@ def places_of(tensor: Tensor) -> Places | None:
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None
 
 
-def coordinates_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
+def places_of_all(tensors: Iterable[Tensor]) -> list[Places]:
+    """The places of all tensors that are not constants."""
+    return [places for places in map(places_of, tensors) if places is not None]
+
+
+def coordinates_of(tensor: Any) -> Iterable[OnAxis]:
     """The coordinates of a tensor, with their axes."""
     places = places_of(tensor) if isinstance(tensor, Tensor) else None
     return () if places is None else places.pairs

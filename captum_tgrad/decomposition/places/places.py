@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
-
-import torch
 
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
@@ -81,14 +79,24 @@ class Places:
         return next((own for axis, own in self.coordinates.items() if axis.input == SAMPLES), ())
 
     @property
+    def sample(self) -> Coordinates | None:
+        """The sample of each element; None if elements have several coordinates on the samples."""
+        return self.samples[0] if len(self.samples) == 1 else None
+
+    @property
     def knows_samples(self) -> bool:
         """Whether no element depends on several samples."""
-        return len(self.samples) == 1 and bool(hold_one_sample(self.samples[0].cells).all())
+        return self.sample is not None and bool(hold_one_sample(self.sample.cells).all())
 
     @property
     def has_one_axis(self) -> bool:
         """Whether elements have coordinates on one spatial axis only."""
         return sum(axis.is_spatial for axis in self.coordinates) == 1
+
+    def mapped(self, change: Callable[[Axis, Coordinates], Coordinates | None]) -> Places:
+        """The places with changed coordinates; the same object if none change."""
+        pairs = [(axis, change(axis, coords)) for axis, coords in self.pairs]
+        return self if pairs == list(self.pairs) else make_places(self.shape, pairs)
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
@@ -227,9 +235,8 @@ def depending_on(
     axes = [input_axis(number) for number in inputs]
     absent = [axis for axis in axes if axis not in places.coordinates]
     if absent and not (is_part and len(absent) < len(axes)):
-        everywhere = compacted(torch.ones([1] * len(places.shape), device="cpu"), ONE_CELL)
-        pairs = [*places.pairs, *((axis, everywhere) for axis in absent)]
-        places = make_places(places.shape, pairs)
+        everywhere = [(axis, whole_cell(len(places.shape), axis)) for axis in absent]
+        places = make_places(places.shape, [*places.pairs, *everywhere])
     if not axes_of_inputs:
         return places
     own = {axis for number in places.inputs for axis in axes_of_inputs[number]}

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.masks import (
     move_masks,
     places_in_sums,
 )
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
 from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
@@ -201,8 +201,7 @@ def _varies_along(output: Tensor, places: Places) -> int:
 def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
     widest = max(tensor.dim() for tensor in call.dependent)
     spread = _varies_along(output, kept) > 1 or output.dim() >= widest
-    sources = (places for places in map(places_of, call.dependent) if places is not None)
-    had = any(map(has_places, sources))
+    had = any(map(has_places, places_of_all(call.dependent)))
     if had and spread and output.dim() > 1:
         return lost_places(output.shape, kept, where())
     return kept

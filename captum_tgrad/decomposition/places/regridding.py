@@ -197,9 +197,7 @@ def _has_padding(coords: Coordinates, dim: int, centers: FloatArray, axis: Axis)
     index = coords.index.movedim(dim, -1)
     beside = torch.from_numpy(np.stack([np.floor(centers), np.ceil(centers)])).long()
     is_at_gap = (index == 0)[..., beside.clamp(0, index.shape[-1] - 1)].all(-2)
-    holds = torch.cat(
-        [torch.zeros(1, dtype=torch.bool, device="cpu"), axis.holds(coords.cells[:, 0])]
-    )[index]
+    holds = coords.of_elements(axis.holds(coords.cells[:, 0]), False).movedim(dim, -1)
     starts = (holds[..., 1:] & ~holds[..., :-1]).sum(-1) + holds[..., 0].long()
     return not bool(is_at_gap.any()) and bool((starts == 1).all())
 

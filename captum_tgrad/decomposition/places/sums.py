@@ -26,18 +26,17 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
+    OnAxis,
     compacted,
     first_of_each,
     from_borders,
     of_each_sample,
     on_common_cells,
+    sample_index,
 )
 from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.windows import narrowed
-
-OnAxis = tuple[Axis, Coordinates]
-"""Coordinates of elements, with their axis."""
 
 
 class ScatteredError(RuntimeError):
@@ -302,10 +301,7 @@ def _hulls(
     scattered &= ~everywhere
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
     if sums.slot is not None:  # all sums of a sample are scattered if one of them is
-        sample = (
-            torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
-        )
-        sample = sample.expand_as(scattered)
+        sample = sample_index(samples).expand_as(scattered)
         scattered = torch.isin(sample, sample[scattered])
         if axis.is_spatial and not is_placed and bool(scattered.all()):
             raise ScatteredError
@@ -342,8 +338,7 @@ def _unless_wide(
     for dim in range(1, borders.dim()):  # equal sums, as of channels, count once
         first = borders.narrow(dim, 0, 1)
         borders = first if torch.equal(borders, first.expand_as(borders)) else borders
-    sample = torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
-    widths, sample, stop = torch.broadcast_tensors(widths, sample, borders[1])  # type: ignore[no-untyped-call]
+    widths, sample, stop = torch.broadcast_tensors(widths, sample_index(samples), borders[1])  # type: ignore[no-untyped-call]
     has, size = stop.isfinite(), int(sample.max()) + 1
     count = sample[has].bincount(minlength=size)
     mean = sample[has].bincount(widths[has], size) / count

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.movement import places_after
-from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of_all
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
 from captum_tgrad.decomposition.places.sums import ScatteredError, mixed
 from captum_tgrad.decomposition.random_state import lock
@@ -32,7 +32,7 @@ _MOST_ELEMENTS = 2**22  # of the tensors of a call
 def places_from_trial_runs(call: Call) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
     outputs = call.returned
-    sources = [places for places in map(places_of, call.dependent) if places is not None]
+    sources = places_of_all(call.dependent)
     nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing

@@ -9,7 +9,7 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
 from captum_tgrad.decomposition.places.movement import Movement, places_after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.places import Places
 
 
 def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
@@ -66,10 +66,7 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
     places, whole = places_of(view), places_of(base)
     if places is None or whole is None:
         return None
-    coordinates = [
-        (a, on_cells_of(coords, whole.coordinates.get(a, ()))) for a, coords in places.pairs
-    ]
-    return make_places(places.shape, coordinates)
+    return places.mapped(lambda axis, c: on_cells_of(c, whole.coordinates.get(axis, ())))
 
 
 def places_of_view(base: Tensor, view: Tensor, places: Places) -> Places:

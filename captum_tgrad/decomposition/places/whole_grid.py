@@ -29,13 +29,13 @@ def windows_joined(places: Places) -> Places:
 
     The sum of an image and its shifted copies then has the places of a convolution.
     """
-    coordinates = [
-        (axis, coords)
+    joined = {
+        axis: _joined_in_windows(own, axis) if axis.is_spatial else own
         for axis, own in places.coordinates.items()
-        for coords in (_joined_in_windows(own, axis) if axis.is_spatial else own)
-    ]
-    is_same = coordinates == [(axis, c) for axis, own in places.coordinates.items() for c in own]
-    return places if is_same else make_places(places.shape, coordinates)
+    }
+    if joined == places.coordinates:
+        return places
+    return make_places(places.shape, [(axis, c) for axis, own in joined.items() for c in own])
 
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
-from captum_tgrad.decomposition.places.sums import OnAxis, Sums, cells_of_sums, mixed_on_axes
+from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums, mixed_on_axes
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 

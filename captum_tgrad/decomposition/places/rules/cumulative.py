@@ -9,10 +9,16 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    OnAxis,
+    from_borders,
+)
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise, samples_mixed_along
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
@@ -31,20 +37,17 @@ def running(call: Call) -> list[Places]:
         low, high = low.cummin(dim).values, high.cummax(dim).values
         return from_borders(low, high, axis, coords.by_sample)
 
-    coordinates = [
-        (axis, up_to_each(axis, coords))
-        for axis, coords in with_copies_refined(windows_joined(places)).pairs
-    ]
-    return [make_places(places.shape, coordinates)] * len(call.returned)
+    found = with_copies_refined(windows_joined(places)).mapped(up_to_each)
+    return [found] * len(call.returned)
 
 
 def subtracted(call: Call) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
     (both, *_) = elementwise(call)
-    operands = [places for places in map(places_of, call.dependent) if places is not None]
+    operands = places_of_all(call.dependent)
     if len(operands) != 2:
         return [both]
-    coordinates: list[tuple[Axis, Coordinates]] = []
+    coordinates: list[OnAxis] = []
     for axis, merged in both.coordinates.items():
         own = [
             [c.aligned(len(both.shape)) for c in each.coordinates.get(axis, ())]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
-from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
 from captum_tgrad.decomposition.places.sums import mixed
@@ -18,7 +18,7 @@ def elementwise(call: Call) -> list[Places]:
     rank = call.returned[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
-    every = [places for tensor in call.tensors if (places := places_of(tensor)) is not None]
+    every = places_of_all(call.tensors)
 
     def combined(operands: Iterable[Places]) -> Places:
         pairs = (pair for places in operands for pair in places.pairs)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis, from_borders
 from captum_tgrad.decomposition.places.copies import copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
@@ -19,39 +19,38 @@ from captum_tgrad.decomposition.places.rules.mixing import summed_along
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
+Windows = Mapping[int, Window | None]
+"""The receptive field along each dimension of a grid; None if the new cells cover it evenly."""
+
 
 def convolved(call: Call) -> list[Places]:
     """Places after a convolution, which mixes channels within each group."""
     bound, (output,) = call.bound, call.returned
-    windows = _windows(call, rank_of(call.name))
+    windows = _windows(call)
     channel = output.dim() - len(windows) - 1
     places = _windows_mixed(bound["input"], output.shape, windows)
     coordinates = list(windows_joined(places).pairs) if places else []
     in_groups = _in_groups(coordinates, channel, bound["groups"], output.shape[channel])
-    return [_on_new_grid(in_groups, output.shape, windows)]
+    return [on_new_grid(in_groups, output.shape, windows)]
 
 
 def pooled(call: Call) -> list[Places]:
     """Places after a pooling."""
     tensor, (output, *_) = call.bound["input"], call.returned
-    windows = _windows(call, rank_of(call.name))
+    windows = _windows(call)
     places = _windows_mixed(tensor, output.shape, windows)
     if places:
-        places = _on_new_grid(windows_joined(places).pairs, output.shape, windows)
+        places = on_new_grid(windows_joined(places).pairs, output.shape, windows)
     return [places or make_places(output.shape)] * len(call.returned)
 
 
-def _windows_mixed(
-    tensor: Tensor, shape: Sequence[int], windows: Sequence[Window | None]
-) -> Places | None:
+def _windows_mixed(tensor: Tensor, shape: Sequence[int], windows: Windows) -> Places | None:
     """The places of a tensor after those dimensions were mixed that have a single window.
 
     The other dimensions, which get a new grid, keep their size. ``shape`` is that of the result.
     """
     over = {
-        dim
-        for dim, window in enumerate(windows, len(shape) - len(windows))
-        if _holds_all(window, tensor.shape[dim], shape[dim])
+        dim for dim, window in windows.items() if _holds_all(window, tensor.shape[dim], shape[dim])
     }
     if not over:
         return places_of(tensor)
@@ -63,18 +62,7 @@ def _holds_all(window: Window | None, old: int, new: int) -> bool:
     return new == 1 and (window is None or window.reach == window.offset == (old - 1) / 2)
 
 
-def _on_new_grid(
-    coordinates: Iterable[Pair],
-    shape: Sequence[int],
-    windows: Sequence[Window | None],
-) -> Places:
-    """Places after the last dimensions were replaced by new grids with these windows."""
-    return on_new_grid(coordinates, shape, dict(enumerate(windows, len(shape) - len(windows))))
-
-
-def on_new_grid(
-    coordinates: Iterable[Pair], shape: Sequence[int], windows: Mapping[int, Window | None]
-) -> Places:
+def on_new_grid(coordinates: Iterable[Pair], shape: Sequence[int], windows: Windows) -> Places:
     """Places after dimensions were replaced by new grids with these windows."""
 
     def regrid(axis: Axis, coords: Coordinates | None) -> Coordinates | None:
@@ -91,8 +79,8 @@ def on_new_grid(
 
 
 def _in_groups(
-    coordinates: Iterable[tuple[Axis, Coordinates]], channel: int, groups: int, channels: int
-) -> list[tuple[Axis, Coordinates]]:
+    coordinates: Iterable[OnAxis], channel: int, groups: int, channels: int
+) -> list[OnAxis]:
     """The coordinates after a convolution mixed the channels within each group."""
     inside = []
     for axis, coords in coordinates:
@@ -115,26 +103,26 @@ def rank_of(operation: str) -> int:
     return next((int(character) for character in operation if character.isdigit()), 0)
 
 
-def _windows(call: Call, rank: int) -> Sequence[Window | None]:
-    """The receptive field of a convolution or a pooling along each dimension; None if unknown."""
-    bound = call.bound
-    if call.name == "deform_conv2d":
-        options = ("stride", "pad", "dilation")
-        return [
-            Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
-            for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
-        ]
-    if call.name.startswith("conv"):
+def _windows(call: Call) -> Windows:
+    """The windows of a convolution, a pooling or a fold."""
+    bound, name, rank_of_output = call.bound, call.name, call.returned[0].dim()
+    rank = 2 if name == "fold" else rank_of(name)
+    dims = range(rank_of_output - rank, rank_of_output)
+    if name.startswith(("conv", "deform_conv")):
         kernel: Any = tuple(bound["weight"].shape[2:])
-    elif call.name.startswith(("max_pool", "avg_pool", "fold")):
+    elif name.startswith(("max_pool", "avg_pool", "fold")):
         kernel = bound["kernel_size"]
     else:
-        return [None] * rank
-    stride = bound["stride"] or kernel
-    padding = bound["padding"]
-    kernel, stride, dilation = (
-        _per_dimension(option, rank) for option in (kernel, stride, bound.get("dilation", 1))
-    )
+        return dict.fromkeys(dims)
+    if name == "deform_conv2d":
+        stride, padding, dilation = (
+            tuple(bound[f"{option}_{side}"] for side in "hw")
+            for option in ("stride", "pad", "dilation")
+        )
+    else:
+        stride, padding = bound["stride"] or kernel, bound["padding"]
+        dilation = bound.get("dilation", 1)
+    kernel, stride, dilation = (_per_dimension(each, rank) for each in (kernel, stride, dilation))
     if isinstance(padding, str):  # "same" keeps the size, "valid" does not pad
         padding = tuple(
             (size - 1) * step / 2 if padding == "same" else 0
@@ -142,9 +130,9 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
         )
     sizes = zip(kernel, stride, _per_dimension(padding, rank), dilation, strict=True)
     windows = [Window.of_kernel(*each) for each in sizes]
-    if call.name.startswith(("conv_transpose", "fold")):
-        return [window.transposed() for window in windows]
-    return windows
+    if name.startswith(("conv_transpose", "fold")):
+        windows = [window.transposed() for window in windows]
+    return dict(zip(dims, windows, strict=True))
 
 
 def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
@@ -158,7 +146,7 @@ def resized(call: Call) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], call.returned
     places = windows_joined(places_of(tensor) or make_places(tensor.shape))
-    return [_on_new_grid(places.pairs, output.shape, [None] * (output.dim() - 2))]
+    return [on_new_grid(places.pairs, output.shape, dict.fromkeys(range(2, output.dim())))]
 
 
 def folded(call: Call) -> list[Places]:
@@ -173,7 +161,7 @@ def folded(call: Call) -> list[Places]:
         key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")
     }
     if not any(tensor.dim() - 2 in coords.dims for _, coords in coordinates_of(tensor)):
-        return [_on_new_grid(_in_blocks(call, output), output.shape, _windows(call, 2))]
+        return [on_new_grid(_in_blocks(call, output), output.shape, _windows(call))]
 
     def move(axis: Axis, coords: Coordinates) -> Coordinates | None:
         if not coords.dims:
@@ -245,7 +233,7 @@ def channels_as_places(
     return None
 
 
-def _of_positions(coordinates: Sequence[tuple[Axis, Coordinates]]) -> set[int]:
+def _of_positions(coordinates: Sequence[OnAxis]) -> set[int]:
     """The dimensions along which each element has a position of its own."""
     return {
         own.dims[0]

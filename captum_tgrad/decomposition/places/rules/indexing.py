@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Coordinates, OnAxis
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -73,8 +73,8 @@ def _added_at(call: Call, tensor: Tensor, source: Any, positions: Tensor) -> lis
 
     if places is None:
         return [make_places(output.shape, coordinates) for output in call.returned]
-    samples = of_summands(places.samples[0]) if len(places.samples) == 1 else None
-    groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
+    samples = places.sample and of_summands(places.sample)
+    groups: dict[object, list[OnAxis]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
         key = (axis.input, coords.dims) if axis.is_spatial else axis
         groups.setdefault(key, []).append((axis, of_summands(coords)))

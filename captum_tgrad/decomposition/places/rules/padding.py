@@ -25,8 +25,7 @@ def padded(call: Call) -> list[Places]:
     if mode != "constant":
         places = places_of(tensor)
         if places is not None:
-            pairs = [(axis, widened(c, axis)) for axis, c in on_whole_grid(places).pairs]
-            places = make_places(places.shape, pairs)
+            places = on_whole_grid(places).mapped(lambda axis, coords: widened(coords, axis))
         return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [places])
     return [padded_with_zeros(tensor, pads)]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, OnAxis
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, make_places
@@ -67,7 +67,7 @@ def _of_steps(
 
     A state depends on all steps so far. Like an output of attention, it gets only its own place.
     """
-    coordinates: list[tuple[Axis, Coordinates]] = []
+    coordinates: list[OnAxis] = []
     for own, tensor in zip(letters, tensors, strict=True):
         known = {axis for axis, _ in coordinates if axis.input != SAMPLES}
         if all(
