@@ -72,6 +72,8 @@ def _directional_derivative(call: Call, random_state: RandomState | None) -> Ten
     way = _ways.get(key)
     if way == "linear":
         return None
+    if way == "none":
+        raise NoDerivativeError
     if way is not None:
         derivatives = _WAYS[way](op, point, direction)
         if not any(bool(each.isnan().any()) for each in derivatives):
@@ -80,6 +82,8 @@ def _directional_derivative(call: Call, random_state: RandomState | None) -> Ten
     if len(_ways) > 4096:
         _ways.clear()
     _ways.setdefault(key, way)
+    if way == "none":
+        raise NoDerivativeError
     return found
 
 
@@ -132,8 +136,9 @@ _WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
 def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
     """Finds a way to differentiate that agrees with a backward pass on ``<probes, D op(z)[z]>``.
 
-    Returns a key of ``_WAYS`` and the derivatives; ``"linear"`` and None if ``D op(z)[z] = op(z)``.
-    Raises NoDerivativeError if there is none; at other values, the operation may have a derivative.
+    Returns a key of ``_WAYS`` and the derivatives; ``"linear"`` and None if ``D op(z)[z] = op(z)``;
+    ``"none"`` and None if torch has no derivative, or returns zero. Raises NoDerivativeError if
+    those of torch do not agree; at other values, they may.
     """
     with torch.enable_grad():
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
@@ -158,19 +163,23 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
         total, scale = _product(probes, derivatives)
         return bool(abs(total - expected) <= precision * max(size, scale, 1e-30))
 
+    has_derivative = False
     for way, differentiate in _WAYS.items():
         try:
             derivatives = differentiate(op, point, direction)
         except (NotImplementedError, RuntimeError):
             continue
+        has_derivative |= any(bool(each.any()) for each in derivatives)
         if len(derivatives) == len(outputs) and agrees(
             [torch.where(v == 0, 0, d) for v, d in zip(probes, derivatives, strict=True)]
         ):
             return way, derivatives
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
-    if not agrees(values):
+    if agrees(values):
+        return "linear", None
+    if has_derivative:
         raise NoDerivativeError
-    return "linear", None
+    return "none", None
 
 
 def _product(factors: Sequence[Tensor | None], values: Sequence[Tensor]) -> tuple[float, float]:
