@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 
@@ -30,6 +31,7 @@ class Bias:
             depends on other elements along them.
         register_hook: As ``Tensor.register_hook`` of the values whose gradient ``b`` is multiplied
             with; None for the output.
+        places: The places of these values; None for those of the output.
         constants: Further tensors that ``compute`` reads.
         alike: Equal for biases that are computed together, because many small operations are slow.
             Their ``compute`` treats each sample alone, reads the same constants, and holds tensors
@@ -43,10 +45,12 @@ class Bias:
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
         register_hook: Callable[[Callable[[Tensor], None]], RemovableHandle] | None = None,
+        places: Places | None = None,
         constants: Sequence[Tensor] = (),
         alike: object = None,
     ) -> None:
         self.register_hook = register_hook
+        self.places = places
         self.alike = alike
         self.scale = scale
         self.uncut = uncut

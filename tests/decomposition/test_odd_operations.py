@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.checks import assert_complete, assert_same_maps
+from tests.decomposition.checks import assert_complete, assert_same_maps, randn
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
@@ -459,3 +459,40 @@ def test_the_first_operation_without_a_record_imports_no_sympy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("depends", ["offsets", "offsets and mask", "mask"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_deformable_convolution_is_where_its_points_are(depends, biased):
+    convolutions = nn.Conv2d(3, 18, 3, padding=1).double(), nn.Conv2d(3, 9, 3, padding=1).double()
+    weight, x = randn(4, 3, 3, 3, seed=1), randn(2, 3, 6, 6, seed=2)
+    bias = randn(4, seed=3) if biased else None
+    shown = torch.zeros(4, 6, 6).double()
+    shown[:, 2, 4] = randn(4, seed=4)
+
+    def arguments(x):
+        offsets, mask = (each(x) for each in convolutions)
+        if depends == "mask":
+            offsets = randn(2, 18, 6, 6, seed=6)
+        return x, offsets, None if depends == "offsets" else mask.sigmoid()
+
+    def network(image, offsets, mask, bias=bias):
+        y = torchvision.ops.deform_conv2d(image, offsets, weight, bias, padding=1, mask=mask)
+        return (y * shown).flatten(1).sum(1)
+
+    term = TGradAttribution(lambda x: network(*arguments(x))).decompose(x)["deform_conv2d"]
+    # y - d y(t z) / dt at t = 1, for the arguments z that depend on the input.
+    image, offsets, mask = (None if each is None else each.detach() for each in arguments(x))
+    t = torch.ones(2, 1, 1, 1).double().requires_grad_()
+    scaled = (
+        image * t,
+        offsets if depends == "mask" else offsets * t,
+        None if mask is None else mask * t,
+    )
+    (slope,) = torch.autograd.grad(network(*scaled, bias=None).sum(), t)
+    expected = network(image, offsets, mask, bias=None) - slope.flatten()
+    torch.testing.assert_close(term.score, expected)
+    assert term.positive.shape == (2, 1, 6, 6)
+    evidence = term.positive + term.negative
+    torch.testing.assert_close(evidence[:, 0, 2, 4], evidence.sum((1, 2, 3)))
+    assert float(evidence.sum()) > 0

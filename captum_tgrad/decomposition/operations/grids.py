@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, channel_bias
-from captum_tgrad.decomposition.call import Call, Operation
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
+from captum_tgrad.decomposition.operations.arithmetic import of_degree
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.operations.moving import no_bias
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import make_places
 from captum_tgrad.decomposition.places.rules import boxes, grids, indexing
 
 
@@ -22,6 +28,45 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
     bias = call.bound["bias"]
     require_constant(*(call.bound.get(name) for name in ("weight", "offset", "mask")), bias)
     return None if bias is None else channel_bias(bias, grids.rank_of(call.name))
+
+
+def deformed(call: Call, output: Tensor) -> Bias | None:
+    """``(1 - k) y``, minus the offsets times their gradient if they depend on the input.
+
+    ``y`` is linear in the image and in the mask; k is 2 if the mask depends on the input, else 1.
+    torch has no derivative along the offsets, but the backward pass computes their gradient.
+    """
+    names = ("input", "weight", "offset", "mask", "bias", "use_mask")
+    image, weight, offset, mask, bias, uses_mask = (call.bound[name] for name in names)
+    require_constant(weight, bias)
+    if not image.requires_grad:
+        raise NoRuleError  # the results have the samples of the offsets
+    if len(call.dependent) == 1:
+        return convolution(call, output)
+    if bool(bias.any()):
+        raise NoRuleError
+    degree = 1 + (uses_mask and mask.requires_grad)
+    if not offset.requires_grad:
+        return of_degree(degree, output)
+    places, node = places_of(offset), output.grad_fn
+    if places is None or node is None or any(1 in coords.dims for _, coords in places.pairs):
+        raise NoRuleError
+    channels = output.shape[1] + offset.shape[1]
+
+    def register_hook(hook: Callable[[Tensor], None]) -> RemovableHandle:
+        def arrived(inner: Sequence[Tensor], outer: Sequence[Tensor]) -> None:
+            hook(torch.cat([outer[0], inner[2]], 1))
+
+        return node.register_hook(arrived)
+
+    return Bias(
+        lambda y, offset: torch.cat([(1 - degree) * y, -offset], 1),
+        output,
+        offset,
+        uncut=(1,),
+        register_hook=register_hook,
+        places=make_places((len(output), channels, *output.shape[2:]), places.pairs),
+    )
 
 
 _convolution = partial(
@@ -94,6 +139,7 @@ OPERATIONS: dict[str, Operation] = {
         "deform_conv2d",
         "input, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, "
         "dilation_w, groups, offset_groups, use_mask",
+        bias=deformed,
     ),
     **records(
         "fold",

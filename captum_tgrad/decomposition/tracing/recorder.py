@@ -120,7 +120,7 @@ class Recorder:
             self._add_dtypes(call, output)
             self.origins.follow_result(output, places)
             if bias is not None:
-                self.await_gradient(output, places, bias, call.name)
+                self.await_gradient(output, bias.places or places, bias, call.name)
 
     def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
         """The places of a call's results, and what they say about the network."""
