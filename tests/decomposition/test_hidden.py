@@ -518,7 +518,8 @@ def no_closed_form(monkeypatch):
     operation_of.cache_clear()
 
 
-def test_places_after_a_visible_operation_without_a_derivative_are_known(no_closed_form):
+@pytest.mark.usefixtures("no_closed_form")
+def test_places_after_a_visible_operation_without_a_derivative_are_known():
     def forward(x, at=None):
         return _weighed(F.silu(_sampled(x, OFFSETS(x) if at is None else at)))
 
@@ -583,7 +584,8 @@ def test_results_that_custom_functions_overwrite_are_not_warned_of():
 
 
 @pytest.mark.filterwarnings("ignore:A hidden operation loses the positions")
-def test_a_missing_derivative_is_looked_for_once(no_closed_form, monkeypatch):
+@pytest.mark.usefixtures("no_closed_form")
+def test_a_missing_derivative_is_looked_for_once(monkeypatch):
     found, find_way = [], one_rule._find_way
     monkeypatch.setattr(one_rule, "_find_way", lambda *of: found.append(of) or find_way(*of))
     method = TGradAttribution(lambda x: _weighed(_sampled(x, OFFSETS(x))))
