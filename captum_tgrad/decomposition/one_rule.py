@@ -69,19 +69,16 @@ def _directional_derivative(call: Call, random_state: RandomState | None) -> Ten
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
     op = _as_function(call, random_state)
     key = _key_of(call)
-    way = _ways.get(key)
-    if way == "linear":
-        return None
-    if way == "none":
-        raise NoDerivativeError
-    if way is not None:
+    way, found = _ways.get(key), None
+    if way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
         if not any(bool(each.isnan().any()) for each in derivatives):
             return derivatives
-    way, found = _find_way(op, point, direction)
-    if len(_ways) > 4096:
-        _ways.clear()
-    _ways.setdefault(key, way)
+    if way not in ("linear", "none"):
+        way, found = _find_way(op, point, direction)
+        if len(_ways) > 4096:
+            _ways.clear()
+        _ways.setdefault(key, way)
     if way == "none":
         raise NoDerivativeError
     return found

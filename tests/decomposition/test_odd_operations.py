@@ -496,3 +496,15 @@ def test_deformable_convolution_is_where_its_points_are(depends, biased):
     evidence = term.positive + term.negative
     torch.testing.assert_close(evidence[:, 0, 2, 4], evidence.sum((1, 2, 3)))
     assert float(evidence.sum()) > 0
+
+
+def test_points_of_another_input_depend_on_both():
+    offsets, weight = nn.Conv2d(3, 18, 3, padding=1).double(), randn(4, 3, 3, 3, seed=1)
+
+    def forward(image, guide):
+        y = torchvision.ops.deform_conv2d(image, offsets(guide), weight, padding=1)
+        return y.tanh().flatten(1).sum(1)
+
+    found = TGradAttribution(forward).decompose((X, X.flip(3)))
+    assert_complete(found)
+    assert found["deform_conv2d"].inputs == (0, 1)

@@ -43,8 +43,6 @@ def deformed(call: Call, output: Tensor) -> Bias | None:
         raise NoRuleError  # the results have the samples of the offsets
     if len(call.dependent) == 1:
         return convolution(call, output)
-    if bool(bias.any()):
-        raise NoRuleError
     degree = 1 + (uses_mask and mask.requires_grad)
     if not offset.requires_grad:
         return of_degree(degree, output)

@@ -119,14 +119,16 @@ class Recorder:
         for output, places, bias in zip(outputs, found, biases, strict=True):
             self._add_dtypes(call, output)
             self.origins.follow_result(output, places)
-            if bias is not None:
-                self.await_gradient(output, bias.places or places, bias, call.name)
+            if bias is None:
+                continue
+            if bias.places is not None:
+                (places,) = self._with_dependencies(call, [bias.places])
+            self.await_gradient(output, places, bias, call.name)
 
     def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
         """The places of a call's results, and what they say about the network."""
         found = output_places(call, outputs, partial(self._full_name, call.name))
-        if self._axes_of_inputs:
-            found = self._with_dependencies(call, found)
+        found = self._with_dependencies(call, found)
         if call.constants_read != ConstantsRead.NOTHING:
             self.needs_dense_weights = True
             reads_no_values = call.constants_read == ConstantsRead.NO_ZEROS
@@ -137,7 +139,9 @@ class Recorder:
         return found
 
     def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:
-        """Adds to the places of a call's results on which inputs they depend."""
+        """Adds to places on which of several inputs they depend, those of the call's arguments."""
+        if not self._axes_of_inputs:
+            return found
         read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
         inputs = frozenset[int]()
         for origin in map(origin_of, read):
