@@ -1,5 +1,7 @@
 """Functions of ``torch.ops`` have the maps of the functions of torch that they are."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torchvision
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.checks import randn
+from tests.decomposition.checks import assert_same_maps, randn
 
 ATEN = torch.ops.aten
 
@@ -213,6 +215,29 @@ def test_a_native_batch_norm_in_training_mode_is_refused(norm):
     with pytest.raises(ValueError, match="batch norm"):
         TGradAttribution(lambda x: _read(norm(_layer(x)))).attribute(X[:1], target=1)
     assert torch.equal(MEAN, before)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_index_put_that_adds_has_the_map_of_a_fold(size):
+    """As in a program whose fold is decomposed; the windows overlap if their size is 3."""
+    starts = torch.arange(0, 7 - size, 2)
+    at = starts + torch.arange(size)[:, None]
+
+    def forward(x, fold):
+        z = _layer(x)
+        windows = z[:, :, at[:, :, None, None], at]
+        return _read(fold(windows * windows.sigmoid()) + B[:, None, None])
+
+    def by_index_put(windows):
+        return ATEN.index_put.default(
+            torch.zeros(2, 4, 6, 6).double(), [None, None, at[..., None, None], at], windows, True
+        )
+
+    def by_fold(windows):
+        columns = windows.transpose(3, 4).reshape(2, 4 * size**2, -1)
+        return F.fold(columns, 6, size, stride=2)
+
+    assert_same_maps(partial(forward, fold=by_index_put), partial(forward, fold=by_fold), X, 1)
 
 
 def test_an_index_that_selects_keeps_its_meaning():

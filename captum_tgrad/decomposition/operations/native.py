@@ -55,9 +55,12 @@ def _index_put(
 ) -> Tensor:
     if all(index is not None for index in indices):
         return tensor.index_put_(tuple(indices), values, accumulate)
-    if accumulate:
-        raise NoRuleError
-    tensor[_as_subscript(indices)] = values
+    subscript = _as_subscript(indices)
+    if accumulate:  # only index_put adds, and it needs an index for each dimension
+        number = torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
+        every = torch.unravel_index(number[subscript], tensor.shape)
+        return tensor.index_put_(every, values, accumulate)
+    tensor[subscript] = values
     return tensor
 
 
