@@ -510,3 +510,34 @@ def test_a_residual_block_without_padding_has_the_grid_of_its_crop():
     found = TGradAttribution(network).decompose(torch.rand(1, 3, 8, 8).double())["tanh"].maps[0]
     for cells in found.grid.axes:
         assert cells.tolist() == [[middle, 1] for middle in range(1, 7)]
+
+
+_WEIGHT, _BIAS = randn(3, 3, seed=1), randn(3, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("plain", "of_rows"),
+    [
+        (lambda t: F.linear(t, _WEIGHT, _BIAS), lambda t: F.linear(t, _WEIGHT, _BIAS)),
+        (lambda t: F.linear(t, _WEIGHT, _BIAS), lambda t: torch.addmm(_BIAS, t, _WEIGHT.T)),
+        (lambda t: F.layer_norm(t, [3]), lambda t: F.layer_norm(t, [3])),
+        (lambda t: t * t.sigmoid(), lambda t: t * t.sigmoid()),
+    ],
+    ids=["linear", "addmm", "layer_norm", "gate"],
+)
+def test_elements_at_two_places_keep_both_in_one_dimension_of_windows_and_tokens(plain, of_rows):
+    """The queries of all windows are the same tokens of the whole image, as in GCViT."""
+    weights = randn(8, 8, 3, seed=3)
+
+    def network(x, layer):
+        windows = x.reshape(-1, 3, 2, 4, 2, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 3)
+        queries = F.avg_pool2d(x, 2).flatten(2).mT.repeat_interleave(4, 0)
+        h = layer((queries @ windows.mT).softmax(2) @ windows)
+        h = h.reshape(-1, 2, 2, 4, 4, 3).permute(0, 1, 3, 2, 4, 5).reshape(-1, 8, 8, 3)
+        return ((h + x.movedim(1, 3)).tanh() * weights).sum((1, 2, 3))
+
+    assert_same_maps(
+        lambda x: network(x, lambda t: F.silu(of_rows(t.flatten(0, 1)))),
+        lambda x: network(x, lambda t: F.silu(plain(t))),
+        randn(2, 3, 8, 8),
+    )

@@ -52,7 +52,9 @@ def with_copies_refined(places: Places) -> Places:
     if known.issuperset(range(1, len(places.shape))):
         return places
     refined = copies_refined(coordinates)
-    return places if refined == coordinates else make_places(places.shape, refined)
+    if refined == coordinates:
+        return places
+    return make_places(places.shape, refined, are_of_one=True)
 
 
 def copies_kept(whole: Places, refined: Places) -> Places:
@@ -71,7 +73,7 @@ def copies_kept(whole: Places, refined: Places) -> Places:
     ):
         are_apart = len(coords.dims) < len(part.dims)
         kept.append((axis, coords if are_apart or later is not coords else part))
-    return make_places(whole.shape, kept)
+    return make_places(whole.shape, kept, are_of_one=True)
 
 
 @torch.no_grad()

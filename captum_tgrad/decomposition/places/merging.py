@@ -28,6 +28,8 @@ def merged(
     axis: Axis,
     samples: Coordinates | None = None,
     dims: Mapping[Coordinates, frozenset[int]] | None = None,
+    *,
+    are_of_one: bool = False,
 ) -> tuple[Coordinates, ...]:
     """Merges coordinates on one axis that agree; those that contradict each other are all kept.
 
@@ -37,6 +39,7 @@ def merged(
         samples: The samples of the elements; None if they are unknown.
         dims: For each of them, the dimensions along which the elements of one sample have different
             cells on any axis; None for the dimensions of these coordinates alone.
+        are_of_one: Whether each element had all of these coordinates before.
     """
     kept: list[Coordinates] = []
     along = dict(dims or {})
@@ -45,7 +48,7 @@ def merged(
         while found and position < len(kept):
             pair = kept[position], found[0]
             own = [along.get(each) or dims_within_sample(each, samples) for each in pair]
-            both = _merged_pair(*pair, axis, samples, own)
+            both = _merged_pair(*pair, axis, samples, own, are_of_one)
             position += 1
             if both is not None:  # the result may agree with the others
                 found, start, position = both, min(start, position - 1), 0
@@ -62,6 +65,7 @@ def _merged_pair(
     axis: Axis,
     samples: Coordinates | None,
     along: Sequence[frozenset[int]],
+    are_of_one: bool,
 ) -> list[Coordinates] | None:
     """Merges two coordinates into a list of one; None if they contradict each other.
 
@@ -90,8 +94,9 @@ def _merged_pair(
     # Adjacent cells are merged, as a sum over them would be. Cells apart stay two coordinates.
     apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
-    # Two grids, as in a residual stream, become the finer one.
-    if within or (dims and not touch):
+    # Two grids, as in a residual stream, become the finer one. Elements at two places stay at both:
+    # a reshape may put windows, and tokens whose queries are elsewhere, in one dimension.
+    if within or (dims and not touch and not (are_of_one and apart)):
         finer = _finer(one, other, axis, are_grids=bool(dims))
         if finer is not None:
             return [finer]

@@ -96,14 +96,21 @@ class Places:
     def mapped(self, change: Callable[[Axis, Coordinates], Coordinates | None]) -> Places:
         """The places with changed coordinates; the same object if none change."""
         pairs = [(axis, change(axis, coords)) for axis, coords in self.pairs]
-        return self if pairs == list(self.pairs) else make_places(self.shape, pairs)
+        if pairs == list(self.pairs):
+            return self
+        return make_places(self.shape, pairs, are_of_one=True)
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Places:
-    """Makes the places of a tensor, merges coordinates that agree, and reuses an equal object."""
+def make_places(
+    shape: Sequence[int], coordinates: Iterable[Pair] = (), *, are_of_one: bool = False
+) -> Places:
+    """Makes the places of a tensor, merges coordinates that agree, and reuses an equal object.
+
+    ``are_of_one`` says whether each element had all of its coordinates before, as after a move.
+    """
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
         own = by_axis.setdefault(axis, [])
@@ -119,10 +126,12 @@ def make_places(shape: Sequence[int], coordinates: Iterable[Pair] = ()) -> Place
         extended[axis] = [_extended(each, shape, axis, samples) for each in own]
         if axis.input == SAMPLES and len(left := merged(extended[axis], axis)) == 1:
             (samples,) = left
-    extended |= without_messages(extended, samples)
+    if not are_of_one:
+        extended |= without_messages(extended, samples)
     for axis, own in extended.items():
         of = None if axis.input == SAMPLES else samples
-        if left := merged(own, axis, of, _dims_on_axes(extended, axis, of)):
+        dims = _dims_on_axes(extended, axis, of)
+        if left := merged(own, axis, of, dims, are_of_one=are_of_one):
             kept[axis] = left
     kept |= _pairs_kept(kept, extended)
     key = (tuple(shape), tuple(kept.items()))
@@ -236,14 +245,16 @@ def depending_on(
     absent = [axis for axis in axes if axis not in places.coordinates]
     if absent and not (is_part and len(absent) < len(axes)):
         everywhere = [(axis, whole_cell(len(places.shape), axis)) for axis in absent]
-        places = make_places(places.shape, [*places.pairs, *everywhere])
+        pairs = [*places.pairs, *everywhere]
+        places = make_places(places.shape, pairs, are_of_one=True)
     if not axes_of_inputs:
         return places
     own = {axis for number in places.inputs for axis in axes_of_inputs[number]}
     others = {axis for axes in axes_of_inputs for axis in axes} - own
     if others.isdisjoint(places.coordinates):
         return places
-    return make_places(places.shape, [pair for pair in places.pairs if pair[0] not in others])
+    pairs = [pair for pair in places.pairs if pair[0] not in others]
+    return make_places(places.shape, pairs, are_of_one=True)
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,8 @@ def windows_joined(places: Places) -> Places:
     }
     if joined == places.coordinates:
         return places
-    return make_places(places.shape, [(axis, c) for axis, own in joined.items() for c in own])
+    pairs = [(axis, c) for axis, own in joined.items() for c in own]
+    return make_places(places.shape, pairs, are_of_one=True)
 
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:

@@ -43,7 +43,8 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     found = [
         pair for operand in operands for pair in _of_operand(call, operand, operands, right, placed)
     ]
-    return [make_places(output.shape, found)]
+    is_of_one = sum(any(coordinates_of(tensor)) for tensor in tensors) == 1
+    return [make_places(output.shape, found, are_of_one=is_of_one)]
 
 
 def _without_ellipsis(equation: str, tensors: Sequence[Any]) -> list[str]:

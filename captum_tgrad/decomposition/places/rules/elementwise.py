@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
@@ -20,10 +20,12 @@ def elementwise(call: Call) -> list[Places]:
         raise NoRuleError
     every = places_of_all(call.tensors)
 
-    def combined(operands: Iterable[Places]) -> Places:
+    def combined(operands: Sequence[Places]) -> Places:
         pairs = (pair for places in operands for pair in places.pairs)
         return make_places(
-            call.returned[0].shape, ((axis, coords.aligned(rank)) for axis, coords in pairs)
+            call.returned[0].shape,
+            ((axis, coords.aligned(rank)) for axis, coords in pairs),
+            are_of_one=len({places.pairs for places in operands}) == 1,
         )
 
     found = combined(every)
@@ -89,7 +91,7 @@ def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
         for axis, coords in places.pairs
         for part in (mixed(coords, dims, axis) if axis.input == SAMPLES else [coords])
     ]
-    return make_places(places.shape, coordinates)
+    return make_places(places.shape, coordinates, are_of_one=True)
 
 
 def chosen(call: Call) -> list[Places]:

@@ -70,7 +70,7 @@ def added_product(call: Call) -> list[Places]:
     added, first, second = (call.bound[name] for name in names[:3])
     (product,) = _product(call, first, second, output)
     aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
-    return [make_places(output.shape, [*aligned, *product.pairs])]
+    return [make_places(output.shape, [*aligned, *product.pairs]) if aligned else product]
 
 
 def inner(call: Call) -> list[Places]:

@@ -62,7 +62,7 @@ def reshaped(call: Call) -> list[Places]:
             (axis, coords if are_channels(coords, part) else part)
             for (axis, coords), (_, part) in zip(places.pairs, refined.pairs, strict=True)
         ]
-        return make_places(places.shape, pairs)
+        return make_places(places.shape, pairs, are_of_one=True)
 
     return places_after(lambda t: [t[0].reshape(output.shape)], [tensor], refine=refine)
 
