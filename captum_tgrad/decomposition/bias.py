@@ -31,7 +31,10 @@ class Bias:
             depends on other elements along them.
         register_hook: As ``Tensor.register_hook`` of the values whose gradient ``b`` is multiplied
             with; None for the output.
+        from_gradient: Computes from the gradient at the output the values that ``b`` is multiplied
+            with; None for the gradient itself.
         places: The places of these values; None for those of the output.
+        factor: The number of the argument that has these values; None for others.
         constants: Further tensors that ``compute`` reads.
         alike: Equal for biases that are computed together, because many small operations are slow.
             Their ``compute`` treats each sample alone, reads the same constants, and holds tensors
@@ -45,12 +48,16 @@ class Bias:
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
         register_hook: Callable[[Callable[[Tensor], None]], RemovableHandle] | None = None,
+        from_gradient: Callable[[Tensor], Tensor] | None = None,
         places: Places | None = None,
+        factor: int | None = None,
         constants: Sequence[Tensor] = (),
         alike: object = None,
     ) -> None:
         self.register_hook = register_hook
+        self.from_gradient = from_gradient
         self.places = places
+        self.factor = factor
         self.alike = alike
         self.scale = scale
         self.uncut = uncut

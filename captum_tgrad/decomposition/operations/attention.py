@@ -13,7 +13,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.rules import mixing
+from captum_tgrad.decomposition.precision import HALF
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
 _times_exp = torch.ops.aten.elu_backward.grad_input
@@ -40,6 +42,31 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     depends = [tensor.requires_grad for tensor in (query, key, value)]
     node = output.grad_fn
     return bias_of_attention(output, query, key, value, depends, node, mask, causal, scale, grouped)
+
+
+def pooling_in_parts(call: Call) -> Tensor:
+    """Attention pooling as scores, softmax and sum, whose terms are at the positions of the keys.
+
+    Its queries have no positions, as a class token.
+    """
+    names = ("query", "key", "value", "attn_mask", "scale", "dropout_p", "is_causal", "enable_gqa")
+    query, key, value, mask, scale, *others = (call.bound[name] for name in names)
+    in_half = query.dtype in HALF or torch.is_autocast_enabled(query.device.type)
+    if in_half or any(others) or _has_positions(query):
+        raise NoRuleError
+    if not _has_positions(key) and not _has_positions(value):
+        raise NoRuleError
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * factor) @ key.mT
+    if mask is not None:
+        is_bool = mask.dtype == torch.bool
+        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+    result: Tensor = scores.softmax(-1) @ value
+    return result
+
+
+def _has_positions(tensor: Tensor) -> bool:
+    return any(axis.is_spatial for axis, _ in coordinates_of(tensor))
 
 
 def bias_of_attention(
@@ -149,4 +176,6 @@ OPERATIONS: dict[str, Operation] = records(
     "enable_gqa=False",
     mixing.attention,
     attention,
+    parts=pooling_in_parts,
+    parts_of_one=False,
 )
