@@ -210,8 +210,7 @@ class PendingTerms:
         for pending, bias, gradient in terms:
             try:
                 with without_autocast(gradient):
-                    if bias.from_gradient is not None:
-                        gradient = bias.from_gradient(gradient)
-                    pending.sums = summing.sums_of(gradient, bias, pending.places)
+                    values = bias.multiplied_values(gradient)
+                    pending.sums = summing.sums_of(values, bias, pending.places)
             except SamplesLostError:
                 raise samples_lost(pending.module, pending.operation) from None

@@ -84,6 +84,30 @@ def test_the_elements_of_the_term_are_the_weighted_pixels():
         torch.testing.assert_close(own, wanted)
 
 
+def test_a_factor_that_is_broadcast_along_the_sum():
+    def network(form):
+        return lambda x: _head(form(_pixels(x), _weights(x).sum(-1, keepdim=True)))
+
+    form = network(lambda v, a: torch.einsum("npc,nkp->nkc", v, a))
+    assert_same_maps(form, network(_weighted), IMAGES, 0)
+
+
+@pytest.mark.parametrize("overwrite", [lambda a: a.mul_(3), lambda a: a.data.mul_(3)])
+def test_a_factor_that_is_overwritten_after_the_product(overwrite):
+    def network(is_overwritten):
+        def forward(x):
+            a = _weights(x) * 1
+            # Autograd saves a copy of the weights.
+            y = a.unsqueeze(1) @ _pixels(x).unflatten(2, (2, 3)).transpose(1, 2)
+            if is_overwritten:
+                overwrite(a)
+            return _head(y)
+
+        return forward
+
+    assert_same_maps(network(True), network(False), IMAGES, 0)
+
+
 def _attention(query, key, value, mask=None):
     return F.scaled_dot_product_attention(query, key, value, mask)
 

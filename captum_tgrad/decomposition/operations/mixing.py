@@ -107,15 +107,14 @@ def bias_of_sums(
     left, right = equation.split("->")
     letters, tensors = left.split(","), [tensor.detach() for tensor in tensors]
     own, other_letters = letters.pop(factor), ",".join([right, *letters])
-    others = [*tensors[:factor], *tensors[factor + 1 :]]
 
-    def at_factor(*values: Tensor) -> Tensor:
-        factor, *rest = values
-        return factor * torch.einsum(f"{other_letters}->{own}", *rest).sum_to_size(factor.shape)
+    def at_factor(of_y: Tensor, *values: Tensor) -> Tensor:
+        others = [*values[:factor], *values[factor + 1 :]]
+        elements = values[factor] * torch.einsum(f"{other_letters}->{own}", of_y, *others)
+        return elements.sum_to_size(values[factor].shape)  # it may have been broadcast
 
-    def pairs(gradient: Tensor) -> Tensor:
-        of_y = gradient.reshape(shape)
-        values = [in_full_precision(each) for each in (tensors[factor], of_y, *others)]
+    def pairs(gradient: Tensor, *tensors: Tensor) -> Tensor:
+        values = [in_full_precision(each) for each in (gradient.reshape(shape), *tensors)]
         signed, absolute = at_factor(*values), at_factor(*map(torch.abs, values))
         return torch.stack([signed + absolute, signed - absolute], -1).reshape(places.shape)
 
