@@ -161,6 +161,50 @@ def test_a_query_that_is_the_mean_of_all_pixels():
     assert_same_maps(network(_attention, None), network(in_parts, None), IMAGES, 0)
 
 
+SEES_NO_KEY = torch.stack([IS_KEPT, torch.zeros_like(IS_KEPT)])
+
+
+@pytest.mark.parametrize("hidden", [SEES_NO_KEY, torch.stack([SEES_NO_KEY, ~SEES_NO_KEY])])
+@pytest.mark.parametrize("is_bool", [True, False])
+def test_a_query_that_sees_no_key_has_a_result_of_zero(hidden, is_bool):
+    finite = torch.zeros(hidden.shape).double().masked_fill(~hidden, -1e9)
+    mask = hidden if is_bool else torch.zeros_like(finite).masked_fill(~hidden, -torch.inf)
+
+    def network(attention, mask, seen):
+        def forward(x):
+            v = _pixels(x)
+            return _head(attention(QUERIES.expand(len(v), -1, -1), v, v * 2, mask) * seen)
+
+        return forward
+
+    form = network(_attention, mask, 1)
+    plain = network(_attention_in_parts, finite, hidden.any(-1, keepdim=True))
+    torch.testing.assert_close(
+        TGradAttribution(form).decompose(IMAGES, 0).output, form(IMAGES)[:, 0]
+    )
+    assert_same_maps(form, plain, IMAGES, 0)
+
+
+@pytest.mark.parametrize("depends", ["keys", "mask"])
+def test_attention_of_which_only_the_scores_depend_on_the_input(depends):
+    constants = randn(1, 30, 6)
+
+    def network(attention):
+        def forward(x):
+            v = _pixels(x)
+            keys = v if depends == "keys" else constants
+            mask = v[..., 0].unsqueeze(1).expand(-1, 2, -1) if depends == "mask" else None
+            return _head(attention(QUERIES.expand(len(v), -1, -1), keys, constants, mask))
+
+        return forward
+
+    def in_parts(query, key, value, mask):
+        scores = query / query.shape[-1] ** 0.5 @ key.mT
+        return (scores if mask is None else scores + mask).softmax(-1) @ value
+
+    assert_same_maps(network(_attention), network(in_parts), IMAGES, 0)
+
+
 class LinearAttention(nn.Module):
     """Attention without softmax, as in EfficientViT: keys times values first."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,19 +54,24 @@ def pooling_in_parts(call: Call) -> Tensor:
     in_half = query.dtype in HALF or torch.is_autocast_enabled(query.device.type)
     if in_half or any(others) or _has_positions(query):
         raise NoRuleError
-    if not _has_positions(key) and not _has_positions(value):
+    of_scores = any(tensor is not None and tensor.requires_grad for tensor in (query, key, mask))
+    if not of_scores or not any(map(_has_positions, (key, value, mask))):
         raise NoRuleError
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * factor) @ key.mT
-    if mask is not None:
-        is_bool = mask.dtype == torch.bool
-        scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
-    result: Tensor = scores.softmax(-1) @ value
-    return result
+    if mask is None:
+        return cast(Tensor, scores.softmax(-1) @ value)
+    is_bool = mask.dtype == torch.bool
+    scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+    hidden = (~mask if is_bool else mask.isneginf()).all(-1, keepdim=True)
+    if not hidden.any():
+        return cast(Tensor, scores.softmax(-1) @ value)
+    # Fused attention returns zeros for a query that sees no key, where a softmax returns NaN.
+    return cast(Tensor, scores.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0) @ value)
 
 
-def _has_positions(tensor: Tensor) -> bool:
-    return any(axis.is_spatial for axis, _ in coordinates_of(tensor))
+def _has_positions(tensor: Tensor | None) -> bool:
+    return tensor is not None and any(axis.is_spatial for axis, _ in coordinates_of(tensor))
 
 
 def bias_of_attention(
@@ -177,5 +182,4 @@ OPERATIONS: dict[str, Operation] = records(
     mixing.attention,
     attention,
     parts=pooling_in_parts,
-    parts_of_one=False,
 )
