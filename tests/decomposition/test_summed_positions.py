@@ -60,6 +60,13 @@ def test_weighted_sums_of_pixels(form):
     assert_same_maps(network(form), network(_weighted), IMAGES, 0)
 
 
+def test_images_of_one_row():
+    def network(form):
+        return lambda x: _head(form(_pixels(x), _weights(x)))
+
+    assert_same_maps(network(SUMS["bmm"]), network(_weighted), IMAGES[:, :, :1], 0)
+
+
 def test_a_vector_of_weights():
     def network(form):
         return lambda x: _head(form(_pixels(x), _weights(x)))
@@ -146,7 +153,8 @@ def test_attention_pooling(queries, mask):
     assert_same_maps(network(_attention), network(_attention_in_parts), IMAGES, 0)
 
 
-def test_a_query_that_is_the_mean_of_all_pixels():
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[:, :, :1]], ids=["image", "row"])
+def test_a_query_that_is_the_mean_of_all_pixels(images):
     def network(attention, product):
         def forward(x):
             v = _pixels(x)
@@ -158,7 +166,7 @@ def test_a_query_that_is_the_mean_of_all_pixels():
         scores = (query / query.shape[-1] ** 0.5) @ key.mT
         return (scores.softmax(-1).unsqueeze(-1) * value.unsqueeze(-3)).sum(-2)
 
-    assert_same_maps(network(_attention, None), network(in_parts, None), IMAGES, 0)
+    assert_same_maps(network(_attention, None), network(in_parts, None), images, 0)
 
 
 SEES_NO_KEY = torch.stack([IS_KEPT, torch.zeros_like(IS_KEPT)])

@@ -46,6 +46,12 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     return [make_places(output.shape, found)]
 
 
+def positions_of(tensor: Tensor) -> list[OnAxis]:
+    """The coordinates of positions, without axes of one pixel, which all elements share."""
+    pairs = coordinates_of(tensor)
+    return [(axis, coords) for axis, coords in pairs if axis.is_spatial and axis.extent > 1]
+
+
 def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] | None:
     """The factor of ``torch.einsum(equation, *tensors)`` whose positions the sum removes.
 
@@ -58,7 +64,7 @@ def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] 
     *terms, right = _without_ellipsis(equation, tensors)
     removed: list[set[Axis]] = []
     for letters, tensor in zip(terms, tensors, strict=True):
-        pairs = [(axis, coords) for axis, coords in coordinates_of(tensor) if axis.is_spatial]
+        pairs = positions_of(tensor)
         if any(set(right).issuperset(letters[dim] for dim in coords.dims) for _, coords in pairs):
             return None
         removed.append({axis for axis, _ in pairs})
