@@ -31,8 +31,11 @@ class Bias:
             depends on other elements along them.
         register_hook: As ``Tensor.register_hook`` of the values whose gradient ``b`` is multiplied
             with; None for the output.
+        from_gradient: Takes the gradient at the output and the constants, and returns the values
+            that ``b`` is multiplied with; None for the gradient itself.
         places: The places of these values; None for those of the output.
-        constants: Further tensors that ``compute`` reads.
+        factor: The number of the argument that has these values; None for others.
+        constants: Further tensors that ``compute`` or ``from_gradient`` reads.
         alike: Equal for biases that are computed together, because many small operations are slow.
             Their ``compute`` treats each sample alone, reads the same constants, and holds tensors
             with the samples first. None: it is computed alone.
@@ -45,16 +48,20 @@ class Bias:
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
         register_hook: Callable[[Callable[[Tensor], None]], RemovableHandle] | None = None,
+        from_gradient: Callable[..., Tensor] | None = None,
         places: Places | None = None,
+        factor: int | None = None,
         constants: Sequence[Tensor] = (),
         alike: object = None,
     ) -> None:
         self.register_hook = register_hook
         self.places = places
+        self.factor = factor
         self.alike = alike
         self.scale = scale
         self.uncut = uncut
         self._compute = compute
+        self._from_gradient = from_gradient
         self._held = tuple([t.detach() if t.requires_grad else t for t in held])
         self._constants = constants
         self._value: Tensor | None = None
@@ -74,8 +81,16 @@ class Bias:
         if self._value is None:
             with without_checkpointing():
                 self._value = self._computed().clone()
-            self._held = self._constants = ()
+                reads_later = self._constants if self._from_gradient is not None else ()
+                self._constants = [tensor.clone() for tensor in reads_later]
+            self._held = ()
             self.alike = None
+
+    def multiplied_values(self, gradient: Tensor) -> Tensor:
+        """The values that ``b`` is multiplied with, from the gradient at the output."""
+        if self._from_gradient is None:
+            return gradient
+        return self._from_gradient(gradient, *self._constants)
 
     def value(self) -> Tensor:
         """``b``, broadcastable to the output, in float32 or better."""

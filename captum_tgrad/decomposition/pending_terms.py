@@ -50,6 +50,7 @@ class PendingTerm:
         in_leaf: Whether that module has no submodules.
         places: The places of the elements of its output.
         bias: The operation's ``b``; None after the gradient has arrived.
+        factor: The number of the argument that has these elements; None for the output.
         sums: Its sums; None before the gradient has arrived.
     """
 
@@ -59,6 +60,7 @@ class PendingTerm:
     places: Places
     bias: Bias | None
     sums: TermSums | None = None
+    factor: int | None = None
 
     @property
     def magnitudes(self) -> Mapping[int, Magnitudes]:
@@ -208,6 +210,7 @@ class PendingTerms:
         for pending, bias, gradient in terms:
             try:
                 with without_autocast(gradient):
-                    pending.sums = summing.sums_of(gradient, bias, pending.places)
+                    values = bias.multiplied_values(gradient)
+                    pending.sums = summing.sums_of(values, bias, pending.places)
             except SamplesLostError:
                 raise samples_lost(pending.module, pending.operation) from None

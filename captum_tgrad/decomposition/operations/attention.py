@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,8 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.places.rules import mixing
+from captum_tgrad.decomposition.places.rules.contraction import positions_of
+from captum_tgrad.decomposition.precision import HALF
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
 _times_exp = torch.ops.aten.elu_backward.grad_input
@@ -40,6 +42,36 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     depends = [tensor.requires_grad for tensor in (query, key, value)]
     node = output.grad_fn
     return bias_of_attention(output, query, key, value, depends, node, mask, causal, scale, grouped)
+
+
+def pooling_in_parts(call: Call) -> Tensor:
+    """Attention pooling as scores, softmax and sum, whose terms are at the positions of the keys.
+
+    Its queries have no positions, as a class token.
+    """
+    names = ("query", "key", "value", "attn_mask", "scale", "dropout_p", "is_causal", "enable_gqa")
+    query, key, value, mask, scale, *others = (call.bound[name] for name in names)
+    in_half = query.dtype in HALF or torch.is_autocast_enabled(query.device.type)
+    if in_half or any(others) or _has_positions(query):
+        raise NoRuleError
+    of_scores = any(tensor is not None and tensor.requires_grad for tensor in (query, key, mask))
+    if not of_scores or not any(map(_has_positions, (key, value, mask))):
+        raise NoRuleError
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * factor) @ key.mT
+    if mask is None:
+        return cast(Tensor, scores.softmax(-1) @ value)
+    is_bool = mask.dtype == torch.bool
+    scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
+    hidden = (~mask if is_bool else mask.isneginf()).all(-1, keepdim=True)
+    if not hidden.any():
+        return cast(Tensor, scores.softmax(-1) @ value)
+    # Fused attention returns zeros for a query that sees no key, where a softmax returns NaN.
+    return cast(Tensor, scores.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0) @ value)
+
+
+def _has_positions(tensor: Tensor | None) -> bool:
+    return tensor is not None and bool(positions_of(tensor))
 
 
 def bias_of_attention(
@@ -149,4 +181,5 @@ OPERATIONS: dict[str, Operation] = records(
     "enable_gqa=False",
     mixing.attention,
     attention,
+    parts=pooling_in_parts,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +15,22 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.rules import cumulative, mixing
+from captum_tgrad.decomposition.places.rules.contraction import factor_of_sums
 from captum_tgrad.decomposition.places.rules.fourier import transformed
+from captum_tgrad.decomposition.precision import in_full_precision
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
     """The bias parameter."""
     bias = call.bound["bias"]
-    require_constant(call.bound["weight"], bias)
+    require_constant(bias)
+    if call.bound["weight"].requires_grad:
+        if bias is not None:
+            raise NoRuleError
+        return sum_of_products(call, output, mixing.inner)
     if bias is not None and bias.dim() > 1:
         raise NoRuleError  # a bias of each sample
     return None if bias is None else channel_bias(bias, 0)
@@ -68,6 +78,56 @@ def differences(call: Call) -> Tensor:
     return result
 
 
+def sum_of_products(
+    call: Call, output: Tensor, of_call: Callable[[Call], mixing.Contraction]
+) -> Bias | None:
+    """``(1 - k) y`` if k factors depend on the input, at the positions that the sum removes."""
+    bias = product(call, output)
+    if bias is None:
+        return None
+    equation, tensors = of_call(call)
+    found = factor_of_sums(equation, tensors)
+    places = None if found is None else places_of(tensors[found[1]])
+    if found is None or places is None:
+        return bias
+    return bias_of_sums(*found, tensors, output.shape, bias.scale, mixing.places_in_pairs(places))
+
+
+def bias_of_sums(
+    equation: str, factor: int, tensors: Sequence[Tensor], shape: Sequence[int], scale: float,
+    places: Places,
+) -> Bias:  # fmt: skip
+    """The bias of ``y = einsum(equation, *tensors)`` at the elements of one factor, in pairs.
+
+    An attention pooling ``y = sum a v`` has the same term as in two steps, where it is that of
+    ``a * v``. Its elements ``e = scale * a v df/dy`` are too many, but ``sum e`` and ``sum |e|``
+    at each element of ``v`` are products like y. From them follow the sums of the positive and of
+    the negative elements, which are a pair.
+    """
+    left, right = equation.split("->")
+    letters, tensors = left.split(","), [tensor.detach() for tensor in tensors]
+    own, other_letters = letters.pop(factor), ",".join([right, *letters])
+
+    def at_factor(of_y: Tensor, *values: Tensor) -> Tensor:
+        others = [*values[:factor], *values[factor + 1 :]]
+        elements = values[factor] * torch.einsum(f"{other_letters}->{own}", of_y, *others)
+        return elements.sum_to_size(values[factor].shape)  # it may have been broadcast
+
+    def pairs(gradient: Tensor, *tensors: Tensor) -> Tensor:
+        values = [in_full_precision(each) for each in (gradient.reshape(shape), *tensors)]
+        signed, absolute = at_factor(*values), at_factor(*map(torch.abs, values))
+        return torch.stack([signed + absolute, signed - absolute], -1).reshape(places.shape)
+
+    return Bias(
+        partial(tensors[factor].new_ones, ()),
+        scale=scale / 2,
+        from_gradient=pairs,
+        places=places,
+        constants=tensors,
+        factor=factor,
+    )
+
+
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
     """Homogeneous of degree one, except for p = 0, which counts nonzero elements."""
     if call.bound["p"] == 0:
@@ -80,6 +140,15 @@ def solution(call: Call, output: Tensor) -> None:
     require_constant(call.bound["A"])
 
 
+def _product(
+    names: str, parameters: str = "", of_call: Any = mixing.matrices, **known: Any
+) -> dict[str, Operation]:
+    """Records of sums of products of tensors."""
+    places = partial(mixing.contraction, of_call=of_call)
+    bias = partial(sum_of_products, of_call=of_call)
+    return records(names, parameters, places, bias, **known)
+
+
 _reduction = partial(records, places=mixing.reduced)
 _transform = partial(records, places=transformed, bias=homogeneous)
 _REDUCED = "input, dim=None, keepdim=False"
@@ -88,24 +157,24 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "linear",
         "input, weight, bias=None",
-        mixing.inner,
+        mixing.linear,
         linear,
         form=linear_in_one,
         parts=with_bias,
         parts_of_one=False,
     ),
-    **records("matmul linalg_matmul", "input, other", mixing.matmul, product, form=matmul_in_one),
-    **records("bmm mm sparse_mm mv dot vdot", "input, other", mixing.matmul, product),
+    **_product("matmul linalg_matmul", "input, other", form=matmul_in_one),
+    **_product("bmm mm sparse_mm mv dot vdot", "input, other"),
     **records(
         "linalg_solve_triangular",
         "A, B, upper=False, left=True, unitriangular=False",
         mixing.solved,
         solution,
     ),
-    **records("einsum", places=mixing.einsum, bias=product),
-    **records("tensordot", "a, b, dims=2", mixing.tensordot, product),
+    **_product("einsum", of_call=mixing.einsum),
+    **_product("tensordot", "a, b, dims=2", of_call=mixing.tensordot),
     **records("outer ger", "input, other", mixing.outer, product),
-    **records("inner", "input, other", mixing.inner, product),
+    **_product("inner", "input, other", of_call=mixing.inner),
     **records("cdist", "x1, x2, p=2.0, compute_mode=None", places=mixing.distances),
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
     **_reduction("prod logsumexp", _REDUCED),

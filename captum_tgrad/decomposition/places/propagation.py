@@ -55,7 +55,7 @@ _MOVING = {
     moving.halved, unchanged, padded, unfolded, put,
 }  # fmt: skip
 """Rules of operations that can run on masks as on elements."""
-_ADDED: dict[Any, str] = {mixing.inner: "bias", mixing.added_product: "input"}
+_ADDED: dict[Any, str] = {mixing.linear: "bias", mixing.added_product: "input"}
 """The argument that is added to a product; its zeros select nothing."""
 
 

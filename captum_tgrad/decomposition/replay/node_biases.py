@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, 
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention
+from captum_tgrad.decomposition.operations.mixing import bias_of_sums
 from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
@@ -23,6 +25,7 @@ from captum_tgrad.decomposition.operations.normalizations import (
     shifts,
     variance_of,
 )
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import HALF
 
 Node = Any
@@ -139,6 +142,24 @@ def _of_product(node: Node) -> Bias | None:
 
     whole = tuple(range(_dims_of(node)))
     return Bias(compute, product._saved_self, product._saved_mat2, scale=-1, uncut=whole)
+
+
+def bias_at_factor(node: Node, factor: int, places: Places) -> Bias | None:
+    """The bias of a product whose term is at the elements of one factor; None if it is unknown."""
+    product: Any = product_of(node)
+    tensors = (product._saved_self, product._saved_mat2)
+    if 2 * tensors[factor].numel() != math.prod(places.shape) or _is_permuted(node):
+        return None
+    (result,) = product._input_metadata
+    return bias_of_sums("bxy,byz->bxz", factor, tensors, result.shape, -1, places)
+
+
+def _is_permuted(node: Node) -> bool:
+    """Whether the dimensions of a product were permuted; see :func:`product_of`."""
+    kind = type(node).__name__
+    return kind in _VIEWS and (
+        kind == "PermuteBackward0" or _is_permuted(node.next_functions[0][0])
+    )
 
 
 def _viewed(node: Node, product: Tensor) -> Tensor:

@@ -23,7 +23,13 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
-from captum_tgrad.decomposition.replay.node_biases import Node, biases_of, operations_of, product_of
+from captum_tgrad.decomposition.replay.node_biases import (
+    Node,
+    bias_at_factor,
+    biases_of,
+    operations_of,
+    product_of,
+)
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 Pass = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, Places]
@@ -250,6 +256,9 @@ def _with_biases(
     nodes = [graph.nodes[number] for number, _ in recorded.terms]
     with torch.no_grad():
         biases = {**dict(zip(nodes, biases_of(nodes), strict=True)), **added}
+        for node, (_, term) in zip(nodes, recorded.terms, strict=True):
+            if term.factor is not None:
+                biases[node] = bias_at_factor(node, term.factor, term.places)
     found = [bias for bias in map(biases.pop, nodes) if bias is not None]
     if len(found) < len(nodes) or any(biases.values()):
         return None  # for example, a number that was 0 has changed

@@ -174,7 +174,7 @@ class Recorder:
             bias, places = in_pairs(bias, output), places_in_pairs(places)
         self.readers.add(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
-        pending = PendingTerm(path, name, in_leaf, places, bias)
+        pending = PendingTerm(path, name, in_leaf, places, bias, factor=bias.factor)
         wait = partial(self.pending.await_gradient, output, bias, pending)
         self.origins.run_or_defer(output, wait)
 

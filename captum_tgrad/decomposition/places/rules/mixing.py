@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import ascii_lowercase
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,22 +69,36 @@ def added_product(call: Call) -> list[Places]:
     """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
     (output,), names = call.returned, list(call.record.parameters)
     added, first, second = (call.bound[name] for name in names[:3])
-    (product,) = _product(call, first, second, output)
+    (product,) = contracted(call, *_of_matrices(first, second), output)
     aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
     return [make_places(output.shape, [*aligned, *product.pairs]) if aligned else product]
 
 
-def inner(call: Call) -> list[Places]:
-    """Places after ``linear`` and ``inner``, which sum over the last dimensions of both tensors."""
+def linear(call: Call) -> list[Places]:
+    """Places after ``linear``."""
+    return contraction(call, inner)
+
+
+Contraction = tuple[str, Sequence[Any]]
+"""An einsum equation, and the tensors that it multiplies."""
+
+
+def contraction(call: Call, of_call: Callable[[Call], Contraction]) -> list[Places]:
+    """Places after products are summed."""
+    return contracted(call, *of_call(call), call.returned[0])
+
+
+def matrices(call: Call) -> Contraction:
+    """A product of matrices; the leading dimensions broadcast."""
+    return _of_matrices(call.bound["input"], call.bound["other"])
+
+
+def inner(call: Call) -> Contraction:
+    """``linear`` without its bias, and ``inner``: sums over the last dimensions of both tensors."""
     one, other = (call.bound[name] for name in list(call.record.parameters)[:2])
     if one.dim() == 0 or other.dim() == 0:
         raise NoRuleError
-    return _summed_along(call, one, other, ([one.dim() - 1], [other.dim() - 1]))
-
-
-def matmul(call: Call) -> list[Places]:
-    """Places after a product of matrices; the leading dimensions broadcast."""
-    return _product(call, call.bound["input"], call.bound["other"], call.returned[0])
+    return _summed_along(one, other, ([one.dim() - 1], [other.dim() - 1]))
 
 
 def solved(call: Call) -> list[Places]:
@@ -93,14 +108,14 @@ def solved(call: Call) -> list[Places]:
         one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
         matrix = call.func(matrix, one.expand_as(matrix), **call.kwargs)
     product = (matrix, known) if is_left else (known, matrix)
-    return _product(call, *product, call.returned[0])
+    return contracted(call, *_of_matrices(*product), call.returned[0])
 
 
-def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
+def _of_matrices(left: Tensor, right: Tensor) -> Contraction:
     first = "...xy" if left.dim() > 1 else "y"
     second = "...yz" if right.dim() > 1 else "y"
     result = "..." + "x" * (left.dim() > 1) + "z" * (right.dim() > 1)
-    return contracted(call, f"{first},{second}->{result}", [left, right], output)
+    return f"{first},{second}->{result}", [left, right]
 
 
 def distances(call: Call) -> list[Places]:
@@ -113,7 +128,9 @@ def distances(call: Call) -> list[Places]:
 
 def outer(call: Call) -> list[Places]:
     """Places after an outer product."""
-    return _summed_along(call, call.bound["input"], call.bound["other"], ([], []))
+    return contracted(
+        call, *_summed_along(call.bound["input"], call.bound["other"], ([], [])), call.returned[0]
+    )
 
 
 def bilinear(call: Call) -> list[Places]:
@@ -122,36 +139,32 @@ def bilinear(call: Call) -> list[Places]:
     return contracted(call, "...x,...y->...z", tensors, call.returned[0])
 
 
-def tensordot(call: Call) -> list[Places]:
-    """Places after ``tensordot``: the summed dimensions are mixed, the others concatenated."""
+def tensordot(call: Call) -> Contraction:
+    """``tensordot``: sums over pairs of dimensions; the others are concatenated."""
     one, other, dims = call.bound["a"], call.bound["b"], call.bound["dims"]
     if isinstance(dims, int):
         dims = (range(one.dim() - dims, one.dim()), range(dims))
     if isinstance(dims, Tensor):
         dims = dims.tolist()
     first, second = ([each] if isinstance(each, int) else list(each) for each in dims)
-    return _summed_along(call, one, other, (first, second))
+    return _summed_along(one, other, (first, second))
 
 
 def _summed_along(
-    call: Call,
-    one: Tensor,
-    other: Tensor,
-    dims: tuple[Sequence[int], Sequence[int]],
-) -> list[Places]:
-    """Places after products are summed over pairs of dimensions of the two tensors."""
+    one: Tensor, other: Tensor, dims: tuple[Sequence[int], Sequence[int]]
+) -> Contraction:
+    """Products that are summed over pairs of dimensions of the two tensors."""
     left = list(ascii_lowercase[: one.dim()])
     right = list(ascii_lowercase[one.dim() : one.dim() + other.dim()])
     for i, j in zip(*dims, strict=True):
         right[j] = left[i]
     shared = set(left) & set(right)
     result = [letter for letter in [*left, *right] if letter not in shared]
-    equation = f"{''.join(left)},{''.join(right)}->{''.join(result)}"
-    return contracted(call, equation, [one, other], call.returned[0])
+    return f"{''.join(left)},{''.join(right)}->{''.join(result)}", [one, other]
 
 
-def einsum(call: Call) -> list[Places]:
-    """Places after ``einsum``."""
+def einsum(call: Call) -> Contraction:
+    """An ``einsum``."""
     equation, *operands = call.args
     if not isinstance(equation, str):
         raise NoRuleError
@@ -161,7 +174,7 @@ def einsum(call: Call) -> list[Places]:
     if not arrow:
         letters = left.replace(",", "").replace("...", "")
         right = "..." + "".join(sorted(each for each in letters if letters.count(each) == 1))
-    return contracted(call, f"{left}->{right}", operands, call.returned[0])
+    return f"{left}->{right}", operands
 
 
 def attention(call: Call) -> list[Places]:
