@@ -284,6 +284,29 @@ def test_zeros_of_a_summand_pick_nothing(mix, monkeypatch):
     assert not names & {"linear", "addmm", "baddbmm"}
 
 
+@pytest.mark.filterwarnings("ignore:forward_func uses dimension 1")
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x, matrix: F.linear(x, matrix),
+        lambda x, matrix: torch.einsum("nchw,kw->nchk", x, matrix),
+        lambda x, matrix: torch.mm(matrix.to_sparse(), x.flatten(0, 2).T).T.view_as(x),
+    ],
+    ids=["linear", "einsum", "mm"],
+)
+def test_what_a_matrix_selects_is_found_once(mix, monkeypatch):
+    """As for the weights of a sparse layer in each step of a loop."""
+    found = Mock(wraps=propagation._found)
+    monkeypatch.setattr(propagation, "_found", found)
+    batch = _batch()
+    for matrix in (SHUFFLE, SHUFFLE.flip(0)):
+        for is_first in (True, False):
+            found.reset_mock()
+            _map(lambda x, matrix=matrix: mix(x, matrix * 1), batch)
+            names = {call.args[0].name for call in found.call_args_list}
+            assert bool(names & {"linear", "einsum", "mm"}) == is_first
+
+
 def _links_of_patches(steps, size=5):
     """Each patch of a grid receives messages from itself and from the patches at these steps."""
     links = torch.zeros(size, size, size, size).double()
