@@ -353,6 +353,20 @@ def test_a_signal_whose_channels_follow_one_another_is_noticed():
         method.decompose(X[:, :, 0])
 
 
+def test_the_head_of_a_network_of_each_channel_keeps_the_positions():
+    """The last layer mixes positions together with features, as in PatchTST."""
+    scale, head = torch.ones(2).double(), nn.Linear(8, 1).double()
+
+    def forward(x):  # (N, channels, 4)
+        return head((x[..., None] * scale + 1).relu().flatten(2)).sum((1, 2))
+
+    method = TGradAttribution(forward)
+    with pytest.warns(UserWarning, match="pass channel_dim=None"):
+        method.decompose(X[:, :, 0, :4])
+    added = method.decompose(X[:, :, 0, :4], channel_dim=None).biases[0]  # nothing is warned of
+    assert added.positive.shape[2:] == (X.shape[1], 4)
+
+
 class OfFeatures(nn.Module):
     """A token of each feature of a table, as in FT-Transformer, and a layer of tokens."""
 
