@@ -172,7 +172,7 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
             parts += (kinds, value)
         elif isinstance(value, Tensor):
             places = places_of(value)
-            if places is None and may_have_indices and not value.is_floating_point():
+            if places is None and may_have_indices and not _is_inexact(value):
                 parts += (value.dtype, _contents(value))
             parts.append(value.shape if places is None else places)
         elif isinstance(value, (tuple, list, dict)):
@@ -183,6 +183,10 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
             _freeze((value.start, value.stop, value.step), parts, may_have_indices)
         else:
             parts += (kind, value)
+
+
+def _is_inexact(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
 
 
 def _contents(constant: Tensor) -> bytes:
