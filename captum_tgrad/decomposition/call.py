@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.nested import map_tensors, tensors_in
+from captum_tgrad.decomposition.nested import PLAIN, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.torch_functions import operation_name, overwrites
 
@@ -75,6 +76,13 @@ class ConstantsRead(IntEnum):
     NO_ZEROS = 1
     """That they have no zeros. If they had, they would select elements, as a permutation does."""
     VALUES = 2
+
+
+def _as_plain(argument: Any) -> Any:
+    """A NumPy integer as an int, so that rules can tell it from a sequence."""
+    if type(argument) in PLAIN or isinstance(argument, (Tensor, tuple, list)):
+        return argument
+    return int(argument) if isinstance(argument, Integral) else argument
 
 
 class Call:
@@ -168,12 +176,12 @@ class Call:
         parameters = self.record.parameters
         if not parameters or len(self.args) > len(parameters):
             raise NoRuleError
-        bound = dict(zip(parameters, self.args, strict=False))
+        bound = dict(zip(parameters, map(_as_plain, self.args), strict=False))
         for name, value in self.kwargs.items():
             own = name if name in parameters else _ALIASES.get(name, name)
             if own in bound:
                 raise NoRuleError
-            bound[own] = value
+            bound[own] = _as_plain(value)
         for name, default in parameters.items():
             if bound.setdefault(name, default) is REQUIRED:
                 raise NoRuleError

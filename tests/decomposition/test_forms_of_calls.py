@@ -3,6 +3,7 @@
 import copy
 import threading
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,17 @@ def _overwritten_beside(base):
     return (view,)
 
 
+KERNEL = torch.linspace(-1, 1, 54, dtype=torch.float64).view(2, 3, 3, 3)
+
 PAIRS = {
+    "a convolution with NumPy integers": (
+        lambda x: _sum(F.conv2d(x, KERNEL, C[0, :2], 2, 1)),
+        lambda x: _sum(F.conv2d(x, KERNEL, C[0, :2], np.int64(2), padding=np.int32(1))),
+    ),
+    "a mean along a NumPy integer": (
+        lambda x: _sum(torch.sigmoid(x).mean(2)),
+        lambda x: _sum(torch.sigmoid(x).mean(np.int64(2))),
+    ),
     "torch.batch_norm by position": (
         lambda x: _sum(F.batch_norm(x, C[0], C[1], C[2], C[3])),
         lambda x: _sum(torch.batch_norm(x, C[2], C[3], C[0], C[1], False, 0.1, 1e-5, False)),

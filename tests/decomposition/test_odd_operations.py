@@ -353,6 +353,27 @@ def test_a_signal_whose_channels_follow_one_another_is_noticed():
         method.decompose(X[:, :, 0])
 
 
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda h: F.linear(h.flatten(2), torch.ones(1, 8).double()),
+        lambda h: F.linear(h.mT, torch.ones(1, 4).double()),
+    ],
+    ids=["head", "mixer"],
+)
+def test_a_network_of_each_channel_has_positions_and_channels(mix):
+    """A layer mixes positions, as in PatchTST and PatchTSMixer, but these are no channels."""
+    scale = torch.ones(2).double()
+    method = TGradAttribution(
+        lambda x: mix((x[..., None] * scale + 1).relu()).sigmoid().flatten(1).sum(1)
+    )
+    signals = X[:, :, 0, :4]  # (N, channels, 4)
+    with pytest.warns(UserWarning, match="pass channel_dim=None"):
+        method.decompose(signals)
+    added = method.decompose(signals, channel_dim=None).biases[0]  # a warning is an error
+    assert added.positive.shape[2:] == signals.shape[1:]
+
+
 class OfFeatures(nn.Module):
     """A token of each feature of a table, as in FT-Transformer, and a layer of tokens."""
 

@@ -541,3 +541,21 @@ def test_elements_at_two_places_keep_both_in_one_dimension_of_windows_and_tokens
         lambda x: network(x, lambda t: F.silu(plain(t))),
         randn(2, 3, 8, 8),
     )
+
+
+@pytest.mark.parametrize("is_folded", [True, False])
+def test_the_class_token_of_a_frame_is_at_this_frame(is_folded):
+    video = torch.rand(N, C, 4, 2, 3, generator=torch.Generator().manual_seed(0)).double()
+    added = torch.zeros(4, 7).double()
+    added[:, 0] = torch.arange(1.0, 5.0)  # at the class token of each frame
+
+    def forward(x):
+        tokens = x.permute(0, 2, 3, 4, 1).flatten(2, 3)  # (N, frames, 6, C)
+        tokens = tokens.flatten(0, 1) if is_folded else tokens
+        tokens = torch.cat([tokens.new_zeros(*tokens.shape[:-2], 1, C), tokens], -2)
+        return (tokens.sum(-1).view(len(x), 4, 7) + added).sum((1, 2))
+
+    term = TGradAttribution(forward).decompose(video).biases[-1]
+    expected = (added[:, :1, None] / 6).expand(N, 1, 4, 2, 3)
+    torch.testing.assert_close(term.positive, expected)
+    torch.testing.assert_close(term.maps[0].placed, torch.ones(N).double())

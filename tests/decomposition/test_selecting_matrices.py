@@ -12,6 +12,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.places import propagation
+from captum_tgrad.decomposition.places.rules import indexing
 from tests.decomposition.checks import assert_as_alone, assert_complete, assert_same_maps, randn
 
 SIZE = 6
@@ -282,6 +283,54 @@ def test_zeros_of_a_summand_pick_nothing(mix, monkeypatch):
     torch.testing.assert_close(_map(mix), expected, rtol=0, atol=0)
     names = {call.args[0].name for call in found.call_args_list}
     assert not names & {"linear", "addmm", "baddbmm"}
+
+
+@pytest.mark.filterwarnings("ignore:forward_func uses dimension 1")
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x, matrix: F.linear(x, matrix),
+        lambda x, matrix: torch.einsum("nchw,kw->nchk", x, matrix),
+        lambda x, matrix: torch.mm(matrix.to_sparse(), x.flatten(0, 2).T).T.view_as(x),
+    ],
+    ids=["linear", "einsum", "mm"],
+)
+def test_what_a_matrix_selects_is_found_once(mix, monkeypatch):
+    """As for the weights of a sparse layer in each step of a loop."""
+    found = Mock(wraps=propagation._found)
+    monkeypatch.setattr(propagation, "_found", found)
+    batch = _batch()
+    for matrix in (SHUFFLE, SHUFFLE.flip(0)):
+        for is_first in (True, False):
+            found.reset_mock()
+            _map(lambda x, matrix=matrix: mix(x, matrix * 1), batch)
+            names = {call.args[0].name for call in found.call_args_list}
+            assert bool(names & {"linear", "einsum", "mm"}) == is_first
+
+
+@pytest.mark.parametrize("add", ["index_add", "scatter_add"])
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_messages_of_many_channels_are_added_once(add, is_mixed, monkeypatch):
+    """Their places are found from one channel; those of channels of the input stay as they are."""
+    channels, weight = 50, torch.ones(50, 50).double()
+    receiver = torch.tensor([0, 0, 1, 2, 2, 2])
+
+    def network(nodes, index=receiver):
+        messages = (nodes @ weight if is_mixed else nodes)[:, ORDER]
+        if add == "scatter_add":
+            index = index[:, None].expand(messages.shape)
+        received = getattr(torch.zeros(1, 3, channels).double(), add)(1, index, messages)
+        return (received + torch.arange(3.0)[:, None]).sum((1, 2))
+
+    found = Mock(wraps=indexing.cells_of_sums)
+    monkeypatch.setattr(indexing, "cells_of_sums", found)
+    nodes = torch.rand(1, SIZE, channels, generator=GENERATOR).double()
+    term = TGradAttribution(network).decompose(nodes, channel_dim=2).biases[-1]
+    assert found.call_args_list
+    assert all(call.args[1].number.numel() == SIZE for call in found.call_args_list)
+    # The node 1 gets 50 from the node 1; the node 2, which gets 100, from the nodes 5, 3 and 4.
+    expected = torch.tensor([[0.0, 50, 0, 100 / 3, 100 / 3, 100 / 3]]).double()
+    torch.testing.assert_close(term.positive[0], expected)
 
 
 def _links_of_patches(steps, size=5):

@@ -56,6 +56,7 @@ def cells_on_axes(
 ) -> tuple[list[tuple[Tensor, list[Tensor]]], list[Tensor] | None]:
     """What :func:`_cells_on_axis` finds on each axis, and ``has`` of :func:`cells_of_map`."""
     cells = [_cells_on_axis(own, axis) for own, axis in zip(by_axis, axes, strict=True)]
+    cells = _whole_axis_beside_others(cells, by_axis, axes)
     if not any(coords.by_sample for own in by_axis for coords in own):
         return cells, None
     cells = [
@@ -87,6 +88,39 @@ def _cells_on_axis(coordinates: Sequence[Coordinates], axis: Axis) -> tuple[Tens
     if all(coords.may_be_subsampled for coords in coordinates):
         cells = evenly_wide(cells, axis)
     return cells, [among_inside[number] for number in numbers]
+
+
+def _whole_axis_beside_others(
+    cells: list[tuple[Tensor, list[Tensor]]],
+    by_axis: Sequence[Sequence[Coordinates]],
+    axes: Sequence[Axis],
+) -> list[tuple[Tensor, list[Tensor]]]:
+    """Gives constants without a cell on some axes the whole of these, if they have one on another.
+
+    The class token of a frame has no row and no column: it is at its whole frame. Constants around
+    a crop do not: the cells of the axis do not cover it, or others have none on the other axis.
+
+    Args:
+        cells: What :func:`_cells_on_axis` returned for each axis.
+        by_axis: The coordinates on each axis.
+        axes: The axes.
+    """
+    if any(len(own) > 1 or any(coords.by_sample for coords in own) for own in by_axis):
+        return cells
+    gaps = [bool(own) and not own[0].has_everywhere for own in by_axis]
+    known = zip(by_axis, gaps, axes, strict=True)
+    if not any(gaps) or not any(own and not gap and axis.extent > 1 for own, gap, axis in known):
+        return cells
+    found = list(cells)
+    for slot in [slot for slot, gap in enumerate(gaps) if gap]:
+        (own, (number,)), extent = cells[slot], axes[slot].extent
+        _, _, covered = overlaps(even_cells(extent, 1), own)
+        if float(covered.sum()) > extent * (1 - SLACK):
+            every, order = distinct_cells(torch.cat([own, even_cells(extent, 1)]))
+            number = torch.where(number >= 0, order[number], -1)
+            whole = by_axis[slot][0].index == 0
+            found[slot] = every, [torch.where(whole, order[-1], number)]
+    return found
 
 
 def _whole_axis_for_empty_samples(

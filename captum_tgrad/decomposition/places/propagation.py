@@ -16,10 +16,11 @@ from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.masks import (
     add_mask,
     mark_elementwise,
+    mask_in_sums,
     move_masks,
     places_in_sums,
 )
-from captum_tgrad.decomposition.places.origin import places_of, places_of_all
+from captum_tgrad.decomposition.places.origin import coordinates_of, places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
 from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
@@ -72,15 +73,20 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         return _with_masks(call, outputs, [restored])
     key = None if call.record.places in _NOT_CACHED else _key(call)
     known = None if key is None else _known.get(key)
+    if known and known[1] == ConstantsRead.NO_ZEROS and any(map(has_zeros, _factors(call))):
+        known = None
+    by_values = None if key is None or known else _key_of_values(call, key)
+    if by_values is not None:
+        known = _known.get(by_values)
     nothing = (None, ConstantsRead.NOTHING, False)
     found, call.constants_read, call.selects_elements = known or nothing
-    expects_no_zeros = call.constants_read == ConstantsRead.NO_ZEROS
-    if found is None or (expects_no_zeros and any(map(has_zeros, _factors(call)))):
+    if found is None:
         with torch.no_grad():
             found, by_rule = _found(call)
+        if call.constants_read == ConstantsRead.VALUES:
+            key = by_values
         # Places that were found by trying also depend on the values of constants.
-        reads_values = call.constants_read == ConstantsRead.VALUES
-        if key is not None and not reads_values and (by_rule or not call.constant):
+        if key is not None and (by_rule or not call.constant):
             _known.put(key, (found, call.constants_read, call.selects_elements))
     every = [
         places if complete else _lost(call, output, places, where)
@@ -139,6 +145,20 @@ def _key(call: Call) -> object | None:
     return key
 
 
+def _key_of_values(call: Call, key: object) -> object | None:
+    """A key that includes the values of constants with zeros, which may select elements.
+
+    None if no constant has zeros, if the values are too many, or if other tensors are masked.
+    """
+    try:
+        is_masked = any(mask_in_sums(tensor) is not None for tensor in call.dependent)
+        if not is_masked and any(map(has_zeros, call.constant)):
+            return key, *[_contents(t) for t in call.tensors if not any(coordinates_of(t))]
+    except (TypeError, RuntimeError):  # too many values, or no plain layout
+        pass
+    return None
+
+
 def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
     """Appends what identifies arguments.
 
@@ -152,7 +172,7 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
             parts += (kinds, value)
         elif isinstance(value, Tensor):
             places = places_of(value)
-            if places is None and may_have_indices and not value.is_floating_point():
+            if places is None and may_have_indices and not _is_inexact(value):
                 parts += (value.dtype, _contents(value))
             parts.append(value.shape if places is None else places)
         elif isinstance(value, (tuple, list, dict)):
@@ -165,17 +185,24 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
             parts += (kind, value)
 
 
+def _is_inexact(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
+
+
 def _contents(constant: Tensor) -> bytes:
     """A digest of the values of a constant.
 
     Raises:
         TypeError: They are too many.
     """
-    kept = tuple([slice(None if stride else 1) for stride in constant.stride()])
-    values = constant.detach()[kept]  # without the copies of an expanded tensor
-    if values.numel() > _MOST_CONTENTS:
+    values = constant.detach()
+    if values.layout == torch.sparse_coo:
+        parts = [values._indices(), values._values()]
+    else:  # without the copies of an expanded tensor
+        parts = [values[tuple([slice(None if stride else 1) for stride in values.stride()])]]
+    if sum(part.numel() for part in parts) > _MOST_CONTENTS:
         raise TypeError("too many values")
-    return blake2b(values.cpu().numpy().tobytes()).digest()
+    return blake2b(b"".join(part.cpu().numpy().tobytes() for part in parts)).digest()
 
 
 def _found(call: Call) -> tuple[list[FoundPlaces], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -207,7 +208,8 @@ def channels_as_places(
     instead, the two axes are swapped. A convolution may also slide along the channels without an
     axis in their place, which is then None. It does not if each position has one of the channels,
     such as the brightest. A linear layer that treats the features of a table alike, as those of
-    FT-Transformer, uses them as positions.
+    FT-Transformer, uses them as positions. So does one that mixes positions if these have further
+    features, as in a network that works on each channel alone.
 
     Args:
         call: The call of such a layer.
@@ -224,7 +226,8 @@ def channels_as_places(
             continue
         for other, own in coordinates:
             if other.is_place and other.input == axis.input and own.dims == (dim,):
-                return axis, other
+                are_all = tensor.numel() <= math.prod(len(each.cells) for _, each in coordinates)
+                return axis, other if are_all else None
         along = {d for d in coords.dims if d > dim}
         if slides and along and not along <= _of_positions(coordinates):
             return axis, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -24,11 +26,22 @@ from captum_tgrad.decomposition.scratch import is_dense
 def added(call: Call) -> list[Places]:
     """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
-    index = index.detach().cpu()
+    index, dim = index.detach().cpu(), dim % source.dim()
     if call.name.startswith("index"):
-        index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
+        index = index.reshape([-1 if d == dim else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added_at(call, tensor, source, _flat_indices(tensor).gather(dim, index))
+    alike = {  # channels, which are added alike
+        d
+        for d, size in enumerate(index.shape)
+        if d != dim and index.stride(d) == 0 and size == tensor.shape[d]
+    }
+
+    def sums(dims: Collection[int]) -> Sums:
+        shape = [1 if d in dims else size for d, size in enumerate(tensor.shape)]
+        own = index[tuple(slice(1 if d in dims else None) for d in range(index.dim()))]
+        return Sums(_flat_indices(shape).gather(dim, own), shape)
+
+    return _added_at(call, tensor, source, sums, alike)
 
 
 def put(call: Call) -> list[Places]:
@@ -37,7 +50,8 @@ def put(call: Call) -> list[Places]:
         return assigned(call)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)])
+    sums = Sums(_flat_indices(tensor.shape)[tuple(indices)], tensor.shape)
+    return _added_at(call, tensor, values, lambda _: sums)
 
 
 def sparse(call: Call) -> list[Places]:
@@ -52,36 +66,54 @@ def sparse(call: Call) -> list[Places]:
     return places_after(run, [values])
 
 
-def _flat_indices(tensor: Tensor) -> Tensor:
-    return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
+def _flat_indices(shape: Sequence[int]) -> Tensor:
+    return torch.arange(math.prod(shape), device="cpu").reshape(shape)
 
 
-def _added_at(call: Call, tensor: Tensor, source: Any, positions: Tensor) -> list[Places]:
-    """Places after the elements of ``source`` were added to those of ``tensor`` at ``positions``.
+def _added_at(
+    call: Call,
+    tensor: Tensor,
+    source: Any,
+    sums: Callable[[Collection[int]], Sums],
+    alike: Collection[int] = (),
+) -> list[Places]:
+    """Places after the elements of ``source`` were added to those of ``tensor``.
 
-    Positions are flat indices.
+    Args:
+        call: The call.
+        tensor: The tensor.
+        source: The summands.
+        sums: Returns the sums, with size 1 in dimensions along which all of them are alike.
+        alike: Dimensions along which each element is added at its own position.
     """
     call.selects_elements = True
     coordinates: list[Pair] = list(coordinates_of(tensor))
     places = places_of(source)
-
-    def of_summands(coords: Coordinates) -> Coordinates:
-        index = coords.index.expand(source.shape)
-        if source.dim() == positions.dim():  # the index of ``scatter_add`` may be smaller
-            index = index[tuple(map(slice, positions.shape))]
-        return Coordinates(index.expand(positions.shape), coords.cells)
-
     if places is None:
         return [make_places(output.shape, coordinates) for output in call.returned]
-    samples = places.sample and of_summands(places.sample)
+    of_samples = {dim for coords in places.samples for dim in coords.dims}
     groups: dict[object, list[OnAxis]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
         key = (axis.input, coords.dims) if axis.is_spatial else axis
-        groups.setdefault(key, []).append((axis, of_summands(coords)))
-    sums = Sums(positions, tensor.shape)
+        groups.setdefault(key, []).append((axis, coords))
     for group in groups.values():
-        coordinates += cells_of_sums(group, sums, samples, places.has_one_axis)
+        dims = {dim for _, coords in group for dim in coords.dims}
+        if dims and all(d in alike and source.shape[d] == tensor.shape[d] for d in dims):
+            coordinates += group  # such as those of the channels
+            continue
+        own = sums(set(alike) - of_samples - dims)
+        shape = own.number.shape
+        samples = places.sample and _of_summands(places.sample, source, shape)
+        summands = [(axis, _of_summands(coords, source, shape)) for axis, coords in group]
+        coordinates += cells_of_sums(summands, own, samples, places.has_one_axis)
     return [make_places(output.shape, coordinates) for output in call.returned]
+
+
+def _of_summands(coords: Coordinates, source: Tensor, shape: Sequence[int]) -> Coordinates:
+    index = coords.index.expand(source.shape)
+    if source.dim() == len(shape):  # the index of ``scatter_add`` may be smaller
+        index = index[tuple(map(slice, shape))]
+    return Coordinates(index.expand(shape), coords.cells)
 
 
 def by_indices(call: Call) -> list[Places]:
