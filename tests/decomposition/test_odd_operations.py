@@ -529,3 +529,48 @@ def test_points_of_another_input_depend_on_both():
     found = TGradAttribution(forward).decompose((X, X.flip(3)))
     assert_complete(found)
     assert found["deform_conv2d"].inputs == (0, 1)
+
+
+def _flat(x):
+    return x.flatten(2)
+
+
+def _every_second(x):
+    return x.flatten(2)[..., ::2].exp()
+
+
+def _weighted_sum(x):
+    return (x * torch.linspace(-1, 2, x.shape[-1]).double()).sum(-1)
+
+
+def _kept_sum(x):
+    return x.exp().sum(-1, keepdim=True)
+
+
+LIBRARY = torch.library.Library("captum_tgrad_tests_of_places", "DEF")
+for function in (_flat, _every_second, _weighted_sum, _kept_sum):
+    LIBRARY.define(f"{function.__name__}(Tensor x) -> Tensor")
+    LIBRARY.impl(function.__name__, function, "CompositeImplicitAutograd")
+
+
+def _without_rule(function):
+    return getattr(torch.ops.captum_tgrad_tests_of_places, function.__name__)
+
+
+def _after(operation):
+    return lambda x: _sum(operation(x.tanh()).tanh()).unsqueeze(1)
+
+
+@pytest.mark.parametrize("plain", [_flat, _weighted_sum, _kept_sum], ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("error")
+def test_moves_and_sums_of_operations_without_a_rule_are_found(plain):
+    found = TGradAttribution(_after(_without_rule(plain))).decompose(X, 0)
+    wanted = TGradAttribution(_after(plain)).decompose(X, 0)
+    for number in (0, -1):
+        own, other = found.biases[number], wanted.biases[number]
+        torch.testing.assert_close((own.positive, own.negative), (other.positive, other.negative))
+
+
+def test_an_operation_without_a_rule_that_picks_elements_says_that_it_loses_their_positions():
+    with pytest.warns(UserWarning, match="loses the positions"):
+        assert_complete(TGradAttribution(_after(_without_rule(_every_second))).decompose(X, 0))

@@ -106,7 +106,7 @@ class _Trial(NamedTuple):
     def kept(self) -> FoundPlaces | None:
         """Keeps the coordinates along dimensions whose permutations commute with the operation.
 
-        If the output has fewer dimensions, the others have been mixed. None if it has more.
+        Others may have been mixed, if the output does not have them. None if it has more.
         """
         before, dependent = self.before, self.call.dependent
         rank = max(tensor.dim() for tensor in dependent)
@@ -125,7 +125,9 @@ class _Trial(NamedTuple):
         complete = True
         for axis, coords in coordinates:
             gone = [dim for dim in coords.dims if dim not in to]
-            if gone and not fewer and axis.input != SAMPLES:
+            is_reduction = fewer or all(before.shape[dim] == 1 for dim in gone)
+            is_mixed = is_reduction and all(self._mixes(rank, dim) for dim in gone)
+            if gone and not is_mixed and axis.input != SAMPLES:
                 complete = complete and not axis.is_place
                 continue
             try:
@@ -139,6 +141,29 @@ class _Trial(NamedTuple):
                     shape[to[dim]] = left.index.shape[dim]
                 kept.append((axis, left.moved(left.index.reshape(shape))))
         return make_places(before.shape, kept), complete
+
+    def _mixes(self, rank: int, dim: int) -> bool:
+        """Whether the operation sums over a dimension, or is as a sum.
+
+        Its result does not change if the elements are permuted, or changes everywhere if one of
+        them does.
+        """
+
+        def changed(tensor: Tensor) -> Tensor:
+            value = self.values.get(id(tensor), tensor)
+            own = dim - (rank - tensor.dim())
+            if id(tensor) not in self.values or own < 0 or value.shape[own] == 1:
+                return value
+            value = value.clone()
+            value.select(own, value.shape[own] // 2).mul_(1.5)
+            return value
+
+        after = self.run(changed)
+        if after is not None and bool((after != self.before).all()):
+            return True
+        sizes = {t.shape[dim - rank] for t in self.call.dependent if t.dim() >= rank - dim}
+        order = torch.arange(max(sizes), device="cpu").flip(0)
+        return self._commutes_with(order, rank, dim, None, at_first=False)
 
     def _commutes(self, rank: int, dim: int, result: int) -> bool:
         """Whether permutations of a dimension permute a dimension of the result.
@@ -159,7 +184,7 @@ class _Trial(NamedTuple):
         )
 
     def _commutes_with(
-        self, order: Tensor, rank: int, dim: int, result: int, at_first: bool
+        self, order: Tensor, rank: int, dim: int, result: int | None, at_first: bool
     ) -> bool:
         def permuted(tensor: Tensor) -> Tensor:
             missing = rank - tensor.dim()
@@ -175,7 +200,9 @@ class _Trial(NamedTuple):
         after = self.run(permuted)
         if after is None:
             return False
-        expected = self.before.index_select(result, order.to(after.device))
+        expected = self.before
+        if result is not None:
+            expected = expected.index_select(result, order.to(after.device))
         tolerance = torch.finfo(after.dtype).eps ** 0.5
         return torch.allclose(after, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
 
