@@ -67,6 +67,33 @@ def test_images_of_one_row():
     assert_same_maps(network(SUMS["bmm"]), network(_weighted), IMAGES[:, :, :1], 0)
 
 
+WEIGHTED_ELSEWHERE = {
+    "shifted": lambda v: v.roll(3, 1),
+    "pooled": lambda v: F.avg_pool1d(v.mT, 3).mT,
+    "cropped": lambda v: v[:, 6:18],
+    "columns": lambda v: v.unflatten(1, (5, 6)).mean(1),
+}
+
+
+@pytest.mark.parametrize("move", WEIGHTED_ELSEWHERE.values(), ids=WEIGHTED_ELSEWHERE)
+def test_weights_of_other_positions(move):
+    def network(form):
+        def forward(x):
+            v = move(_pixels(x))
+            return _head(form(v, _weights(x)[..., : v.shape[1]]))
+
+        return forward
+
+    assert_same_maps(network(SUMS["matmul"]), network(_weighted), IMAGES, 0)
+
+
+def test_weights_of_another_input():
+    def network(form):
+        return lambda x, y: _head(form(_pixels(x), _weights(y)))
+
+    assert_same_maps(network(SUMS["matmul"]), network(_weighted), (IMAGES, IMAGES.flip(2)), 0)
+
+
 def test_a_vector_of_weights():
     def network(form):
         return lambda x: _head(form(_pixels(x), _weights(x)))

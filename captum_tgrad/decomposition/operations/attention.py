@@ -13,8 +13,8 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.rules import mixing
-from captum_tgrad.decomposition.places.rules.contraction import positions_of
 from captum_tgrad.decomposition.precision import HALF
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
@@ -71,7 +71,8 @@ def pooling_in_parts(call: Call) -> Tensor:
 
 
 def _has_positions(tensor: Tensor | None) -> bool:
-    return tensor is not None and bool(positions_of(tensor))
+    pairs = coordinates_of(tensor)
+    return any(axis.is_spatial and axis.extent > 1 for axis, _ in pairs)
 
 
 def bias_of_attention(

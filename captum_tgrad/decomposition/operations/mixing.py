@@ -15,7 +15,6 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
-from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.rules import cumulative, mixing
 from captum_tgrad.decomposition.places.rules.contraction import factor_of_sums
@@ -86,11 +85,12 @@ def sum_of_products(
     if bias is None:
         return None
     equation, tensors = of_call(call)
-    found = factor_of_sums(equation, tensors)
-    places = None if found is None else places_of(tensors[found[1]])
-    if found is None or places is None:
+    found = factor_of_sums(call, equation, tensors)
+    if found is None:
         return bias
-    return bias_of_sums(*found, tensors, output.shape, bias.scale, mixing.places_in_pairs(places))
+    equation, factor, places = found
+    pairs = mixing.places_in_pairs(places)
+    return bias_of_sums(equation, factor, tensors, output.shape, bias.scale, pairs)
 
 
 def bias_of_sums(

@@ -46,37 +46,39 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     return [make_places(output.shape, found)]
 
 
-def positions_of(tensor: Tensor) -> list[OnAxis]:
-    """The coordinates of positions, without axes of one pixel, which all elements share."""
-    pairs = coordinates_of(tensor)
-    return [(axis, coords) for axis, coords in pairs if axis.is_spatial and axis.extent > 1]
-
-
-def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] | None:
+def factor_of_sums(
+    call: Call, equation: str, tensors: Sequence[Tensor]
+) -> tuple[str, int, Places] | None:
     """The factor of ``torch.einsum(equation, *tensors)`` whose positions the sum removes.
 
     Returns:
-        The equation without ellipsis, and the number of the factor, the largest of several. None
-        if results have positions, or a tensor is sparse.
+        The equation without ellipsis, the number of the factor, the largest of several, and the
+        places of the products of its elements with those of the other factors. None if results
+        differ in their positions, no factor has all positions, or a tensor is sparse.
     """
     if any(tensor.layout != torch.strided for tensor in tensors):
         return None
     *terms, right = _without_ellipsis(equation, tensors)
-    removed: list[set[Axis]] = []
-    for letters, tensor in zip(terms, tensors, strict=True):
-        pairs = positions_of(tensor)
-        if any(set(right).issuperset(letters[dim] for dim in coords.dims) for _, coords in pairs):
-            return None
-        removed.append({axis for axis, _ in pairs})
-    every = set[Axis]().union(*removed)
-    numbers = [number for number, axes in enumerate(removed) if axes and axes == every]
-    if not numbers or any(len(set(letters)) < len(letters) for letters in terms):
+    sizes = [dict(zip(s, t.shape, strict=True)) for s, t in zip(terms, tensors, strict=True)]
+    placed: dict[str, int] = {}
+    for letters, own, tensor in zip(terms, sizes, tensors, strict=True):
+        for axis, coords in coordinates_of(tensor):
+            if not axis.is_spatial or not coords.dims:
+                continue  # the elements do not differ in their positions
+            along = {letters[dim]: own[letters[dim]] for dim in coords.dims}
+            if along.keys() <= set(right):
+                return None
+            placed |= along
+    numbers = [number for number, own in enumerate(sizes) if placed.items() <= own.items()]
+    if not placed or not numbers or any(len(set(letters)) < len(letters) for letters in terms):
         return None
     factor = max(reversed(numbers), key=lambda number: tensors[number].numel())
     others = "".join(letters for number, letters in enumerate(terms) if number != factor)
     if not set(terms[factor]) <= set(right + others):
         return None  # it is summed alone
-    return f"{','.join(terms)}->{right}", factor
+    left = ",".join(terms)
+    (places,) = contracted(call, f"{left}->{terms[factor]}", tensors, tensors[factor])
+    return f"{left}->{right}", factor, places
 
 
 def _without_ellipsis(equation: str, tensors: Sequence[Any]) -> list[str]:
