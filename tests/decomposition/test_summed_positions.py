@@ -118,6 +118,19 @@ def test_the_elements_of_the_term_are_the_weighted_pixels():
         torch.testing.assert_close(own, wanted)
 
 
+def test_weights_of_the_rows_of_an_image():
+    def network(form):
+        def forward(x):
+            rows = _weights(x).unflatten(2, (5, 6)).mean(3)
+            return _head(form(_pixels(x).unflatten(1, (5, 6)), rows))
+
+        return forward
+
+    form = network(lambda v, a: torch.einsum("nhwc,nkh->nkc", v, a))
+    plain = network(lambda v, a: (a[..., None, None] * v.unsqueeze(1)).sum((2, 3)))
+    assert_same_maps(form, plain, IMAGES, 0)
+
+
 def test_a_factor_that_is_broadcast_along_the_sum():
     def network(form):
         return lambda x: _head(form(_pixels(x), _weights(x).sum(-1, keepdim=True)))

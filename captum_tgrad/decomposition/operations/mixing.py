@@ -107,10 +107,13 @@ def bias_of_sums(
     left, right = equation.split("->")
     letters, tensors = left.split(","), [tensor.detach() for tensor in tensors]
     own, other_letters = letters.pop(factor), ",".join([right, *letters])
+    kept = "".join(letter for letter in own if letter in other_letters)
+    as_factor = tuple(slice(None) if letter in kept else None for letter in own)
 
     def at_factor(of_y: Tensor, *values: Tensor) -> Tensor:
         others = [*values[:factor], *values[factor + 1 :]]
-        elements = values[factor] * torch.einsum(f"{other_letters}->{own}", of_y, *others)
+        weights = torch.einsum(f"{other_letters}->{kept}", of_y, *others)
+        elements = values[factor] * weights[as_factor]
         return elements.sum_to_size(values[factor].shape)  # it may have been broadcast
 
     def pairs(gradient: Tensor, *tensors: Tensor) -> Tensor:

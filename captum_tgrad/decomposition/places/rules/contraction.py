@@ -73,9 +73,6 @@ def factor_of_sums(
     if not placed or not numbers or any(len(set(letters)) < len(letters) for letters in terms):
         return None
     factor = max(reversed(numbers), key=lambda number: tensors[number].numel())
-    others = "".join(letters for number, letters in enumerate(terms) if number != factor)
-    if not set(terms[factor]) <= set(right + others):
-        return None  # it is summed alone
     left = ",".join(terms)
     (places,) = contracted(call, f"{left}->{terms[factor]}", tensors, tensors[factor])
     return f"{left}->{right}", factor, places
