@@ -85,11 +85,11 @@ def sum_of_products(
     if bias is None:
         return None
     equation, tensors = of_call(call)
-    found = factor_of_sums(call, equation, tensors)
+    found = factor_of_sums(equation, tensors)
     if found is None:
         return bias
-    equation, factor, places = found
-    pairs = mixing.places_in_pairs(places)
+    equation, factor = found
+    pairs = mixing.pairs_at_factor(call, equation, tensors, factor)
     return bias_of_sums(equation, factor, tensors, output.shape, bias.scale, pairs)
 
 

@@ -46,15 +46,12 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     return [make_places(output.shape, found)]
 
 
-def factor_of_sums(
-    call: Call, equation: str, tensors: Sequence[Tensor]
-) -> tuple[str, int, Places] | None:
+def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] | None:
     """The factor of ``torch.einsum(equation, *tensors)`` whose positions the sum removes.
 
     Returns:
-        The equation without ellipsis, the number of the factor, the largest of several, and the
-        places of the products of its elements with those of the other factors. None if results
-        differ in their positions, no factor has all positions, or a tensor is sparse.
+        The equation without ellipsis, and the number of the factor, the largest of several. None
+        if results differ in their positions, no factor has all positions, or a tensor is sparse.
     """
     if any(tensor.layout != torch.strided for tensor in tensors):
         return None
@@ -73,9 +70,7 @@ def factor_of_sums(
     if not placed or not numbers or any(len(set(letters)) < len(letters) for letters in terms):
         return None
     factor = max(reversed(numbers), key=lambda number: tensors[number].numel())
-    left = ",".join(terms)
-    (places,) = contracted(call, f"{left}->{terms[factor]}", tensors, tensors[factor])
-    return f"{left}->{right}", factor, places
+    return f"{','.join(terms)}->{right}", factor
 
 
 def _without_ellipsis(equation: str, tensors: Sequence[Any]) -> list[str]:
