@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, OnAxis
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
@@ -50,7 +50,7 @@ def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] 
     """The factor of ``torch.einsum(equation, *tensors)`` whose positions the sum removes.
 
     Returns:
-        The equation without ellipsis, and the number of the factor, the largest of several. None
+        The equation without ellipsis, and the number of the factor, the smallest of several. None
         if results differ in their positions, no factor has all positions, or a tensor is sparse.
     """
     if any(tensor.layout != torch.strided for tensor in tensors):
@@ -58,18 +58,21 @@ def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] 
     *terms, right = _without_ellipsis(equation, tensors)
     sizes = [dict(zip(s, t.shape, strict=True)) for s, t in zip(terms, tensors, strict=True)]
     placed: dict[str, int] = {}
+    samples: dict[str, int] = {}
     for letters, own, tensor in zip(terms, sizes, tensors, strict=True):
         for axis, coords in coordinates_of(tensor):
-            if not axis.is_spatial or not coords.dims:
-                continue  # the elements do not differ in their positions
             along = {letters[dim]: own[letters[dim]] for dim in coords.dims}
-            if along.keys() <= set(right):
-                return None
-            placed |= along
-    numbers = [number for number, own in enumerate(sizes) if placed.items() <= own.items()]
+            if axis.input == SAMPLES:
+                samples |= along
+            elif axis.is_spatial and along:
+                if along.keys() <= set(right):
+                    return None
+                placed |= along
+    needed = {*placed.items(), *samples.items()}
+    numbers = [number for number, own in enumerate(sizes) if needed <= own.items()]
     if not placed or not numbers or any(len(set(letters)) < len(letters) for letters in terms):
         return None
-    factor = max(reversed(numbers), key=lambda number: tensors[number].numel())
+    factor = min(numbers, key=lambda number: tensors[number].numel())
     return f"{','.join(terms)}->{right}", factor
 
 
