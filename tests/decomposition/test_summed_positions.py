@@ -67,6 +67,33 @@ def test_images_of_one_row():
     assert_same_maps(network(SUMS["bmm"]), network(_weighted), IMAGES[:, :, :1], 0)
 
 
+WEIGHTED_ELSEWHERE = {
+    "shifted": lambda v: v.roll(3, 1),
+    "pooled": lambda v: F.avg_pool1d(v.mT, 3).mT,
+    "cropped": lambda v: v[:, 6:18],
+    "columns": lambda v: v.unflatten(1, (5, 6)).mean(1),
+}
+
+
+@pytest.mark.parametrize("move", WEIGHTED_ELSEWHERE.values(), ids=WEIGHTED_ELSEWHERE)
+def test_weights_of_other_positions(move):
+    def network(form):
+        def forward(x):
+            v = move(_pixels(x))
+            return _head(form(v, _weights(x)[..., : v.shape[1]]))
+
+        return forward
+
+    assert_same_maps(network(SUMS["matmul"]), network(_weighted), IMAGES, 0)
+
+
+def test_weights_of_another_input():
+    def network(form):
+        return lambda x, y: _head(form(_pixels(x), _weights(y)))
+
+    assert_same_maps(network(SUMS["matmul"]), network(_weighted), (IMAGES, IMAGES.flip(2)), 0)
+
+
 def test_a_vector_of_weights():
     def network(form):
         return lambda x: _head(form(_pixels(x), _weights(x)))
@@ -89,6 +116,19 @@ def test_the_elements_of_the_term_are_the_weighted_pixels():
     for own, sign in ((term.positive, 1), (term.negative, -1)):
         wanted = (sign * elements).clamp(min=0).sum((1, 3)).reshape(2, 1, 5, 6)
         torch.testing.assert_close(own, wanted)
+
+
+def test_weights_of_the_rows_of_an_image():
+    def network(form):
+        def forward(x):
+            rows = _weights(x).unflatten(2, (5, 6)).mean(3)
+            return _head(form(_pixels(x).unflatten(1, (5, 6)), rows))
+
+        return forward
+
+    form = network(lambda v, a: torch.einsum("nhwc,nkh->nkc", v, a))
+    plain = network(lambda v, a: (a[..., None, None] * v.unsqueeze(1)).sum((2, 3)))
+    assert_same_maps(form, plain, IMAGES, 0)
 
 
 def test_a_factor_that_is_broadcast_along_the_sum():
@@ -193,24 +233,17 @@ def test_a_query_that_sees_no_key_has_a_result_of_zero(hidden, is_bool):
     assert_same_maps(form, plain, IMAGES, 0)
 
 
-@pytest.mark.parametrize("depends", ["keys", "mask"])
-def test_attention_of_which_only_the_scores_depend_on_the_input(depends):
-    constants = randn(1, 30, 6)
+def test_attention_of_which_only_the_keys_depend_on_the_input():
+    values = randn(1, 30, 6)
 
     def network(attention):
         def forward(x):
-            v = _pixels(x)
-            keys = v if depends == "keys" else constants
-            mask = v[..., 0].unsqueeze(1).expand(-1, 2, -1) if depends == "mask" else None
-            return _head(attention(QUERIES.expand(len(v), -1, -1), keys, constants, mask))
+            keys = _pixels(x)
+            return _head(attention(QUERIES.expand(len(keys), -1, -1), keys, values))
 
         return forward
 
-    def in_parts(query, key, value, mask):
-        scores = query / query.shape[-1] ** 0.5 @ key.mT
-        return (scores if mask is None else scores + mask).softmax(-1) @ value
-
-    assert_same_maps(network(_attention), network(in_parts), IMAGES, 0)
+    assert_same_maps(network(_attention), network(_attention_in_parts), IMAGES, 0)
 
 
 class LinearAttention(nn.Module):

@@ -13,8 +13,8 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.rules import mixing
-from captum_tgrad.decomposition.places.rules.contraction import positions_of
 from captum_tgrad.decomposition.precision import HALF
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
@@ -55,7 +55,7 @@ def pooling_in_parts(call: Call) -> Tensor:
     if in_half or any(others) or _has_positions(query):
         raise NoRuleError
     of_scores = any(tensor is not None and tensor.requires_grad for tensor in (query, key, mask))
-    if not of_scores or not any(map(_has_positions, (key, value, mask))):
+    if not of_scores or not (_has_positions(key) or _has_positions(value)):
         raise NoRuleError
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * factor) @ key.mT
@@ -70,8 +70,8 @@ def pooling_in_parts(call: Call) -> Tensor:
     return cast(Tensor, scores.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0) @ value)
 
 
-def _has_positions(tensor: Tensor | None) -> bool:
-    return tensor is not None and bool(positions_of(tensor))
+def _has_positions(tensor: Tensor) -> bool:
+    return any(axis.is_spatial and axis.extent > 1 for axis, _ in coordinates_of(tensor))
 
 
 def bias_of_attention(

@@ -15,7 +15,6 @@ from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
-from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.rules import cumulative, mixing
 from captum_tgrad.decomposition.places.rules.contraction import factor_of_sums
@@ -87,10 +86,11 @@ def sum_of_products(
         return None
     equation, tensors = of_call(call)
     found = factor_of_sums(equation, tensors)
-    places = None if found is None else places_of(tensors[found[1]])
-    if found is None or places is None:
+    if found is None:
         return bias
-    return bias_of_sums(*found, tensors, output.shape, bias.scale, mixing.places_in_pairs(places))
+    equation, factor = found
+    pairs = mixing.pairs_at_factor(call, equation, tensors, factor)
+    return bias_of_sums(equation, factor, tensors, output.shape, bias.scale, pairs)
 
 
 def bias_of_sums(
@@ -107,10 +107,13 @@ def bias_of_sums(
     left, right = equation.split("->")
     letters, tensors = left.split(","), [tensor.detach() for tensor in tensors]
     own, other_letters = letters.pop(factor), ",".join([right, *letters])
+    kept = "".join(letter for letter in own if letter in other_letters)
+    as_factor = tuple(slice(None) if letter in kept else None for letter in own)
 
     def at_factor(of_y: Tensor, *values: Tensor) -> Tensor:
         others = [*values[:factor], *values[factor + 1 :]]
-        elements = values[factor] * torch.einsum(f"{other_letters}->{own}", of_y, *others)
+        weights = torch.einsum(f"{other_letters}->{kept}", of_y, *others)
+        elements = values[factor] * weights[as_factor]
         return elements.sum_to_size(values[factor].shape)  # it may have been broadcast
 
     def pairs(gradient: Tensor, *tensors: Tensor) -> Tensor:

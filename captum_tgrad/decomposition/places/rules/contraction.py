@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, OnAxis
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
 from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
@@ -47,36 +47,34 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     return [make_places(output.shape, found, are_of_one=is_of_one)]
 
 
-def positions_of(tensor: Tensor) -> list[OnAxis]:
-    """The coordinates of positions, without axes of one pixel, which all elements share."""
-    pairs = coordinates_of(tensor)
-    return [(axis, coords) for axis, coords in pairs if axis.is_spatial and axis.extent > 1]
-
-
 def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] | None:
     """The factor of ``torch.einsum(equation, *tensors)`` whose positions the sum removes.
 
     Returns:
-        The equation without ellipsis, and the number of the factor, the largest of several. None
-        if results have positions, or a tensor is sparse.
+        The equation without ellipsis, and the number of the factor, the smallest of several. None
+        if results differ in their positions, no factor has all positions, or a tensor is sparse.
     """
     if any(tensor.layout != torch.strided for tensor in tensors):
         return None
     *terms, right = _without_ellipsis(equation, tensors)
-    removed: list[set[Axis]] = []
-    for letters, tensor in zip(terms, tensors, strict=True):
-        pairs = positions_of(tensor)
-        if any(set(right).issuperset(letters[dim] for dim in coords.dims) for _, coords in pairs):
-            return None
-        removed.append({axis for axis, _ in pairs})
-    every = set[Axis]().union(*removed)
-    numbers = [number for number, axes in enumerate(removed) if axes and axes == every]
-    if not numbers or any(len(set(letters)) < len(letters) for letters in terms):
+    sizes = [dict(zip(s, t.shape, strict=True)) for s, t in zip(terms, tensors, strict=True)]
+    placed: dict[str, int] = {}
+    samples: dict[str, int] = {}
+    for letters, own, tensor in zip(terms, sizes, tensors, strict=True):
+        for axis, coords in coordinates_of(tensor):
+            along = {letters[dim]: own[letters[dim]] for dim in coords.dims}
+            if axis.input == SAMPLES:
+                samples |= along
+            elif axis.is_spatial and along:
+                if along.keys() <= set(right):
+                    return None
+                placed |= along
+    needed = {*placed.items(), *samples.items()}
+    numbers = [number for number, own in enumerate(sizes) if needed <= own.items()]
+    if not placed or not numbers or any(len(set(letters)) < len(letters) for letters in terms):
         return None
-    factor = max(reversed(numbers), key=lambda number: tensors[number].numel())
-    others = "".join(letters for number, letters in enumerate(terms) if number != factor)
-    if not set(terms[factor]) <= set(right + others):
-        return None  # it is summed alone
+    # Of equal ones the last: in ``keys.mT @ values``, arithmetic with the first is slower.
+    factor = min(reversed(numbers), key=lambda number: tensors[number].numel())
     return f"{','.join(terms)}->{right}", factor
 
 

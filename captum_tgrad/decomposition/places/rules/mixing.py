@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -57,6 +58,25 @@ def places_in_pairs(places: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
     pairs = [(axis, coords.moved(coords.index.unsqueeze(-1))) for axis, coords in places.pairs]
     return make_places((*places.shape, 2), pairs)
+
+
+def pairs_at_factor(call: Call, equation: str, tensors: Sequence[Tensor], factor: int) -> Places:
+    """The places of products summed at the elements of one factor, in pairs."""
+
+    def found() -> Places:
+        left, _ = equation.split("->")
+        own = f"{left}->{left.split(',')[factor]}"
+        return places_in_pairs(contracted(call, own, tensors, tensors[factor])[0])
+
+    if call.constant:
+        return found()  # their zeros may select elements
+    places = [(places_of(each), places_in_sums(each, range(each.dim()))) for each in tensors]
+    shapes = [each.shape for each in tensors]
+    return _pairs.get_or((equation, factor, *places, *shapes), found)
+
+
+_pairs: BoundedCache[Places] = BoundedCache(lambda places: places.numbers)
+"""What :func:`pairs_at_factor` returns."""
 
 
 def unpaired(call: Call) -> list[Places]:
