@@ -98,3 +98,13 @@ def test_other_indices_are_other_places():
         expected = order < 2
         is_placed = method[1].attribute(x, channel_dim=2).abs().sum((0, 2)) > 0
         torch.testing.assert_close(is_placed, expected)
+
+
+def test_a_column_of_indices_is_not_a_row_of_the_same_indices():
+    order = torch.tensor([3, 0, 1, 2])
+    for index, picked in ((order[:, None], 3), (order, 0)):
+        method = TGradAttribution(
+            lambda x, index=index: x[:, 0].gather(2, index.expand(1, 4, 4)).tanh()[:, 0, 1]
+        )
+        is_placed = method.attribute(torch.rand(1, 1, 4, 4)).nonzero()
+        assert is_placed.tolist() == [[0, 0, 0, picked]]

@@ -173,7 +173,7 @@ def _freeze(values: Any, parts: list[object], may_have_indices: bool) -> None:
         elif isinstance(value, Tensor):
             places = places_of(value)
             if places is None and may_have_indices and not _is_inexact(value):
-                parts += (value.dtype, _contents(value))
+                parts.append(_contents(value))
             parts.append(value.shape if places is None else places)
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
@@ -189,8 +189,8 @@ def _is_inexact(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex()
 
 
-def _contents(constant: Tensor) -> bytes:
-    """A digest of the values of a constant.
+def _contents(constant: Tensor) -> object:
+    """What identifies the values of a constant of a known shape.
 
     Raises:
         TypeError: They are too many.
@@ -202,7 +202,9 @@ def _contents(constant: Tensor) -> bytes:
         parts = [values[tuple([slice(None if stride else 1) for stride in values.stride()])]]
     if sum(part.numel() for part in parts) > _MOST_CONTENTS:
         raise TypeError("too many values")
-    return blake2b(b"".join(part.cpu().numpy().tobytes() for part in parts)).digest()
+    # The shapes tell an expanded column from an expanded row.
+    contents = [(p.dtype, p.shape, blake2b(p.cpu().numpy().tobytes()).digest()) for p in parts]
+    return tuple(contents)
 
 
 def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
