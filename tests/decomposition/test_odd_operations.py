@@ -539,6 +539,18 @@ def _every_second(x):
     return x.flatten(2)[..., ::2].exp()
 
 
+def _first(x):
+    return x[..., :1].exp()
+
+
+def _middle(x):
+    return x.select(-1, x.shape[-1] // 2).exp()
+
+
+def _masked_sum(x):
+    return (x.exp() * (torch.arange(x.shape[-1]) % 2).double()).sum(-1)
+
+
 def _weighted_sum(x):
     return (x * torch.linspace(-1, 2, x.shape[-1]).double()).sum(-1)
 
@@ -548,7 +560,8 @@ def _kept_sum(x):
 
 
 LIBRARY = torch.library.Library("captum_tgrad_tests_of_places", "DEF")
-for function in (_flat, _every_second, _weighted_sum, _kept_sum):
+PICKS = (_every_second, _first, _middle, _masked_sum)
+for function in (*PICKS, _flat, _weighted_sum, _kept_sum):
     LIBRARY.define(f"{function.__name__}(Tensor x) -> Tensor")
     LIBRARY.impl(function.__name__, function, "CompositeImplicitAutograd")
 
@@ -571,6 +584,7 @@ def test_moves_and_sums_of_operations_without_a_rule_are_found(plain):
         torch.testing.assert_close((own.positive, own.negative), (other.positive, other.negative))
 
 
-def test_an_operation_without_a_rule_that_picks_elements_says_that_it_loses_their_positions():
+@pytest.mark.parametrize("plain", PICKS, ids=lambda f: f.__name__)
+def test_an_operation_without_a_rule_that_picks_elements_says_that_it_loses_their_positions(plain):
     with pytest.warns(UserWarning, match="loses the positions"):
-        assert_complete(TGradAttribution(_after(_without_rule(_every_second))).decompose(X, 0))
+        assert_complete(TGradAttribution(_after(_without_rule(plain))).decompose(X, 0))

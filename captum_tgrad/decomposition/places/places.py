@@ -294,13 +294,15 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
     """The places of an output that lost all coordinates except those of ``kept``.
 
     Its positions become coordinates on ``LOST`` axes. Later operations move these like all others,
-    so that later terms know which operation lost their places.
+    so that later terms know which operation lost their places. If each dimension has coordinates,
+    as after a selected column, those along the positions become coordinates on ``LOST`` axes too.
     """
     known = {dim for _, coords in kept.pairs for dim in coords.dims}
+    unknown = [dim for dim, size in enumerate(shape) if size > 1 and dim not in known]
+    positions = {dim for axis, coords in kept.pairs if axis.is_spatial for dim in coords.dims}
     lost = [
-        (Axis(LOST, dim, size, lost_at=operation), whole_axis(shape, dim))
-        for dim, size in enumerate(shape)
-        if size > 1 and dim not in known
+        (Axis(LOST, dim, shape[dim], lost_at=operation), whole_axis(shape, dim))
+        for dim in unknown or sorted(positions)
     ]
     return make_places(shape, [*kept.pairs, *lost])
 

@@ -145,24 +145,34 @@ class _Trial(NamedTuple):
     def _mixes(self, rank: int, dim: int) -> bool:
         """Whether the operation adds up a dimension, or is as a sum of it.
 
-        Its result stays the same if the elements are reordered, or changes in most places if one of
-        them does.
+        Its result stays the same if the elements are reordered, or changes in most places if the
+        first, the middle or the last one changes; a single one could be the one that is picked.
         """
 
         def run(change: Callable[[Tensor, int], Tensor]) -> Tensor | None:
             def changed(tensor: Tensor) -> Tensor:
                 value, own = self.values.get(id(tensor)), dim - rank + tensor.dim()
-                return tensor if value is None else change(value, own) if own >= 0 else value
+                if value is None or own < 0 or value.shape[own] == 1:
+                    return tensor if value is None else value
+                return change(value, own)
 
             return self.run(changed)
 
-        after = run(
-            lambda t, own: t.index_fill(own, torch.tensor(t.shape[own] // 2, device=t.device), 2)
-        )
-        if after is not None and float((after != self.before).double().mean()) > 0.5:
+        def is_read(at: float) -> bool:
+            after = run(
+                lambda t, own: t.index_fill(
+                    own, torch.tensor(int(at * (t.shape[own] - 1)), device=t.device), 2
+                )
+            )
+            return after is not None and float((after != self.before).double().mean()) > 0.5
+
+        if all(map(is_read, (0, 0.5, 1))):
             return True
-        after = run(lambda t, own: t.flip(own))
-        return after is not None and torch.allclose(after, self.before, equal_nan=True)
+        reordered = (run(lambda t, own: t.flip(own)), run(lambda t, own: t.roll(1, own)))
+        return all(
+            after is not None and torch.allclose(after, self.before, equal_nan=True)
+            for after in reordered
+        )
 
     def _commutes(self, rank: int, dim: int, result: int) -> bool:
         """Whether permutations of a dimension permute a dimension of the result.
