@@ -125,8 +125,8 @@ class _Trial(NamedTuple):
         complete = True
         for axis, coords in coordinates:
             gone = [dim for dim in coords.dims if dim not in to]
-            resized = fewer or all(before.shape[d] != coords.index.shape[d] for d in gone)
-            is_mixed = resized and all(self._mixes(rank, dim) for dim in gone)
+            is_reduction = fewer or all(before.shape[dim] == 1 for dim in gone)
+            is_mixed = is_reduction and all(self._mixes(rank, dim) for dim in gone)
             if gone and not is_mixed and axis.input != SAMPLES:
                 complete = complete and not axis.is_place
                 continue
@@ -152,7 +152,7 @@ class _Trial(NamedTuple):
         def run(change: Callable[[Tensor, int], Tensor]) -> Tensor | None:
             def changed(tensor: Tensor) -> Tensor:
                 value, own = self.values.get(id(tensor)), dim - rank + tensor.dim()
-                if value is None or own < 0 or value.shape[own] == 1:
+                if value is None or own < 0 or value.shape[own] < 2:
                     return tensor if value is None else value
                 return change(value, own)
 
