@@ -54,7 +54,7 @@ def with_copies_refined(places: Places) -> Places:
     refined = copies_refined(coordinates)
     if refined == coordinates:
         return places
-    return make_places(places.shape, refined, are_of_one=True)
+    return make_places(places.shape, refined)
 
 
 def copies_kept(whole: Places, refined: Places) -> Places:
@@ -73,7 +73,7 @@ def copies_kept(whole: Places, refined: Places) -> Places:
     ):
         are_apart = len(coords.dims) < len(part.dims)
         kept.append((axis, coords if are_apart or later is not coords else part))
-    return make_places(whole.shape, kept, are_of_one=True)
+    return make_places(whole.shape, kept)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def merged(
     samples: Coordinates | None = None,
     dims: Mapping[Coordinates, frozenset[int]] | None = None,
     *,
-    are_of_one: bool = False,
+    of_several: bool = True,
 ) -> tuple[Coordinates, ...]:
     """Merges coordinates on one axis that agree; those that contradict each other are all kept.
 
@@ -39,7 +39,8 @@ def merged(
         samples: The samples of the elements; None if they are unknown.
         dims: For each of them, the dimensions along which the elements of one sample have different
             cells on any axis; None for the dimensions of these coordinates alone.
-        are_of_one: Whether each element had all of these coordinates before.
+        of_several: Whether they are those of several tensors, whose elements are combined; else
+            each element had all of them before.
     """
     kept: list[Coordinates] = []
     along = dict(dims or {})
@@ -48,7 +49,7 @@ def merged(
         while found and position < len(kept):
             pair = kept[position], found[0]
             own = [along.get(each) or dims_within_sample(each, samples) for each in pair]
-            both = _merged_pair(*pair, axis, samples, own, are_of_one)
+            both = _merged_pair(*pair, axis, samples, own, of_several)
             position += 1
             if both is not None:  # the result may agree with the others
                 found, start, position = both, min(start, position - 1), 0
@@ -65,7 +66,7 @@ def _merged_pair(
     axis: Axis,
     samples: Coordinates | None,
     along: Sequence[frozenset[int]],
-    are_of_one: bool,
+    of_several: bool,
 ) -> list[Coordinates] | None:
     """Merges two coordinates into a list of one; None if they contradict each other.
 
@@ -96,7 +97,7 @@ def _merged_pair(
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Two grids, as in a residual stream, become the finer one. Elements at two places stay at both:
     # a reshape may put windows, and tokens whose queries are elsewhere, in one dimension.
-    if within or (dims and not touch and not (are_of_one and apart)):
+    if within or (dims and not touch and (of_several or not apart)):
         finer = _finer(one, other, axis, are_grids=bool(dims))
         if finer is not None:
             return [finer]

@@ -115,7 +115,7 @@ def _places_after(run: Movement, tensors: Sequence[Tensor], places: _Arguments) 
     if not axes:
         return [make_places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
     moved = zip(shapes, zip(*found, strict=True), strict=True)
-    return [make_places(*each, are_of_one=True) for each in moved]
+    return [make_places(*each) for each in moved]
 
 
 def _with_whole_axis(

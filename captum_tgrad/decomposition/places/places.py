@@ -98,18 +98,19 @@ class Places:
         pairs = [(axis, change(axis, coords)) for axis, coords in self.pairs]
         if pairs == list(self.pairs):
             return self
-        return make_places(self.shape, pairs, are_of_one=True)
+        return make_places(self.shape, pairs)
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
 def make_places(
-    shape: Sequence[int], coordinates: Iterable[Pair] = (), *, are_of_one: bool = False
+    shape: Sequence[int], coordinates: Iterable[Pair] = (), *, of_several: bool = False
 ) -> Places:
     """Makes the places of a tensor, merges coordinates that agree, and reuses an equal object.
 
-    ``are_of_one`` says whether each element had all of its coordinates before, as after a move.
+    ``of_several`` says whether an operation combines elements of several tensors with them, as a
+    sum does. Otherwise, each element had all of its coordinates before, as if it was moved.
     """
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
@@ -126,12 +127,12 @@ def make_places(
         extended[axis] = [_extended(each, shape, axis, samples) for each in own]
         if axis.input == SAMPLES and len(left := merged(extended[axis], axis)) == 1:
             (samples,) = left
-    if not are_of_one:
+    if of_several:
         extended |= without_messages(extended, samples)
     for axis, own in extended.items():
         of = None if axis.input == SAMPLES else samples
         dims = _dims_on_axes(extended, axis, of)
-        if left := merged(own, axis, of, dims, are_of_one=are_of_one):
+        if left := merged(own, axis, of, dims, of_several=of_several):
             kept[axis] = left
     kept |= _pairs_kept(kept, extended)
     key = (tuple(shape), tuple(kept.items()))
@@ -246,7 +247,7 @@ def depending_on(
     if absent and not (is_part and len(absent) < len(axes)):
         everywhere = [(axis, whole_cell(len(places.shape), axis)) for axis in absent]
         pairs = [*places.pairs, *everywhere]
-        places = make_places(places.shape, pairs, are_of_one=True)
+        places = make_places(places.shape, pairs)
     if not axes_of_inputs:
         return places
     own = {axis for number in places.inputs for axis in axes_of_inputs[number]}
@@ -254,7 +255,7 @@ def depending_on(
     if others.isdisjoint(places.coordinates):
         return places
     pairs = [pair for pair in places.pairs if pair[0] not in others]
-    return make_places(places.shape, pairs, are_of_one=True)
+    return make_places(places.shape, pairs)
 
 
 @lru_cache(maxsize=64)

@@ -140,7 +140,7 @@ class _Trial(NamedTuple):
                 for dim in left.dims:
                     shape[to[dim]] = left.index.shape[dim]
                 kept.append((axis, left.moved(left.index.reshape(shape))))
-        return make_places(before.shape, kept), complete
+        return make_places(before.shape, kept, of_several=len(dependent) > 1), complete
 
     def _mixes(self, rank: int, dim: int) -> bool:
         """Whether the operation adds up a dimension, or is as a sum of it.

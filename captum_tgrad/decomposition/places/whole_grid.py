@@ -36,7 +36,7 @@ def windows_joined(places: Places) -> Places:
     if joined == places.coordinates:
         return places
     pairs = [(axis, c) for axis, own in joined.items() for c in own]
-    return make_places(places.shape, pairs, are_of_one=True)
+    return make_places(places.shape, pairs)
 
 
 def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:

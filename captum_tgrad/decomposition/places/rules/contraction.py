@@ -43,8 +43,8 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     found = [
         pair for operand in operands for pair in _of_operand(call, operand, operands, right, placed)
     ]
-    is_of_one = sum(any(coordinates_of(tensor)) for tensor in tensors) == 1
-    return [make_places(output.shape, found, are_of_one=is_of_one)]
+    of_several = sum(any(coordinates_of(tensor)) for tensor in tensors) > 1
+    return [make_places(output.shape, found, of_several=of_several)]
 
 
 def factor_of_sums(equation: str, tensors: Sequence[Tensor]) -> tuple[str, int] | None:

@@ -25,7 +25,7 @@ def elementwise(call: Call) -> list[Places]:
         return make_places(
             call.returned[0].shape,
             ((axis, coords.aligned(rank)) for axis, coords in pairs),
-            are_of_one=len({places.pairs for places in operands}) == 1,
+            of_several=len({places.pairs for places in operands}) > 1,
         )
 
     found = combined(every)
@@ -91,7 +91,7 @@ def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
         for axis, coords in places.pairs
         for part in (mixed(coords, dims, axis) if axis.input == SAMPLES else [coords])
     ]
-    return make_places(places.shape, coordinates, are_of_one=True)
+    return make_places(places.shape, coordinates)
 
 
 def chosen(call: Call) -> list[Places]:

@@ -106,7 +106,7 @@ def _added_at(
         samples = places.sample and _of_summands(places.sample, source, shape)
         summands = [(axis, _of_summands(coords, source, shape)) for axis, coords in group]
         coordinates += cells_of_sums(summands, own, samples, places.has_one_axis)
-    return [make_places(output.shape, coordinates) for output in call.returned]
+    return [make_places(output.shape, coordinates, of_several=True) for output in call.returned]
 
 
 def _of_summands(coords: Coordinates, source: Tensor, shape: Sequence[int]) -> Coordinates:

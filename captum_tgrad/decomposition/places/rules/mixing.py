@@ -91,7 +91,8 @@ def added_product(call: Call) -> list[Places]:
     added, first, second = (call.bound[name] for name in names[:3])
     (product,) = contracted(call, *_of_matrices(first, second), output)
     aligned = [(axis, coords.aligned(output.dim())) for axis, coords in coordinates_of(added)]
-    return [make_places(output.shape, [*aligned, *product.pairs]) if aligned else product]
+    pairs = [*aligned, *product.pairs]
+    return [make_places(output.shape, pairs, of_several=bool(aligned))]
 
 
 def linear(call: Call) -> list[Places]:

@@ -62,7 +62,7 @@ def reshaped(call: Call) -> list[Places]:
             (axis, coords if are_channels(coords, part) else part)
             for (axis, coords), (_, part) in zip(places.pairs, refined.pairs, strict=True)
         ]
-        return make_places(places.shape, pairs, are_of_one=True)
+        return make_places(places.shape, pairs)
 
     return places_after(lambda t: [t[0].reshape(output.shape)], [tensor], refine=refine)
 
@@ -94,4 +94,5 @@ def halved(call: Call) -> list[Places]:
     tensor, (output,) = call.bound["input"], call.returned
     dim = call.bound["dim"] % tensor.dim()
     halves = places_after(lambda t: t[0].chunk(2, dim), [tensor])
-    return [make_places(output.shape, [pair for half in halves for pair in half.pairs])]
+    pairs = [pair for half in halves for pair in half.pairs]
+    return [make_places(output.shape, pairs, of_several=True)]

@@ -78,4 +78,4 @@ def _of_steps(
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         coordinates += [(axis, coords) for axis, coords in found.pairs if axis not in known]
     steps = [result.index("s")] if "s" in result else []
-    return samples_mixed_along(make_places(output.shape, coordinates), steps)
+    return samples_mixed_along(make_places(output.shape, coordinates, of_several=True), steps)
