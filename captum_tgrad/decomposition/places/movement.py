@@ -114,8 +114,7 @@ def _places_after(run: Movement, tensors: Sequence[Tensor], places: _Arguments) 
             found.append([(axis, coords) for coords in coordinates])
     if not axes:
         return [make_places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
-    moved = zip(shapes, zip(*found, strict=True), strict=True)
-    return [make_places(*each) for each in moved]
+    return [make_places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
 def _with_whole_axis(

@@ -116,18 +116,19 @@ class _Trial(NamedTuple):
         pairs = (pair for tensor in dependent for pair in coordinates_of(tensor))
         coordinates = [(axis, coords.aligned(rank)) for axis, coords in pairs]
         to: dict[int, int] = {}
+        summed: set[int] = set()
         for dim in {dim for _, coords in coordinates for dim in coords.dims}:
             candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
             found = [result for result in candidates if self._commutes(rank, dim, result)]
             if len(found) == 1:
                 to[dim] = found[0]
+            elif (fewer or before.shape[dim] == 1) and self._mixes(rank, dim):
+                summed.add(dim)
         kept: list[Pair] = []
         complete = True
         for axis, coords in coordinates:
             gone = [dim for dim in coords.dims if dim not in to]
-            is_reduction = fewer or all(before.shape[dim] == 1 for dim in gone)
-            is_mixed = is_reduction and all(self._mixes(rank, dim) for dim in gone)
-            if gone and not is_mixed and axis.input != SAMPLES:
+            if not summed.issuperset(gone) and axis.input != SAMPLES:
                 complete = complete and not axis.is_place
                 continue
             try:
