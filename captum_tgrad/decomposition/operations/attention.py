@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,17 +57,21 @@ def pooling_in_parts(call: Call) -> Tensor:
     of_scores = any(tensor is not None and tensor.requires_grad for tensor in (query, key, mask))
     if not of_scores or not (_has_positions(key) or _has_positions(value)):
         raise NoRuleError
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = (query * factor) @ key.mT
-    if mask is None:
-        return cast(Tensor, scores.softmax(-1) @ value)
-    is_bool = mask.dtype == torch.bool
-    scores = scores.masked_fill(~mask, -torch.inf) if is_bool else scores + mask
-    hidden = (~mask if is_bool else mask.isneginf()).all(-1, keepdim=True)
-    if not hidden.any():
-        return cast(Tensor, scores.softmax(-1) @ value)
-    # Fused attention returns zeros for a query that sees no key, where a softmax returns NaN.
-    return cast(Tensor, scores.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0) @ value)
+    scores, hidden = (query * _scale_of(query, scale)) @ key.mT, None
+    if mask is not None:
+        scores = _with_mask(scores, mask)
+        shown = mask if mask.dtype == torch.bool else ~mask.isneginf()
+        hidden = ~shown.any(-1, keepdim=True)
+    if hidden is None or not hidden.any():
+        weights = scores.softmax(-1)
+    else:  # fused attention returns zeros for a query that sees no key; a softmax would be NaN
+        weights = scores.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0)
+    result: Tensor = weights @ value
+    return result
+
+
+def _scale_of(query: Tensor, scale: float | None) -> float:
+    return 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
 
 def _has_positions(tensor: Tensor) -> bool:
@@ -85,7 +89,7 @@ def bias_of_attention(
     logsumexp: Tensor | None = getattr(node, "_saved_logsumexp", None)
     *of_scores, of_values = depends
     degree = sum(of_scores)
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = _scale_of(query, scale)
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
     sums: tuple[Tensor, ...] = ()
     if (
@@ -161,12 +165,16 @@ def _shifted_below_zero(q: Tensor, k: Tensor, logsumexp: Tensor) -> tuple[Tensor
     return q, k, (shift - logsumexp).exp_()
 
 
+def _with_mask(scores: Tensor, mask: Tensor) -> Tensor:
+    if mask.dtype == torch.bool:
+        return scores.masked_fill(~mask, -torch.inf)
+    return scores + mask
+
+
 def _masked(scores: Tensor, masks: Sequence[Tensor], causal: bool, part: slice) -> Tensor:
     """The masked scores of a block of queries."""
     for mask in masks:
-        own = mask[..., part, :] if mask.shape[-2] != 1 else mask
-        is_bool = own.dtype == torch.bool
-        scores = scores.masked_fill(~own, -torch.inf) if is_bool else scores + own
+        scores = _with_mask(scores, mask[..., part, :] if mask.shape[-2] != 1 else mask)
     if causal:
         rows, keys = scores.shape[-2:]
         places = torch.arange(keys, device=scores.device)
