@@ -113,13 +113,10 @@ def _whole_axis_beside_others(
         return cells
     found = list(cells)
     for slot in [slot for slot, gap in enumerate(gaps) if gap]:
-        (own, (number,)), extent = cells[slot], axes[slot].extent
-        _, _, covered = overlaps(even_cells(extent, 1), own)
-        if float(covered.sum()) > extent * (1 - SLACK):
-            every, order = distinct_cells(torch.cat([own, even_cells(extent, 1)]))
-            number = torch.where(number >= 0, order[number], -1)
-            whole = by_axis[slot][0].index == 0
-            found[slot] = every, [torch.where(whole, order[-1], number)]
+        (own, numbers), axis = cells[slot], axes[slot]
+        _, _, covered = overlaps(even_cells(axis.extent, 1), own)
+        if float(covered.sum()) > axis.extent * (1 - SLACK):
+            found[slot] = _at_whole_axis(own, numbers, by_axis[slot][0].index == 0, axis)
     return found
 
 
@@ -133,10 +130,16 @@ def _whole_axis_for_empty_samples(
     without = ~cells_of_samples(numbers, sample, (samples, len(cells))).any(1)
     if not bool(without.any()):
         return cells, numbers
+    return _at_whole_axis(cells, numbers, without[sample] & (sample >= 0), axis)
+
+
+def _at_whole_axis(
+    cells: Tensor, numbers: list[Tensor], where: Tensor, axis: Axis
+) -> tuple[Tensor, list[Tensor]]:
+    """Gives some elements the whole axis as their cell, which is added to the cells."""
     every, order = distinct_cells(torch.cat([cells, even_cells(axis.extent, 1)]))
-    is_without = without[sample] & (sample >= 0)
     in_order = (torch.where(number >= 0, order[number], -1) for number in numbers)
-    return every, [torch.where(is_without, order[-1], number) for number in in_order]
+    return every, [torch.where(where, order[-1], number) for number in in_order]
 
 
 def cell_numbers(
