@@ -34,7 +34,7 @@ class Bias:
         from_gradient: Takes the gradient at the output and the constants, and returns the values
             that ``b`` is multiplied with; None for the gradient itself.
         places: The places of these values; None for those of the output.
-        factor: The number of the argument that has these values; None for others.
+        factor: The number of the argument that has these places; None for others.
         constants: Further tensors that ``compute`` or ``from_gradient`` reads.
         alike: Equal for biases that are computed together, because many small operations are slow.
             Their ``compute`` treats each sample alone, reads the same constants, and holds tensors

@@ -48,9 +48,9 @@ class PendingTerm:
         module: The path of the module that ran the operation; empty outside of all modules.
         operation: The operation's name.
         in_leaf: Whether that module has no submodules.
-        places: The places of the elements of its output.
+        places: The places of its elements.
         bias: The operation's ``b``; None after the gradient has arrived.
-        factor: The number of the argument that has these elements; None for the output.
+        factor: The number of the argument that has these places; None for others.
         sums: Its sums; None before the gradient has arrived.
     """
 

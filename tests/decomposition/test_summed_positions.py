@@ -13,6 +13,7 @@ SCORES = filled(nn.Conv2d(6, 2, 1).double())
 QUERIES = torch.linspace(-1, 2, 12).reshape(2, 6).double()
 IS_KEPT = torch.arange(30) % 4 != 0
 IMAGES = randn(2, 3, 5, 6)
+ATTENTION = F.scaled_dot_product_attention
 
 
 def _pixels(x):
@@ -155,10 +156,6 @@ def test_a_factor_that_is_overwritten_after_the_product(overwrite):
     assert_same_maps(network(True), network(False), IMAGES, 0)
 
 
-def _attention(query, key, value, mask=None):
-    return F.scaled_dot_product_attention(query, key, value, mask)
-
-
 def _attention_in_parts(query, key, value, mask=None):
     scores = (query.unsqueeze(-2) * key.unsqueeze(-3)).sum(-1) / query.shape[-1] ** 0.5
     if mask is not None and mask.dtype == torch.bool:
@@ -168,45 +165,40 @@ def _attention_in_parts(query, key, value, mask=None):
     return (scores.softmax(-1).unsqueeze(-1) * value.unsqueeze(-3)).sum(-2)
 
 
-POOLINGS = {
-    "learned queries": (lambda v: QUERIES.expand(len(v), -1, -1), None),
-    "boolean mask": (lambda v: QUERIES.expand(len(v), -1, -1), IS_KEPT[None]),
-    "mask of numbers": (lambda v: QUERIES.expand(len(v), -1, -1), torch.linspace(-1, 1, 30)[None]),
-    "mask of each query": (
-        lambda v: QUERIES.expand(len(v), -1, -1),
-        torch.stack([IS_KEPT, ~IS_KEPT]),
-    ),
+MASKS = {
+    "no mask": None,
+    "boolean mask": IS_KEPT[None],
+    "mask of numbers": torch.linspace(-1, 1, 30).double()[None],
+    "mask of each query": torch.stack([IS_KEPT, ~IS_KEPT]),
 }
 
 
-@pytest.mark.parametrize(("queries", "mask"), POOLINGS.values(), ids=POOLINGS)
-def test_attention_pooling(queries, mask):
-    mask = mask if mask is None or mask.dtype == torch.bool else mask.double()
-
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_attention_with_learned_queries(mask):
     def network(attention):
         def forward(x):
             v = _pixels(x)
-            return _head(attention(queries(v), v, v * 2, mask))
+            return _head(attention(QUERIES.expand(len(v), -1, -1), v, v * 2, mask))
 
         return forward
 
-    assert_same_maps(network(_attention), network(_attention_in_parts), IMAGES, 0)
+    assert_same_maps(network(ATTENTION), network(_attention_in_parts), IMAGES, 0)
 
 
 @pytest.mark.parametrize("images", [IMAGES, IMAGES[:, :, :1]], ids=["image", "row"])
 def test_a_query_that_is_the_mean_of_all_pixels(images):
-    def network(attention, product):
+    def network(attention):
         def forward(x):
             v = _pixels(x)
-            return _head(attention(v.mean(1, keepdim=True), v, v * 2, product))
+            return _head(attention(v.mean(1, keepdim=True), v, v * 2))
 
         return forward
 
-    def in_parts(query, key, value, _):
+    def in_parts(query, key, value):
         scores = (query / query.shape[-1] ** 0.5) @ key.mT
         return (scores.softmax(-1).unsqueeze(-1) * value.unsqueeze(-3)).sum(-2)
 
-    assert_same_maps(network(_attention, None), network(in_parts, None), images, 0)
+    assert_same_maps(network(ATTENTION), network(in_parts), images, 0)
 
 
 SEES_NO_KEY = torch.stack([IS_KEPT, torch.zeros_like(IS_KEPT)])
@@ -225,7 +217,7 @@ def test_a_query_that_sees_no_key_has_a_result_of_zero(hidden, is_bool):
 
         return forward
 
-    form = network(_attention, mask, 1)
+    form = network(ATTENTION, mask, 1)
     plain = network(_attention_in_parts, finite, hidden.any(-1, keepdim=True))
     torch.testing.assert_close(
         TGradAttribution(form).decompose(IMAGES, 0).output, form(IMAGES)[:, 0]
@@ -243,7 +235,7 @@ def test_attention_of_which_only_the_keys_depend_on_the_input():
 
         return forward
 
-    assert_same_maps(network(_attention), network(_attention_in_parts), IMAGES, 0)
+    assert_same_maps(network(ATTENTION), network(_attention_in_parts), IMAGES, 0)
 
 
 class LinearAttention(nn.Module):

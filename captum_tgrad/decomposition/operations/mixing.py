@@ -176,7 +176,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **_product("einsum", of_call=mixing.einsum),
     **_product("tensordot", "a, b, dims=2", of_call=mixing.tensordot),
-    **records("outer ger", "input, other", mixing.outer, product),
+    **_product("outer ger", "input, other", of_call=mixing.outer),
     **_product("inner", "input, other", of_call=mixing.inner),
     **records("cdist", "x1, x2, p=2.0, compute_mode=None", places=mixing.distances),
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),

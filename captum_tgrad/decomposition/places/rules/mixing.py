@@ -147,11 +147,9 @@ def distances(call: Call) -> list[Places]:
     return contracted(call, "...xy,...zy->...xz", ones, call.returned[0])
 
 
-def outer(call: Call) -> list[Places]:
-    """Places after an outer product."""
-    return contracted(
-        call, *_summed_along(call.bound["input"], call.bound["other"], ([], [])), call.returned[0]
-    )
+def outer(call: Call) -> Contraction:
+    """An outer product."""
+    return _summed_along(call.bound["input"], call.bound["other"], ([], []))
 
 
 def bilinear(call: Call) -> list[Places]:
