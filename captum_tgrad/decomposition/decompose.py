@@ -32,6 +32,7 @@ from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
     uncompiled,
 )
+from captum_tgrad.decomposition.tracing.folded_norms import ReadBetweenError
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.trace import Trace
 
@@ -99,6 +100,8 @@ def decompose(
                 raise
         except FreedResultsError:
             keeps_results = True
+        except ReadBetweenError:
+            replay.folds_norms = False
         finally:
             replay.release()
     warn_if_unreliable(decomposed, recorder)
@@ -121,6 +124,7 @@ class _Explained:
         """The decomposition, and the recorder of the forward pass."""
         trace = Trace(self.leaves, self.places, self.summing)
         trace.recorder.hidden.keeps_results = keeps_results
+        trace.folded_norms.are_allowed = self.replay.folds_norms
         selected: Tensor | None = None
 
         def traced(*arguments: Any) -> Tensor:
@@ -178,9 +182,16 @@ class _Explained:
         """The output of the network, with its operations recorded."""
         count, recorder = len(self.leaves), trace.recorder
         followed = trace.follow(arguments[:count])
-        with trace:
-            output = self.forward(*followed, *arguments[count:])
-        recorder.finish(output)
+        try:
+            with trace:
+                output = self.forward(*followed, *arguments[count:])
+            recorder.finish(output)
+        except Exception:
+            if not trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
+                raise
+        if trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
+            before.restore()
+            raise ReadBetweenError
         if recorder.hidden.has_read_freed and not recorder.hidden.keeps_results:
             before.restore()
             raise FreedResultsError

@@ -99,6 +99,11 @@ class HiddenOperations:
         """Whether the network has a hidden operation."""
         return bool(self._hidden_results)
 
+    @property
+    def nodes_read(self) -> set[int]:
+        """The numbers of the nodes whose results hidden operations have read."""
+        return {node._sequence_nr() for node, _ in self._sources}
+
     def add_visible_result(self, tensor: Tensor) -> None:
         """Adds the result of a visible operation, at which the search for hidden ones ends."""
         node = tensor.grad_fn

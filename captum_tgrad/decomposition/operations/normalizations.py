@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -24,11 +24,11 @@ from captum_tgrad.decomposition.precision import HALF, in_full_precision
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
     """``beta - running_mean * gamma / sqrt(running_var + eps)``; gamma and beta are optional."""
-    _, shift = _affine_of_batch_norm(call)
+    _, shift = affine_of_batch_norm(call)
     return channel_bias(shift, output.dim() - 2)
 
 
-def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
+def affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
     """The scale and the shift of each channel, both of shape ``(channels,)``."""
     if "affine" not in call.shared:
         names = ("running_mean", "running_var", "weight", "bias")
@@ -59,15 +59,29 @@ def shifts(
     return torch._foreach_addcmul(biases, means, scales, value=-1)
 
 
-def _scaled_and_shifted(call: Call, readers: Readers) -> Tensor:
-    """Batch norm as ``z * scale + shift``, whose backward pass is one product without ``z``."""
+class _BatchNorm(torch.autograd.Function):
+    """A batch norm whose backward pass is one product, and does not read ``z``."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, scale: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        ctx.scale = scale
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * ctx.scale, None, None
+
+
+def _with_fast_backward(call: Call, readers: Readers) -> Tensor:
+    """Runs a batch norm with a faster backward pass."""
     require_plain(call)
     z: Tensor = call.args[0]
-    scale, shift = _affine_of_batch_norm(call)
-    if z.dim() < 2 or scale.dtype != z.dtype or shift.dtype != z.dtype:
+    scale, _ = affine_of_batch_norm(call)
+    if z.dim() < 2 or scale.dtype != z.dtype:
         raise NoRuleError
-    per_channel = (-1, *[1] * (z.dim() - 2))
-    return (z * scale.reshape(per_channel)).add_(shift.reshape(per_channel))
+    per_channel = scale.reshape(-1, *[1] * (z.dim() - 2))
+    result: Tensor = _BatchNorm.apply(z, per_channel, call)
+    return result
 
 
 def is_misread(tensor: Tensor) -> bool:
@@ -239,7 +253,7 @@ _batch_norm = partial(
     "batch_norm",
     places=elementwise.like_first,
     bias=batch_norm,
-    form=_scaled_and_shifted,
+    form=_with_fast_backward,
     form_of_large=True,
 )
 

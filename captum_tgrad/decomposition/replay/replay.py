@@ -63,11 +63,16 @@ class Replay:
 
     Args:
         is_used_again: Whether later calls use what it keeps.
+
+    Attributes:
+        folds_norms: Whether batch norms may run as parts of the convolutions before them; False
+            once the network has read the result of such a convolution.
     """
 
     def __init__(self, is_used_again: bool = True) -> None:
         self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
+        self.folds_norms = True
         self._is_worth_trying = is_used_again
         self._state_before: RandomState | None = None
 

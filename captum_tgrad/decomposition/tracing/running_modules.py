@@ -46,6 +46,20 @@ class RunningModules:
         """Whether the innermost running module has no submodules."""
         return bool(self._stack) and not self._stack[-1][1]._modules
 
+    @property
+    def innermost(self) -> nn.Module | None:
+        """The innermost running module."""
+        return self._stack[-1][1] if self._stack else None
+
+    @property
+    def next_module(self) -> nn.Module | None:
+        """The module that follows the innermost one in the module that contains it."""
+        if len(self._stack) < 2:
+            return None
+        siblings = iter(self._stack[-2][1]._modules.values())
+        found = any(module is self._stack[-1][1] for module in siblings)
+        return next(siblings, None) if found else None
+
     def __enter__(self) -> RunningModules:
         self._thread = threading.get_ident()
         self._handles = [

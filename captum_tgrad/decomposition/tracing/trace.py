@@ -22,6 +22,7 @@ from captum_tgrad.decomposition.operations.normalizations import (
     without_updates,
 )
 from captum_tgrad.decomposition.operations.operation_table import operation_of
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
@@ -32,6 +33,7 @@ from captum_tgrad.decomposition.torch_functions import (
     overwrites,
     without_override_check,
 )
+from captum_tgrad.decomposition.tracing.folded_norms import CONVOLUTIONS, FoldedNorms
 from captum_tgrad.decomposition.tracing.in_place import run_in_place
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.running_modules import raise_batch_statistics
@@ -51,6 +53,7 @@ class Trace(TorchFunctionMode):
 
     Attributes:
         recorder: The records of the operations that have run.
+        folded_norms: The batch norms that run as parts of convolutions.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Trace(TorchFunctionMode):
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._readers = self.recorder.readers
+        self.folded_norms = FoldedNorms(self._modules)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
@@ -104,6 +108,8 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
+            if func in _DIFFERENTIATE or func in _MAY_HOOK:
+                args, kwargs = self.folded_norms.before_call(func, args, kwargs)
             if func in _DIFFERENTIATE:
                 refuse_lost_gradients(func, args, kwargs, self._origins)
             elif func in _MAY_HOOK or (func == _REQUIRES_GRAD and type(args[0]) is Parameter):
@@ -114,6 +120,7 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # a lazy module creates its parameters
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
+        args, kwargs = self.folded_norms.before_call(func, args, kwargs)
         self._hidden.before_call()
         try:
             return self._handle(func, args, kwargs)
@@ -206,6 +213,8 @@ class Trace(TorchFunctionMode):
         return value
 
     def _run(self, call: Call) -> Any:
+        if not self._has_small_inputs and (folded := self._run_folded(call)) is not None:
+            return folded
         if call.name in BATCH_NORMS and is_misread(z := call.args[0]):
             copied = self._call_traced(torch.clone, z, memory_format=torch.contiguous_format)
             call = call.with_first(copied)
@@ -226,6 +235,23 @@ class Trace(TorchFunctionMode):
             # through B. The gradient at a clone of A does not.
             result = map_tensors(result, lambda t: t.clone() if t.requires_grad else t)
         self.recorder.record(call, result, random_state)
+        return result
+
+    def _run_folded(self, call: Call) -> Tensor | None:
+        """The result of a convolution that runs with its batch norm, or of such a batch norm."""
+        if call.name == "batch_norm":
+            normalized = self.folded_norms.normalize(call)
+            if normalized is not None:
+                self.recorder.record(call, normalized)
+            return normalized
+        folded = self.folded_norms.fold(call) if call.name in CONVOLUTIONS else None
+        if folded is None:
+            return None
+        result, scaled, normalized = folded
+        self.recorder.record(scaled, normalized)
+        places = places_of(normalized)
+        assert places is not None
+        self._origins.follow(result, places)
         return result
 
     def _result(self, call: Call) -> Any:

@@ -1,0 +1,180 @@
+"""Runs a convolution and the batch norm after it as one convolution.
+
+This saves a pass over the activation in each direction. The folded convolution runs before the
+network calls the batch norm, which is expected to be the next module. If the network reads the
+result of the convolution in another way, the terms are wrong: it has to run again without folding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor
+from torch.nn.modules import module as hooks
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.operations.helpers import require_constant, require_plain
+from captum_tgrad.decomposition.operations.normalizations import (
+    affine_of_batch_norm,
+    scale_and_shift,
+)
+from captum_tgrad.decomposition.torch_functions import operation_name
+from captum_tgrad.decomposition.tracing.running_modules import RunningModules
+
+
+class ReadBetweenError(Exception):
+    """The result of a folded convolution has been read, but not by the batch norm after it."""
+
+
+@dataclass
+class _Folded:
+    """A convolution that ran with the batch norm after it.
+
+    Args:
+        result: Stands for the result of the convolution alone, which is not computed.
+        normalized: The result of the batch norm; None once the network has called it.
+        affine: The scale and the shift of each channel.
+    """
+
+    result: ReferenceType[Tensor]
+    normalized: Tensor | None
+    affine: tuple[Tensor, Tensor]
+
+    def convolved(self) -> Tensor:
+        """The result of the convolution, but for rounding."""
+        result = self.result()
+        assert result is not None
+        scale, shift = (each.reshape(-1, *[1] * (result.dim() - 2)) for each in self.affine)
+        return (result - shift) / scale
+
+
+class FoldedNorms:
+    """The batch norms of a forward pass that run as parts of convolutions.
+
+    Args:
+        modules: The modules that are running.
+
+    Attributes:
+        are_allowed: Whether convolutions may be folded.
+    """
+
+    def __init__(self, modules: RunningModules) -> None:
+        self.are_allowed = True
+        self._has_read_between = False
+        self._modules = modules
+        self._folded: list[_Folded] = []
+        self._nodes: set[int] = set()
+
+    def fold(self, call: Call) -> tuple[Tensor, Call, Tensor] | None:
+        """Runs a convolution together with the batch norm after it.
+
+        Returns:
+            A tensor that stands for the result of the convolution alone, the convolution with the
+            scale of the batch norm, and the result of the batch norm. None if no batch norm
+            follows, or if folding takes longer.
+        """
+        norm = self._next_norm() if self.are_allowed else None
+        if norm is None or torch.is_autocast_enabled("cpu"):
+            return None
+        x, weight, bias = (call.bound[name] for name in ("input", "weight", "bias"))
+        try:
+            require_plain(call)
+            require_constant(weight, bias)
+        except NoRuleError:
+            return None
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        with torch.no_grad():
+            scale, shift = scale_and_shift(mean, variance, norm.weight, norm.bias, norm.eps)
+        positions = x.numel() // x.shape[1]
+        if weight[0].numel() > 2 * positions or len(weight) != len(scale):
+            return None
+        if not weight.dtype == scale.dtype == shift.dtype:
+            return None
+        options = {name: value for name, value in call.bound.items() if name != "input"}
+        options["weight"] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        options["bias"] = None if bias is None else bias * scale
+        scaled = Call(call.func, (x,), options, call.record)
+        with_shift = shift if bias is None else torch.addcmul(shift, bias, scale)
+        normalized: Tensor = call.func(x, **{**options, "bias": with_shift})
+        result: Tensor = normalized.view_as(normalized)
+        self._folded.append(_Folded(ref(result), normalized, (scale, shift)))
+        self._nodes.add(result.grad_fn._sequence_nr())  # type: ignore[union-attr]
+        return result, scaled, normalized
+
+    def _next_norm(self) -> _BatchNorm | None:
+        """The batch norm that is expected after the running convolution."""
+        module, norm = self._modules.innermost, self._modules.next_module
+        if (
+            isinstance(module, _ConvNd)
+            and isinstance(norm, _BatchNorm)
+            and norm.running_mean is not None
+            and not norm.training
+            # A hook may read the result.
+            and not module._forward_hooks
+            and not norm._forward_pre_hooks
+            and len(hooks._global_forward_hooks) == len(hooks._global_forward_pre_hooks) == 1
+        ):
+            return norm
+        return None
+
+    def normalize(self, call: Call) -> Tensor | None:
+        """The result of a batch norm that has run as part of a convolution; None for others."""
+        for folded in self._folded:
+            if folded.result() is call.args[0] and folded.normalized is not None:
+                if not all(map(torch.equal, affine_of_batch_norm(call), folded.affine)):
+                    self._has_read_between = True
+                    result: Tensor = call.with_first(folded.convolved())()
+                    return result
+                normalized, folded.normalized = folded.normalized, None
+                return normalized
+        return None
+
+    def before_call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Returns the arguments of a call with the values of all results that it reads.
+
+        A first batch norm does not need them.
+        """
+        if not self._folded:
+            return args, kwargs
+        self._forget_freed()
+        is_norm = operation_name(func) == "batch_norm"
+
+        def computed(tensor: Tensor) -> Tensor:
+            for folded in self._folded:
+                if folded.result() is tensor and not (is_norm and folded.normalized is not None):
+                    self._has_read_between = True
+                    return folded.convolved()
+            return tensor
+
+        return map_tensors(args, computed), map_tensors(kwargs, computed)
+
+    def were_read_between(self, read_by_hidden: Collection[int]) -> bool:
+        """Whether the result of a convolution was read, or may be, but not by its batch norm.
+
+        The terms are then wrong.
+
+        Args:
+            read_by_hidden: The numbers of the nodes whose results hidden operations have read.
+        """
+        self._forget_freed()
+        is_unread = not self._folded and self._nodes.isdisjoint(read_by_hidden)
+        return self._has_read_between or not is_unread
+
+    def _forget_freed(self) -> None:
+        self._folded = [
+            folded
+            for folded in self._folded
+            if folded.normalized is not None or folded.result() is not None
+        ]
+
+
+CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
