@@ -38,6 +38,8 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
         return value
     if isinstance(value, Tensor):
         return replace(value)
+    if type(value) is tuple and PLAIN.issuperset(map(type, value)):
+        return value
     if isinstance(value, (tuple, list)):
         items = [map_tensors(item, replace) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

@@ -119,9 +119,7 @@ class HiddenOperations:
 
         Recent results stay alive until the next call, because a hidden operation may read them.
         """
-        self._recent_tensors = [
-            t for reference in self._recent if (t := _alive(reference)) is not None
-        ]
+        self._recent_tensors = [t for each in self._recent if (t := _alive(each)) is not None]
         if torch.is_grad_enabled():  # not inside of a custom function
             self._next_node = _node_count()
             nodes = range(self._first_node, self._next_node)

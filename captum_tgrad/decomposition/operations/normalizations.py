@@ -59,7 +59,7 @@ def shifts(
     return torch._foreach_addcmul(biases, means, scales, value=-1)
 
 
-class _BatchNorm(torch.autograd.Function):
+class _FastBatchNorm(torch.autograd.Function):
     """A batch norm whose backward pass is one product, and does not read ``z``."""
 
     @staticmethod
@@ -80,7 +80,7 @@ def _with_fast_backward(call: Call, readers: Readers) -> Tensor:
     if z.dim() < 2 or scale.dtype != z.dtype:
         raise NoRuleError
     per_channel = scale.reshape(-1, *[1] * (z.dim() - 2))
-    result: Tensor = _BatchNorm.apply(z, per_channel, call)
+    result: Tensor = _FastBatchNorm.apply(z, per_channel, call)
     return result
 
 

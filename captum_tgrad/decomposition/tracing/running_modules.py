@@ -82,9 +82,12 @@ class RunningModules:
             self.outermost.append(module)
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
-        if isinstance(module, _MAY_NORMALIZE):
-            for name, each in module.named_modules():  # those inside of a script have no hooks
-                if _is_batch_norm(each) and each.training:
+        if isinstance(module, _BatchNorm):
+            if module.training:
+                raise_batch_statistics(path)
+        elif isinstance(module, torch.jit.ScriptModule):  # those inside of it have no hooks
+            for name, each in module.named_modules():
+                if each.original_name in _SCRIPTED_BATCH_NORMS and each.training:
                     raise_batch_statistics(f"{path}.{name}".strip("."))
         self._stack.append((path, module))
 
@@ -93,15 +96,6 @@ class RunningModules:
             path, _ = self._stack.pop()
             if self.after_module is not None:
                 self.after_module(path, output)
-
-
-_MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)
-
-
-def _is_batch_norm(module: nn.Module) -> bool:
-    if isinstance(module, torch.jit.ScriptModule):
-        return module.original_name in _SCRIPTED_BATCH_NORMS
-    return isinstance(module, _BatchNorm)
 
 
 _SCRIPTED_BATCH_NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}
