@@ -359,6 +359,33 @@ def test_a_folded_network_runs_once(folded):
     assert network.runs == 1
 
 
+def test_a_sample_without_a_batch_dimension_is_not_folded(folded, monkeypatch):
+    class Unbatched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm1d(4)  # over the rows
+
+        def forward(self, x):
+            return self.norm(self.conv(x[0])).tanh().sum((0, 2))[None]
+
+    network, x = _filled(Unbatched()), _x()[:1]
+    found = _decomposed(network, x)
+    torch.testing.assert_close(found.output, network(x)[:, 0].detach(), **EXACT)
+    _assert_same(found, _unfolded(network, x, monkeypatch))
+    assert not folded
+
+
+@pytest.mark.parametrize("change", [torch.flatten, torch.sum, lambda x: x[:, :0]])
+def test_errors_of_the_convolution_are_its_own(change):
+    class Wrong(_Pooled):
+        def features(self, x):
+            return super().features(change(x))
+
+    with pytest.raises(RuntimeError, match="input"):
+        _decomposed(_filled(Wrong()), _x())
+
+
 @pytest.mark.parametrize("change", ["autocast", "half", "without statistics", "training"])
 def test_what_is_not_folded(change, folded):
     network, x = _filled(_Pooled()), _x()

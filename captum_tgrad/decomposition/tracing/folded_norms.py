@@ -99,8 +99,11 @@ class FoldedNorms:
         assert variance is not None
         with torch.no_grad():
             scale, shift = scale_and_shift(mean, variance, norm.weight, norm.bias, norm.eps)
-        positions = x.numel() // x.shape[1]
-        if weight[0].numel() > 2 * positions or len(weight) != len(scale):
+        # Without a batch dimension, the batch norm takes the rows as channels.
+        if x.dim() != weight.dim() or len(weight) != len(scale):
+            return None
+        positions = len(x) * x.shape[2:].numel()
+        if weight[0].numel() > 2 * positions:
             return None
         if not weight.dtype == scale.dtype == shift.dtype:
             return None
@@ -125,6 +128,7 @@ class FoldedNorms:
             isinstance(module, _ConvNd)
             and isinstance(norm, _BatchNorm)
             and norm.running_mean is not None
+            and norm.running_var is not None
             and not norm.training
             # A hook may read the result.
             and not module._forward_hooks
