@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.tracing import trace
@@ -374,6 +375,19 @@ def test_a_sample_without_a_batch_dimension_is_not_folded(folded, monkeypatch):
     torch.testing.assert_close(found.output, network(x)[:, 0].detach(), **EXACT)
     _assert_same(found, _unfolded(network, x, monkeypatch))
     assert not folded
+
+
+@pytest.mark.parametrize("with_norm", [True, False])
+def test_checkpointed_blocks(with_norm, folded, monkeypatch):
+    class Checkpointed(_Pooled):
+        def features(self, x):
+            if with_norm:
+                return checkpoint(super().features, x, use_reentrant=False)
+            return self.norm(checkpoint(self.conv, x, use_reentrant=False))
+
+    network, x = _filled(Checkpointed()), _x()
+    _assert_same(_decomposed(network, x), _unfolded(network, x, monkeypatch))
+    assert folded == ["conv"]
 
 
 @pytest.mark.parametrize("change", [torch.flatten, torch.sum, lambda x: x[:, :0]])

@@ -244,7 +244,10 @@ class Trace(TorchFunctionMode):
             if normalized is not None:
                 self.recorder.record(call, normalized)
             return normalized
-        folded = self.folded_norms.fold(call) if call.name in CONVOLUTIONS else None
+        if call.name not in CONVOLUTIONS:
+            return None
+        with without_checkpointing():
+            folded = self.folded_norms.fold(call)
         if folded is None:
             return None
         result, scaled, normalized = folded
