@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition.tracing import trace
 from captum_tgrad.decomposition.tracing.folded_norms import FoldedNorms
 
@@ -375,6 +375,13 @@ def test_a_sample_without_a_batch_dimension_is_not_folded(folded, monkeypatch):
     torch.testing.assert_close(found.output, network(x)[:, 0].detach(), **EXACT)
     _assert_same(found, _unfolded(network, x, monkeypatch))
     assert not folded
+
+
+def test_the_activation_of_a_layer_is_that_of_the_network():
+    network, x = _filled(_ReluFirst()), _x()
+    network.norm.weight.data[0] = 0
+    found = LayerTGradAttribution(network, network.norm).decompose(x, target=0)
+    torch.testing.assert_close(found.output, network(x)[:, 0].detach(), **EXACT)
 
 
 @pytest.mark.parametrize("with_norm", [True, False])

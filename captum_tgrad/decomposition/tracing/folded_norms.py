@@ -66,11 +66,12 @@ class FoldedNorms:
         modules: The modules that are running.
 
     Attributes:
-        are_allowed: Whether convolutions may be folded.
+        are_allowed: Whether convolutions may be folded. If so, the caller looks afterwards whether
+            their results :meth:`were_read_between`.
     """
 
     def __init__(self, modules: RunningModules) -> None:
-        self.are_allowed = True
+        self.are_allowed = False
         self._has_read_between = False
         self._modules = modules
         self._calls = 0
