@@ -1,5 +1,6 @@
 """A batch norm that runs as a part of the convolution before it changes no term."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.dlpack import from_dlpack, to_dlpack
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition.tracing import trace
@@ -296,6 +298,47 @@ def test_networks_that_read_the_result_of_the_convolution(kind, folded, monkeypa
     folded.clear()
     _assert_same(method.decompose(x, target=0), expected)
     assert not folded
+
+
+def _positive(y):
+    return (y > 0).double()
+
+
+def _without_trace(y):
+    with torch._C.DisableTorchFunction():
+        return y.detach().mean()
+
+
+def _in_thread(y):
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(_positive, y).result()
+
+
+UNSEEN = {
+    "script": lambda y: torch.jit.trace(_positive, torch.ones(()))(y),
+    "thread": _in_thread,
+    "transform": lambda y: torch.func.vmap(_positive)(y),
+    "DLPack": lambda y: from_dlpack(to_dlpack(y)).mean(),
+    "without trace": _without_trace,
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is")
+@pytest.mark.parametrize("normalizes_first", [True, False])
+@pytest.mark.parametrize("read", UNSEEN.values(), ids=UNSEEN)
+def test_reading_constants_unseen_by_the_trace(read, normalizes_first, folded, monkeypatch):
+    class Unseen(_Pooled):
+        def features(self, x):
+            y = self.conv(x)
+            if normalizes_first:
+                z = self.norm(y)
+                return z * read(y)
+            return read(y) * self.norm(y)
+
+    network, x = _filled(Unseen()), _x()
+    found = _decomposed(network, x)
+    assert folded
+    _assert_same(found, _unfolded(network, x, monkeypatch))
 
 
 def test_another_convolution_before_the_norm(folded, monkeypatch):

@@ -33,30 +33,50 @@ class ReadBetweenError(Exception):
     """The result of a folded convolution has been read, but not by the batch norm after it."""
 
 
+class _WithoutValues(torch.autograd.Function):
+    """A tensor like another one, but without memory: all that read its values raise RuntimeError.
+
+    Scripts, other threads and transforms of ``torch.func`` read tensors unseen by the trace.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        result = torch.empty_like(tensor)
+        torch._C._set_storage_data_ptr_access_error_msg(
+            result.untyped_storage()._cdata, "the result of a folded convolution has no values"
+        )
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
 @dataclass
 class _Folded:
     """A convolution that ran with the batch norm after it.
 
     Args:
         result: Stands for the result of the convolution alone, which is not computed.
-        normalized: The result of the batch norm; None once the network has called it.
+        normalized: The result of the batch norm.
         affine: The scale and the shift of each channel.
         parameters: The addresses of the parameters of the batch norm, and its epsilon.
         calls: How many calls were before it.
+        is_normalized: Whether the network has called the batch norm.
     """
 
     result: ReferenceType[Tensor]
-    normalized: Tensor | None
+    normalized: Tensor
     affine: tuple[Tensor, Tensor]
     parameters: Sequence[float | None]
     calls: int
+    is_normalized: bool = False
 
     def convolved(self) -> Tensor:
         """The result of the convolution, but for rounding."""
-        result = self.result()
-        assert result is not None
-        scale, shift = (each.reshape(-1, *[1] * (result.dim() - 2)) for each in self.affine)
-        return (result - shift) / scale
+        rank = self.normalized.dim() - 2
+        scale, shift = (each.reshape(-1, *[1] * rank) for each in self.affine)
+        return (self.normalized - shift) / scale
 
 
 class FoldedNorms:
@@ -114,7 +134,7 @@ class FoldedNorms:
         scaled = Call(call.func, (x,), options, call.record)
         with_shift = shift if bias is None else torch.addcmul(shift, bias, scale)
         normalized: Tensor = call.func(x, **{**options, "bias": with_shift})
-        result: Tensor = normalized.view_as(normalized)
+        result: Tensor = _WithoutValues.apply(normalized)
         parameters = _identified(mean, variance, norm.weight, norm.bias, norm.eps)
         self._folded.append(
             _Folded(ref(result), normalized, (scale, shift), parameters, self._calls)
@@ -142,13 +162,13 @@ class FoldedNorms:
     def normalize(self, call: Call) -> Tensor | None:
         """The result of a batch norm that has run as part of a convolution; None for others."""
         for folded in self._folded:
-            if folded.result() is call.args[0] and folded.normalized is not None:
+            if folded.result() is call.args[0] and not folded.is_normalized:
                 if not self._is_expected(call, folded):
                     self._has_read_between = True
                     result: Tensor = call.with_first(folded.convolved())()
                     return result
-                normalized, folded.normalized = folded.normalized, None
-                return normalized
+                folded.is_normalized = True
+                return folded.normalized
         return None
 
     def _is_expected(self, call: Call, folded: _Folded) -> bool:
@@ -172,7 +192,7 @@ class FoldedNorms:
 
         def computed(tensor: Tensor) -> Tensor:
             for folded in self._folded:
-                if folded.result() is tensor and not (is_norm and folded.normalized is not None):
+                if folded.result() is tensor and (folded.is_normalized or not is_norm):
                     self._has_read_between = True
                     return folded.convolved()
             return tensor
@@ -195,7 +215,7 @@ class FoldedNorms:
         self._folded = [
             folded
             for folded in self._folded
-            if folded.normalized is not None or folded.result() is not None
+            if not folded.is_normalized or folded.result() is not None
         ]
 
 
