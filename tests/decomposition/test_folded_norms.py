@@ -403,6 +403,13 @@ def test_a_folded_network_runs_once(folded):
     assert network.runs == 1
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_convolution_without_channels():
+    network = nn.Sequential(nn.Conv2d(3, 0, 1), nn.BatchNorm2d(0))
+    with pytest.raises(RuntimeError, match="weight"):
+        _decomposed(_filled(network), _x())
+
+
 def test_a_sample_without_a_batch_dimension_is_not_folded(folded, monkeypatch):
     class Unbatched(nn.Module):
         def __init__(self):

@@ -124,7 +124,7 @@ class FoldedNorms:
         if x.dim() != weight.dim() or len(weight) != len(scale):
             return None
         positions = len(x) * x.shape[2:].numel()
-        if weight[0].numel() > 2 * positions:
+        if weight.shape[1:].numel() > 2 * positions:
             return None
         if not weight.dtype == scale.dtype == shift.dtype:
             return None
