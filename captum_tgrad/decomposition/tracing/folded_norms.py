@@ -41,9 +41,10 @@ class _WithoutValues(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        result = torch.empty_like(tensor)
+        result = torch.from_numpy(tensor.detach().numpy())  # another storage of the same memory
         torch._C._set_storage_data_ptr_access_error_msg(
-            result.untyped_storage()._cdata, "the result of a folded convolution has no values"
+            result.untyped_storage()._cdata,
+            "captum_tgrad ran a convolution and the batch norm after it as one: it has no values",
         )
         return result
 
