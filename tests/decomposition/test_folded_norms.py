@@ -218,6 +218,28 @@ class _ChangedNorm(_Pooled):
         return y
 
 
+class _ChangedUnseen(_Pooled):
+    """A batch norm whose parameters change without a call that the trace sees."""
+
+    def features(self, x):
+        weight = self.norm.weight.detach().numpy()
+        y = self.conv(x)
+        weight *= 2
+        y = self.norm(y)
+        weight /= 2
+        return y
+
+
+class _SameAddresses(_Pooled):
+    """A batch norm with the first value of each parameter for all channels."""
+
+    def features(self, x):
+        norm = self.norm
+        values = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        first = [tensor[:1].expand(6) for tensor in values]
+        return F.batch_norm(self.conv(x), *first, eps=norm.eps)
+
+
 class _Triple(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -282,7 +304,7 @@ class _InBranches(_Pooled):
 READERS = [
     _ReluFirst, _Skip, _SkipBefore, _NormTwice, _OtherNorm, _InPlace, _Overwritten, _Detached,
     _Data, _AsNumbers, _Checked, _ChangedNorm, _ReadByFunction, _ReadByFunctionToo, _ReadByScript,
-    _Gradient, _Unused,
+    _Gradient, _Unused, _ChangedUnseen, _SameAddresses,
 ]  # fmt: skip
 
 

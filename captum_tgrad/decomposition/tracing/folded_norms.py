@@ -7,7 +7,7 @@ result of the convolution in another way, the terms are wrong: it has to run aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from weakref import ReferenceType, ref
@@ -61,16 +61,12 @@ class _Folded:
         result: Stands for the result of the convolution alone, which is not computed.
         normalized: The result of the batch norm.
         affine: The scale and the shift of each channel.
-        parameters: The addresses of the parameters of the batch norm, and its epsilon.
-        calls: How many calls were before it.
         is_normalized: Whether the network has called the batch norm.
     """
 
     result: ReferenceType[Tensor]
     normalized: Tensor
     affine: tuple[Tensor, Tensor]
-    parameters: Sequence[float | None]
-    calls: int
     is_normalized: bool = False
 
     def convolved(self) -> Tensor:
@@ -95,7 +91,6 @@ class FoldedNorms:
         self.are_allowed = False
         self._has_read_between = False
         self._modules = modules
-        self._calls = 0
         self._folded: list[_Folded] = []
         self._nodes: set[int] = set()
 
@@ -136,10 +131,7 @@ class FoldedNorms:
         with_shift = shift if bias is None else torch.addcmul(shift, bias, scale)
         normalized: Tensor = call.func(x, **{**options, "bias": with_shift})
         result: Tensor = _WithoutValues.apply(normalized)
-        parameters = _identified(mean, variance, norm.weight, norm.bias, norm.eps)
-        self._folded.append(
-            _Folded(ref(result), normalized, (scale, shift), parameters, self._calls)
-        )
+        self._folded.append(_Folded(ref(result), normalized, (scale, shift)))
         self._nodes.add(result.grad_fn._sequence_nr())  # type: ignore[union-attr]
         return result, scaled, normalized
 
@@ -164,7 +156,7 @@ class FoldedNorms:
         """The result of a batch norm that has run as part of a convolution; None for others."""
         for folded in self._folded:
             if folded.result() is call.args[0] and not folded.is_normalized:
-                if not self._is_expected(call, folded):
+                if not all(map(torch.equal, affine_of_batch_norm(call), folded.affine)):
                     self._has_read_between = True
                     result: Tensor = call.with_first(folded.convolved())()
                     return result
@@ -172,20 +164,11 @@ class FoldedNorms:
                 return folded.normalized
         return None
 
-    def _is_expected(self, call: Call, folded: _Folded) -> bool:
-        """Whether a batch norm has the scale and the shift with which it was folded."""
-        names = ("running_mean", "running_var", "weight", "bias", "eps")
-        parameters = _identified(*(call.bound[name] for name in names))
-        if self._calls == folded.calls + 1 and parameters == folded.parameters:
-            call.shared["affine"] = folded.affine  # no call has changed them
-        return all(map(torch.equal, affine_of_batch_norm(call), folded.affine))
-
     def before_call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Returns the arguments of a call with the values of all results that it reads.
 
         A first batch norm does not need them.
         """
-        self._calls += 1
         if not self._folded:
             return args, kwargs
         self._forget_freed()
@@ -218,10 +201,6 @@ class FoldedNorms:
             for folded in self._folded
             if not folded.is_normalized or folded.result() is not None
         ]
-
-
-def _identified(*parameters: Tensor | float | None) -> Sequence[float | None]:
-    return [each.data_ptr() if isinstance(each, Tensor) else each for each in parameters]
 
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
