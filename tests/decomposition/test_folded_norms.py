@@ -497,3 +497,18 @@ def test_what_is_not_folded(change, folded):
         else:
             _decomposed(network, x)
     assert not folded
+
+
+def test_a_mask_does_not_pass_through_a_folded_convolution(folded, monkeypatch):
+    class Masked(_Pooled):
+        """The windows of a convolution also hold positions that are not masked."""
+
+        def forward(self, x):
+            kept = torch.ones(1, 1, 6, dtype=x.dtype)
+            kept[..., 3:] = 0
+            y = self.norm(self.conv(x * kept))
+            return self.head(y.sum(2).square())
+
+    network, x = _filled(Masked(rank=1, padding=1)), _x(1)
+    _assert_same(_decomposed(network, x), _unfolded(network, x, monkeypatch))
+    assert folded

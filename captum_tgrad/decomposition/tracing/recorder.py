@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.origin import Lifetime, origin_of
+from captum_tgrad.decomposition.places.origin import Lifetime, origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.places.propagation import output_places
 from captum_tgrad.decomposition.places.rules.grids import channels_as_places
@@ -124,6 +124,12 @@ class Recorder:
             if bias.places is not None:
                 (places,) = self._with_dependencies(call, [bias.places])
             self.await_gradient(output, places, bias, call.name)
+
+    def record_folded(self, call: Call, result: Tensor) -> None:
+        """Records the bias of a call that ran as a part of another one, with the same result."""
+        places, biases = places_of(result), call.closed_forms([result])
+        if places is not None and biases and biases[0] is not None:
+            self.await_gradient(result, places, biases[0], call.name)
 
     def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
         """The places of a call's results, and what they say about the network."""

@@ -242,7 +242,7 @@ class Trace(TorchFunctionMode):
         if call.name == "batch_norm":
             normalized = self.folded_norms.normalize(call)
             if normalized is not None:
-                self.recorder.record(call, normalized)
+                self.recorder.record_folded(call, normalized)
             return normalized
         if call.name not in CONVOLUTIONS:
             return None
