@@ -99,8 +99,7 @@ class FoldedNorms:
 
         Returns:
             A tensor that stands for the result of the convolution alone, the convolution with the
-            scale of the batch norm, and the result of the batch norm. None if no batch norm
-            follows, or if folding takes longer.
+            scale of the batch norm, and the result of the batch norm. None if it is not folded.
         """
         norm = self._next_norm() if self.are_allowed else None
         if norm is None or torch.is_autocast_enabled("cpu"):
@@ -111,18 +110,16 @@ class FoldedNorms:
             require_constant(weight, bias)
         except NoRuleError:
             return None
+        if x.dim() != weight.dim():
+            return None  # without a batch dimension, the batch norm takes the rows as channels
+        if weight.shape[1:].numel() > 2 * len(x) * x.shape[2:].numel():
+            return None  # scaling the weight would take longer
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
         assert variance is not None
         with torch.no_grad():
             scale, shift = scale_and_shift(mean, variance, norm.weight, norm.bias, norm.eps)
-        # Without a batch dimension, the batch norm takes the rows as channels.
-        if x.dim() != weight.dim() or len(weight) != len(scale):
-            return None
-        positions = len(x) * x.shape[2:].numel()
-        if weight.shape[1:].numel() > 2 * positions:
-            return None
-        if not weight.dtype == scale.dtype == shift.dtype:
+        if len(scale) != len(weight) or not weight.dtype == scale.dtype == shift.dtype:
             return None
         options = {name: value for name, value in call.bound.items() if name != "input"}
         options["weight"] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
