@@ -104,7 +104,7 @@ class FoldedNorms:
         norm = self._next_norm() if self.are_allowed else None
         if norm is None or torch.is_autocast_enabled("cpu"):
             return None
-        x, weight, bias = (call.bound[name] for name in ("input", "weight", "bias"))
+        x, weight, bias, *options = (call.bound[name] for name in call.record.parameters)
         try:
             require_plain(call)
             require_constant(weight, bias)
@@ -121,12 +121,10 @@ class FoldedNorms:
             scale, shift = scale_and_shift(mean, variance, norm.weight, norm.bias, norm.eps)
         if len(scale) != len(weight) or not weight.dtype == scale.dtype == shift.dtype:
             return None
-        options = {name: value for name, value in call.bound.items() if name != "input"}
-        options["weight"] = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
-        options["bias"] = None if bias is None else bias * scale
-        scaled = Call(call.func, (x,), options, call.record)
-        with_shift = shift if bias is None else torch.addcmul(shift, bias, scale)
-        normalized: Tensor = call.func(x, **{**options, "bias": with_shift})
+        weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+        bias = None if bias is None else bias * scale
+        scaled = Call(call.func, (x, weight, bias, *options), {}, call.record)
+        normalized: Tensor = call.func(x, weight, shift if bias is None else bias + shift, *options)
         result: Tensor = _WithoutValues.apply(normalized)
         self._folded.append(_Folded(ref(result), normalized, (scale, shift)))
         self._nodes.add(result.grad_fn._sequence_nr())  # type: ignore[union-attr]
