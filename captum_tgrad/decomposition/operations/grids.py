@@ -67,6 +67,9 @@ def deformed(call: Call, output: Tensor) -> Bias | None:
     )
 
 
+CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
+"""Convolutions that are not transposed or deformable."""
+
 _convolution = partial(
     records, places=grids.convolved, bias=convolution, parts=with_bias, parts_of_one=False
 )

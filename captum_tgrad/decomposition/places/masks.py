@@ -141,7 +141,7 @@ def _kept_factor(factor: Tensor | None) -> Tensor | None:
         return None
     if not factor.requires_grad:
         is_kept = factor != 0
-        # As the scale of a batch norm. On other devices, reading this would take longer.
+        # As a scale of each channel. On other devices, reading this would take longer.
         return None if is_kept.is_cpu and bool(is_kept.all()) else is_kept
     kept = kept_by_mask(factor)
     return None if kept is None else kept.to(factor.device) | (factor != 0)

@@ -34,7 +34,7 @@ class ReadBetweenError(Exception):
 
 
 class _WithoutValues(torch.autograd.Function):
-    """A tensor like another one, but without memory: all that read its values raise RuntimeError.
+    """A tensor like another one, but whatever reads its values raises RuntimeError.
 
     Scripts, other threads and transforms of ``torch.func`` read tensors unseen by the trace.
     """
@@ -70,7 +70,11 @@ class _Folded:
     is_normalized: bool = False
 
     def convolved(self) -> Tensor:
-        """The result of the convolution, but for rounding."""
+        """The result of the convolution, but for rounding.
+
+        It is only for the rest of a forward pass that will run again: its values are others if the
+        network has overwritten the result of the batch norm.
+        """
         rank = self.normalized.dim() - 2
         scale, shift = (each.reshape(-1, *[1] * rank) for each in self.affine)
         return (self.normalized - shift) / scale
@@ -187,8 +191,9 @@ class FoldedNorms:
             read_by_hidden: The numbers of the nodes whose results hidden operations have read.
         """
         self._forget_freed()
-        is_unread = not self._folded and self._nodes.isdisjoint(read_by_hidden)
-        return self._has_read_between or not is_unread
+        if self._has_read_between or self._folded:
+            return True
+        return not self._nodes.isdisjoint(read_by_hidden)
 
     def _forget_freed(self) -> None:
         self._folded = [
@@ -196,6 +201,3 @@ class FoldedNorms:
             for folded in self._folded
             if not folded.is_normalized or folded.result() is not None
         ]
-
-
-CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}

@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
+from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import Lifetime, origin_of, places_of
@@ -257,4 +258,4 @@ class Recorder:
 _SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
 """Operations that read only the shape or the type of their second tensor."""
 
-_MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}
+_MIXES_CHANNELS = {"linear", *CONVOLUTIONS}

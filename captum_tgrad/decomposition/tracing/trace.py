@@ -14,6 +14,7 @@ from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
+from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.normalizations import (
     BATCH_NORMS,
@@ -33,7 +34,7 @@ from captum_tgrad.decomposition.torch_functions import (
     overwrites,
     without_override_check,
 )
-from captum_tgrad.decomposition.tracing.folded_norms import CONVOLUTIONS, FoldedNorms
+from captum_tgrad.decomposition.tracing.folded_norms import FoldedNorms
 from captum_tgrad.decomposition.tracing.in_place import run_in_place
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.running_modules import raise_batch_statistics
