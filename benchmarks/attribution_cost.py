@@ -1,7 +1,8 @@
 """What T-Grad costs, as a ratio to captum's Saliency, the least that a gradient method can cost.
 
 Prints a Markdown table of medians of interleaved pairs: each T-Grad call is timed beside a Saliency
-call on the same batch, so that whatever else the machine does hits both. Run:
+call on the same batch, so that whatever else the machine does hits both. Each number is from a
+process of its own, because memory that other networks have left behind changes it. Run:
 
     python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM] [--methods] [--check]
         [--autocast] [--batch 8]
@@ -19,11 +20,11 @@ from pytorch_grad_cam import FullGrad
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from benchmarks.cases import CASES
-from benchmarks.measure import Call, compare, machine, random_model
+from benchmarks.measure import Call, compare, in_own_process, machine, random_model
 from captum_tgrad import FullGradAttribution, TGradAttribution
 
 
-def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[str]:
+def cost_of_t_grad(options: argparse.Namespace) -> list[str]:
     """Prints the ratio to Saliency, case by case.
 
     Returns:
@@ -32,26 +33,31 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
     print("| case | T-Grad / Saliency | channels_last | at most |")
     print("|---|---|---|---|")
     above = []
-    for case in CASES:
+    for number, case in enumerate(CASES):
         if not any(part in case.name for part in options.cases):
             continue
-        ratios = []
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            if memory_format == torch.channels_last and len(case.shape) != 4:
-                continue
-            model, images = case.make(device, options.batch)
-            model = model.to(memory_format=memory_format)
-            images = images.detach().to(memory_format=memory_format).requires_grad_()
-            t_grad, saliency = TGradAttribution(model), Saliency(model)
-            one = partial(t_grad.attribute, images, target=0, channel_dim=case.channel_dim)
-            other = partial(saliency.attribute, images, target=0)
-            with torch.autocast(device.type, enabled=options.autocast):
-                ratios.append(compare(one, other, options.pairs, device, warm_up=2)[0])
+        formats = (False, True) if len(case.shape) == 4 else (False,)
+        ratios = [in_own_process(ratio_of, number, last, options) for last in formats]
         if ratios[0] > case.limit:
             above.append(case.name)
         cells = [f"{each:.2f}" for each in ratios] + ["-"] * (2 - len(ratios))
         print(f"| {case.name} | {' | '.join(cells)} | {case.limit} |", flush=True)
     return above
+
+
+def ratio_of(number: int, channels_last: bool, options: argparse.Namespace) -> float:
+    """The time of T-Grad relative to Saliency on one of ``CASES``."""
+    device, _ = machine()
+    case = CASES[number]
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    model, images = case.make(device, options.batch)
+    model = model.to(memory_format=memory_format)
+    images = images.detach().to(memory_format=memory_format).requires_grad_()
+    t_grad, saliency = TGradAttribution(model), Saliency(model)
+    one = partial(t_grad.attribute, images, target=0, channel_dim=case.channel_dim)
+    other = partial(saliency.attribute, images, target=0)
+    with torch.autocast(device.type, enabled=options.autocast):
+        return compare(one, other, options.pairs, device, warm_up=2)[0]
 
 
 def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
@@ -101,7 +107,7 @@ def main() -> None:
     device, described = machine()
     print(described, end="; ")
     print(f"{options.batch} times the batch{', autocast' if options.autocast else ''}\n")
-    above = cost_of_t_grad(options, device)
+    above = cost_of_t_grad(options)
     if options.methods:
         cost_of_methods(options, device)
     if options.check and above:
