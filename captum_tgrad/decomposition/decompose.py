@@ -83,17 +83,20 @@ def decompose(
     if len(leaves) > 1:
         places = [depending_on(each, [number]) for number, each in enumerate(places)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
-    summing = Summing(axes, samples_of(places[0]), leaves[0].device, with_magnitudes)
-    replay = replay or Replay(is_used_again=False)
-    explained = _Explained(forward, leaves, places, gradients, select, summing, replay)
-    keeps_results = False
+    replay, device = replay or Replay(is_used_again=False), leaves[0].device
+    summing = Summing(axes, samples_of(places[0]), device, with_magnitudes, replay.skips_nan)
+    before, keeps_results = RandomState(device), False
     while True:
+        explained = _Explained(forward, leaves, places, gradients, select, summing, replay, before)
         try:
             decomposed, recorder = explained.decomposed(keeps_results)
+            if not summing.skips_nan and bool(decomposed.delta.isnan().any()):
+                replay.skips_nan, summing = True, replace(summing, skips_nan=True)
             # A replay does not see all constants, such as the value of a padding.
-            if not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
+            elif not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
                 break
-            replay.give_up()
+            else:
+                replay.give_up()
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
             if not replay.give_up():
@@ -102,15 +105,18 @@ def decompose(
             keeps_results = True
         except ReadBetweenError:
             replay.folds_norms = False
-        finally:
-            replay.release()
+        before.restore()
     warn_if_unreliable(decomposed, recorder)
     return decomposed
 
 
 @dataclass(frozen=True)
 class _Explained:
-    """The selected output of a network at its inputs; the arguments are as in :func:`decompose`."""
+    """The selected output of a network at its inputs.
+
+    The arguments are as in :func:`decompose`; ``before`` is the random state before the network
+    runs.
+    """
 
     forward: Forward
     leaves: tuple[Tensor, ...]
@@ -119,6 +125,7 @@ class _Explained:
     select: Select
     summing: Summing
     replay: Replay
+    before: RandomState
 
     def decomposed(self, keeps_results: bool) -> tuple[RawDecomposition, Recorder]:
         """The decomposition, and the recorder of the forward pass."""
@@ -157,12 +164,11 @@ class _Explained:
         """Runs the network so that the recorder of the trace has its terms."""
         recorder, device = trace.recorder, self.leaves[0].device
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
-        output = self.replay.run(replayable, arguments, recorder)
+        output = self.replay.run(replayable, arguments, recorder, self.before)
         if output is not None:
             return self.select(output)
-        before = RandomState(device)
-        output = self._recorded(arguments, trace, before)
-        has_drawn = not before.is_current()
+        output = self._recorded(arguments, trace)
+        has_drawn = not self.before.is_current()
         if replayable and not has_drawn:
             self.replay.keep(replayable, output, recorder)
         samples, rank = self.summing.samples, self.leaves[0].dim()
@@ -178,7 +184,7 @@ class _Explained:
             )
         return selected
 
-    def _recorded(self, arguments: tuple[Any, ...], trace: Trace, before: RandomState) -> Any:
+    def _recorded(self, arguments: tuple[Any, ...], trace: Trace) -> Any:
         """The output of the network, with its operations recorded."""
         count, recorder = len(self.leaves), trace.recorder
         followed = trace.follow(arguments[:count])
@@ -190,10 +196,8 @@ class _Explained:
             if not trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
                 raise
         if trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
-            before.restore()
             raise ReadBetweenError
         if recorder.hidden.has_read_freed and not recorder.hidden.keeps_results:
-            before.restore()
             raise FreedResultsError
         return output
 

@@ -39,9 +39,12 @@ SOFTMAXES = {
 
 @pytest.mark.filterwarnings("ignore:A hidden operation loses the positions")
 @pytest.mark.parametrize("softmax", SOFTMAXES.values(), ids=SOFTMAXES)
-def test_a_row_of_infinities_alone_that_is_masked_after_a_softmax_contributes_nothing(softmax):
+@pytest.mark.parametrize("channel_dim", [None, 2])
+def test_a_row_of_infinities_alone_that_is_masked_after_a_softmax_contributes_nothing(
+    softmax, channel_dim
+):
     found = TGradAttribution(lambda x: _read(softmax(x.masked_fill(MASK, -math.inf)))).decompose(
-        X, channel_dim=None
+        X, channel_dim=channel_dim
     )
     z = X[..., :4]
     y = z.softmax(-1)
@@ -64,13 +67,14 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 @pytest.mark.parametrize("sign", ["positive", "all"])
-def test_the_map_is_that_of_finite_elements_in_place_of_infinite_ones(operation, sign):
+@pytest.mark.parametrize("channel_dim", [None, 2])
+def test_the_map_is_that_of_finite_elements_in_place_of_infinite_ones(operation, sign, channel_dim):
     def filled(value):
         return lambda x: _read(operation(x.masked_fill(MASK, -math.inf).masked_fill(ROW, value)))
 
     infinite, finite = (
         TGradAttribution(filled(value)).attribute(
-            X, sign=sign, channel_dim=None, return_convergence_delta=True
+            X, sign=sign, channel_dim=channel_dim, return_convergence_delta=True
         )
         for value in (-math.inf, 0.0)
     )
@@ -96,3 +100,32 @@ def test_an_output_that_is_nan_is_still_warned_of():
         TGradAttribution(lambda x: _read(F.softmax(x.masked_fill(MASK, -math.inf), -1))).attribute(
             X, channel_dim=None
         )
+
+
+def test_a_network_with_gradients_of_nan_runs_again_once_and_with_the_same_random_numbers():
+    drawn = []
+
+    def network(x):
+        drawn.append(torch.rand(6, dtype=torch.double))
+        y = F.softmax(x.masked_fill(MASK, -math.inf), -1).masked_fill(ROW, 0)
+        return _read(y * drawn[-1])
+
+    method = TGradAttribution(network)
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        first = method.decompose(X, channel_dim=2)
+    assert sum(torch.equal(each, drawn[0]) for each in drawn) == 2
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    torch.rand(6, dtype=torch.double)
+    assert torch.equal(torch.rand(1), after)
+
+    count = len(drawn)  # includes the runs that show that the output is random
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="draws random numbers"):
+        later = method.decompose(X, channel_dim=2)
+    assert len(drawn) == count + count / 2
+    assert_complete(first, atol=1e-12)
+    for one, other in zip(first.terms, later.terms, strict=True):
+        assert torch.equal(one.score, other.score)
+        assert torch.equal(one.positive, other.positive)

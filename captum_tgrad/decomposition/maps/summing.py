@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -22,7 +22,6 @@ from captum_tgrad.decomposition.term import Magnitudes
 # Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
 # other with smaller blocks, and larger blocks do not fit in the cache.
 ELEMENTS_OF_A_BLOCK = 2**20
-_WORTH_A_CHECK = 2**16  # elements
 
 
 def samples_lost(module: str, operation: str) -> SamplesLostError:
@@ -71,6 +70,8 @@ class Summing:
         samples: The batch size.
         device: The device of the results; a model may use several devices.
         with_magnitudes: Whether to compute the range of each term's elements as well.
+        skips_nan: Whether elements that are NaN count as zero. A masked element may have a gradient
+            of NaN, as after a softmax of a row of -inf. If zero is wrong, the residual shows it.
         scratch: Lends memory for products.
     """
 
@@ -78,6 +79,7 @@ class Summing:
     samples: int
     device: torch.device
     with_magnitudes: bool = False
+    skips_nan: bool = False
     scratch: Scratch = field(default_factory=partial(Scratch, ELEMENTS_OF_A_BLOCK, least=2**13))
 
     def sums_of_elements(self, elements: Tensor, places: Places) -> TermSums:
@@ -98,7 +100,7 @@ class Summing:
         kept = next(iter(reductions.values())).kept_by_sum
         if shares or self.with_magnitudes:
             kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
-        found = _summed(gradient, bias, kept, self.with_magnitudes, self.scratch)
+        found = self._summed(gradient, bias, kept)
         signed, absolute, *ranges = found
         sums = {}
         for number, each in reductions.items():
@@ -115,6 +117,58 @@ class Summing:
             for number, each in reductions.items():
                 magnitudes[number] = self._magnitudes(of_all, each, elements, shares.get(number))
         return TermSums(sums, magnitudes, not shared)
+
+    def _summed(
+        self, gradient: Tensor, bias: Bias, kept: Sequence[frozenset[int]]
+    ) -> list[list[Tensor]]:
+        """``sum a`` and ``sum |a|`` over all dimensions but each of ``kept``.
+
+        With magnitudes, also the smallest and the largest ``|a|``. On a CPU, allocating, writing
+        and reading a product as large as an activation takes longer than computing it. Blocks of
+        the product fit in the cache and reuse the same memory.
+        """
+        over = [[dim for dim in range(gradient.dim()) if dim not in own] for own in kept]
+        dim, length = _block_size(gradient, bias.uncut)
+        if dim is None:
+            found = self._summed_block(gradient, bias, over)
+        else:
+            parts = []
+            for start in range(0, gradient.shape[dim], length):
+                size = min(length, gradient.shape[dim] - start)
+                part = bias.part(dim, start, size, gradient.shape)
+                block = gradient.narrow(dim, start, size)
+                parts.append(self._summed_block(block, part, over))
+            found = [
+                [
+                    torch.cat(each, dim) if dim in own else how(torch.stack(each), 0)
+                    for each, own in zip(zip(*blocks, strict=True), kept, strict=True)
+                ]
+                for blocks, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
+            ]
+        if bias.scale != 1:
+            scales = [bias.scale, *[abs(bias.scale)] * (len(found) - 1)]
+            pairs = zip(found, scales, strict=True)
+            found = [[values * scale for values in each] for each, scale in pairs]
+        return found
+
+    def _summed_block(
+        self, gradient: Tensor, bias: Bias, over: Sequence[list[int]]
+    ) -> list[list[Tensor]]:
+        product = bias.times(in_full_precision(gradient), self.scratch)
+        if over == [[]]:  # without a sum: copy, because the next block overwrites the memory
+            product = without_nan(product)
+            absolute = product.abs()
+            return [[product], [absolute], *[[absolute]] * (2 * self.with_magnitudes)]
+        add = torch.nansum if self.skips_nan else torch.sum
+        found = [[add(product, dims, keepdim=True) for dims in over]]
+        product.abs_()
+        found.append([add(product, dims, keepdim=True) for dims in over])
+        if self.with_magnitudes:
+            absolute = without_nan(product)
+            found += [
+                [how(absolute, dims, True) for dims in over] for how in (torch.amin, torch.amax)
+            ]
+        return found
 
     def _magnitudes(
         self, ranges: Sequence[Tensor], to_cells: Reduction, elements: float, share: Tensor | None
@@ -141,75 +195,7 @@ class Summing:
         return Magnitudes(smallest.nan_to_num(posinf=0), largest.nan_to_num(neginf=0), elements)
 
 
-def _summed(
-    gradient: Tensor,
-    bias: Bias,
-    kept: Sequence[frozenset[int]],
-    ranges: bool,
-    scratch: Scratch,
-) -> list[list[Tensor]]:
-    """``sum a`` and ``sum |a|`` over all dimensions but each of ``kept``, for ``a = gradient * b``.
-
-    With ``ranges``, also the smallest and the largest ``|a|``. On a CPU, allocating, writing and
-    reading a product as large as an activation takes longer than computing it. Blocks of the
-    product fit in the cache and reuse the same memory.
-    """
-    over = [[dim for dim in range(gradient.dim()) if dim not in own] for own in kept]
-    dim, length = _block_size(gradient, bias.uncut)
-    if dim is None:
-        found = _summed_block(gradient, bias, over, ranges, scratch)
-    else:
-        parts = []
-        for start in range(0, gradient.shape[dim], length):
-            size = min(length, gradient.shape[dim] - start)
-            part = bias.part(dim, start, size, gradient.shape)
-            block = gradient.narrow(dim, start, size)
-            parts.append(_summed_block(block, part, over, ranges, scratch))
-        found = [
-            [
-                torch.cat(each, dim) if dim in own else getattr(torch, how)(torch.stack(each), 0)
-                for each, own in zip(zip(*blocks, strict=True), kept, strict=True)
-            ]
-            for blocks, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
-        ]
-    if bias.scale != 1:
-        scales = [bias.scale, *[abs(bias.scale)] * (len(found) - 1)]
-        pairs = zip(found, scales, strict=True)
-        found = [[values * scale for values in each] for each, scale in pairs]
-    return found
-
-
-def _summed_block(
-    gradient: Tensor, bias: Bias, over: Sequence[list[int]], ranges: bool, scratch: Scratch
-) -> list[list[Tensor]]:
-    # A masked element may have a gradient of NaN, as after a softmax of a row of -inf. It counts as
-    # zero. If that is wrong, the residual shows it.
-    product = bias.times(in_full_precision(gradient), scratch)
-    if over == [[]]:  # without a sum: copy, because the next block overwrites the scratch memory
-        product = without_nan(product)
-        absolute = product.abs()
-        return [[product], [absolute], *[[absolute]] * (2 * ranges)]
-    found = _sums(product, over)
-    if ranges:
-        absolute = without_nan(product)
-        found += [[how(absolute, dims, True) for dims in over] for how in (torch.amin, torch.amax)]
-    return found
-
-
-def _sums(product: Tensor, over: Sequence[list[int]]) -> list[list[Tensor]]:
-    """The sums of a product without NaN, and of its absolute value, which overwrites it."""
-    # On a CPU, nansum takes up to twice as long as a sum.
-    if product.is_cpu and product.numel() >= _WORTH_A_CHECK:
-        signed = [product.sum(dims, keepdim=True) for dims in over]
-        if not bool(signed[0].isnan().any()):
-            product.abs_()
-            return [signed, [product.sum(dims, keepdim=True) for dims in over]]
-    signed = [product.nansum(dims, keepdim=True) for dims in over]
-    product.abs_()
-    return [signed, [product.nansum(dims, keepdim=True) for dims in over]]
-
-
-_REDUCTIONS = ("sum", "sum", "amin", "amax")
+_REDUCTIONS: tuple[Callable[..., Tensor], ...] = (torch.sum, torch.sum, torch.amin, torch.amax)
 
 
 def _block_size(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:

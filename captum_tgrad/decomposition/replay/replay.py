@@ -67,14 +67,17 @@ class Replay:
     Attributes:
         folds_norms: Whether batch norms may run as parts of the convolutions before them; False
             once the network has read the result of such a convolution.
+        skips_nan: As for :class:`Summing`; True once a term was NaN.
+        has_run: Whether the current call was replayed.
     """
 
     def __init__(self, is_used_again: bool = True) -> None:
         self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
         self.folds_norms = True
+        self.skips_nan = False
+        self.has_run = False
         self._is_worth_trying = is_used_again
-        self._state_before: RandomState | None = None
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
@@ -114,17 +117,25 @@ class Replay:
                 del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
 
-    def run(self, forward_pass: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
+    def run(
+        self,
+        forward_pass: Pass | None,
+        arguments: Sequence[Any],
+        recorder: Recorder,
+        before: RandomState,
+    ) -> Any:
         """Runs the network, and adds the terms of the recorded forward pass to the recorder.
 
         Args:
             forward_pass: The forward pass; None if it cannot be replayed.
             arguments: The input, and further arguments of the network.
             recorder: Gets the terms.
+            before: The random state, which is restored if the network has to run again.
 
         Returns:
             The output; None if the operations have to be recorded.
         """
+        self.has_run = False
         if forward_pass is None or forward_pass not in self._recorded or self._forward is None:
             return None
         recorded = self._recorded[forward_pass]
@@ -133,7 +144,6 @@ class Replay:
         if modules is None or len(networks) < len(recorded.networks):
             return None
         self._is_worth_trying = False  # unless all goes well
-        random_state = RandomState(arguments[0].device)
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(self._forward, modules, arguments)
@@ -144,33 +154,20 @@ class Replay:
             terms = _with_biases(recorded, graph, constants.biases_of(sums))
         if terms is None:
             self._recorded.clear()
-            random_state.restore()  # the network runs again
+            before.restore()  # the network runs again
             return None
         recorder.replay(terms, recorded.dtypes)
         self._is_worth_trying = True
-        self._state_before = random_state
+        self.has_run = True
         return output
 
-    @property
-    def has_run(self) -> bool:
-        """Whether the current call was replayed."""
-        return self._state_before is not None
-
     def give_up(self) -> bool:
-        """Records all later calls, if the last one was replayed; returns whether it was.
-
-        Sets the random generators back to their state before it, so that the network can run again.
-        """
-        if self._state_before is None:
+        """Records all later calls, if the last one was replayed; returns whether it was."""
+        if not self.has_run:
             return False
-        self._state_before.restore()
         self._recorded.clear()
         self._is_worth_trying = False
         return True
-
-    def release(self) -> None:
-        """Frees what :meth:`give_up` needs after a call."""
-        self._state_before = None
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
