@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.nested import PLAIN, map_tensors, tensors_in
-from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.rules.rule import NO_RULE, PlacesRule
 from captum_tgrad.decomposition.torch_functions import operation_name, overwrites
 
 
@@ -31,8 +31,8 @@ class Operation:
     Each rule may raise NoRuleError for a call that it does not cover.
 
     Args:
-        places: Computes the places of what a call returned from those of its arguments. None: test
-            runs of the operation find them.
+        places: Computes the places of what a call returned from those of its arguments. Where it
+            does not, test runs of the operation find them.
         bias: Takes a call and one of its outputs and returns ``b`` in closed form, or None if it is
             zero. None: the one rule computes it.
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
@@ -46,7 +46,7 @@ class Operation:
             place.
     """
 
-    places: Callable[[Call], list[Places]] | None = None
+    places: PlacesRule = NO_RULE
     bias: Callable[[Call, Tensor], Bias | None] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads_input: bool = False

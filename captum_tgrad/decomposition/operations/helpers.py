@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
+from captum_tgrad.decomposition.places.rules.rule import NO_RULE, PlacesRule
 
 
 def records(
@@ -22,11 +23,12 @@ def records(
     Args:
         names: The operations' plain names, separated by spaces.
         parameters: The parameters as in a signature, such as ``"input, dim=None"``.
-        places: As for :class:`Operation`.
+        places: As for :class:`Operation`, or a function for a rule without further facts.
         bias: As for :class:`Operation`.
         known: Its other arguments.
     """
-    operation = Operation(places, bias, _parsed(parameters), **known)
+    rule = places if isinstance(places, PlacesRule) else PlacesRule(places) if places else NO_RULE
+    operation = Operation(rule, bias, _parsed(parameters), **known)
     return dict.fromkeys(names.split(), operation)
 
 

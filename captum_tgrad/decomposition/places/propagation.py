@@ -22,42 +22,22 @@ from captum_tgrad.decomposition.places.masks import (
 )
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_of
-from captum_tgrad.decomposition.places.rules import mixing, moving
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
-from captum_tgrad.decomposition.places.rules.cumulative import subtracted
-from captum_tgrad.decomposition.places.rules.elementwise import (
-    chosen,
-    elementwise,
-    like_first,
-    unchanged,
-)
 from captum_tgrad.decomposition.places.rules.fourier import (
     remember_grid,
     transformed,
     transformed_back,
 )
-from captum_tgrad.decomposition.places.rules.indexing import BY_VALUE, put
-from captum_tgrad.decomposition.places.rules.padding import padded, unfolded
+from captum_tgrad.decomposition.places.rules.rule import Effect
 from captum_tgrad.decomposition.places.trial_runs import FoundPlaces, places_from_trial_runs
 
 _known: BoundedCache[tuple[list[FoundPlaces], ConstantsRead, bool]] = BoundedCache(
     lambda known: sum(places.numbers for places, _ in known[0])
 )
 """The places of outputs by call, with ``constants_read`` and ``selects_elements`` of the call."""
+_MOVING = (Effect.MOVES, Effect.WRITES)
 _MOST_CONTENTS = 2**20
 """A digest of more values takes milliseconds."""
-_NOT_CACHED = {*BY_VALUE, like_first, unchanged}
-"""Rules whose results depend on values, or take no longer than a look-up."""
-_ELEMENTWISE = {elementwise, like_first, subtracted}
-_KEEP_CONSTANTS = {*_ELEMENTWISE, chosen, mixing.reduced}
-"""Rules of operations whose results are constants where their arguments are."""
-_MOVING = {
-    moving.moved, moving.reshaped, moving.concatenated, moving.joined, moving.assigned,
-    moving.halved, unchanged, padded, unfolded, put,
-}  # fmt: skip
-"""Rules of operations that can run on masks as on elements."""
-_ADDED: dict[Any, str] = {mixing.linear: "bias", mixing.added_product: "input"}
-"""The argument that is added to a product; its zeros select nothing."""
 
 
 def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str]) -> list[Places]:
@@ -68,10 +48,11 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         outputs: Its differentiable outputs.
         where: Returns the name of the operation, for messages that it loses places.
     """
-    is_transform = call.record.places is transformed
+    rule = call.record.places
+    is_transform = rule.find is transformed
     if is_transform and (restored := transformed_back(call)):
         return _with_masks(call, outputs, [restored])
-    key = None if call.record.places in _NOT_CACHED else _key(call)
+    key = _key(call, rule.effect) if rule.is_cached else None
     known = None if key is None else _known.get(key)
     if known and known[1] == ConstantsRead.NO_ZEROS and any(map(has_zeros, _factors(call))):
         known = None
@@ -103,18 +84,18 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
 
     Results that were only moved keep the gaps, because later operations may fill them.
     """
-    rule = call.record.places
+    effect = call.record.places.effect
     if call.selects_elements:
         move_masks(call, _factors(call), always=True)
-    elif rule in _MOVING:
-        move_masks(call, always=rule in (moving.assigned, put))
+    elif effect in _MOVING:
+        move_masks(call, always=effect == Effect.WRITES)
         return every
-    elif rule in BY_VALUE:
+    elif effect == Effect.MOVES_BY_VALUE:
         return every
     filled = [gaps_filled(places) for places in every]
-    if rule in _ELEMENTWISE and len(call.dependent) == 1:
+    if effect == Effect.ELEMENTWISE and len(call.dependent) == 1:
         mark_elementwise(outputs[0])
-    if rule in _KEEP_CONSTANTS:
+    if effect in (Effect.ELEMENTWISE, Effect.KEEPS_CONSTANTS):
         for output, places, whole in zip(outputs, every, filled, strict=True):
             if whole is not places:
                 add_mask(output, places)
@@ -123,20 +104,19 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
 
 def _factors(call: Call) -> list[Tensor]:
     """The constants that may select elements by their zeros."""
-    rule = call.record.places
-    added = call.bound.get(_ADDED[rule]) if rule in _ADDED else None
+    name = call.record.places.added
+    added = call.bound[name] if name else None
     return [tensor for tensor in call.constant if tensor is not added]
 
 
-def _key(call: Call) -> object | None:
+def _key(call: Call, effect: Effect) -> object | None:
     """A key of everything that the places depend on; None if it would take too long."""
     parts: list[object] = [call.func]
-    rule = call.record.places
-    may_have_indices = rule not in _ELEMENTWISE
+    may_have_indices = effect != Effect.ELEMENTWISE
     try:
         _freeze((call.args, call.kwargs), parts, may_have_indices)
         parts += [output.shape for output in call.returned]
-        if may_have_indices and rule not in _MOVING:  # it may leave out masked elements
+        if may_have_indices and effect not in _MOVING:  # it may leave out masked elements
             parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]
         key = tuple(parts)
         hash(key)
@@ -208,13 +188,12 @@ def _contents(constant: Tensor) -> object:
 
 
 def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
-    if call.record.places is not None:
-        try:
-            found = call.record.places(call)
-        except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
-            found = []
-        if [places.shape for places in found] == [tuple(output.shape) for output in call.returned]:
-            return [(places, True) for places in found], True
+    try:
+        found = call.record.places(call)
+    except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
+        found = []
+    if [places.shape for places in found] == [tuple(output.shape) for output in call.returned]:
+        return [(places, True) for places in found], True
     return places_from_trial_runs(call), False
 
 

@@ -21,6 +21,7 @@ from captum_tgrad.decomposition.places.masks import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise, samples_mixed_along
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.whole_grid import windows_joined
 
 
@@ -41,6 +42,7 @@ def running(call: Call) -> list[Places]:
     return [found] * len(call.returned)
 
 
+@places_rule(Effect.ELEMENTWISE)
 def subtracted(call: Call) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
     (both, *_) = elementwise(call)

@@ -10,9 +10,11 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import mixed
 
 
+@places_rule(Effect.ELEMENTWISE)
 def elementwise(call: Call) -> list[Places]:
     """Places after an elementwise operation on tensors that broadcast."""
     rank = call.returned[0].dim()
@@ -37,6 +39,7 @@ def elementwise(call: Call) -> list[Places]:
     return [found] * len(call.returned)
 
 
+@places_rule(Effect.ELEMENTWISE, is_cached=False)
 def like_first(call: Call) -> list[Places]:
     """The places of the first tensor."""
     first = call.tensors[0]
@@ -46,6 +49,7 @@ def like_first(call: Call) -> list[Places]:
     return [places_of(first) or make_places(first.shape)] * len(call.returned)
 
 
+@places_rule(Effect.MOVES, is_cached=False)
 def unchanged(call: Call) -> list[Places]:
     """As :func:`like_first`, for operations that do not change the elements."""
     return like_first(call)
@@ -94,6 +98,7 @@ def samples_mixed_along(places: Places, dims: Iterable[int]) -> Places:
     return make_places(places.shape, coordinates)
 
 
+@places_rule(Effect.KEEPS_CONSTANTS)
 def chosen(call: Call) -> list[Places]:
     """Places after ``where``: each element has the places of the alternative that is selected."""
     rank = call.returned[0].dim()

@@ -16,8 +16,8 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
-from captum_tgrad.decomposition.places.rules.boxes import pooled_in_boxes
 from captum_tgrad.decomposition.places.rules.moving import assigned
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.scratch import is_dense
@@ -44,6 +44,7 @@ def added(call: Call) -> list[Places]:
     return _added_at(call, tensor, source, sums, alike)
 
 
+@places_rule(Effect.WRITES)
 def put(call: Call) -> list[Places]:
     """Places after ``index_put``, which writes elements to given positions or adds them there."""
     if not call.bound["accumulate"]:
@@ -116,6 +117,7 @@ def _of_summands(coords: Coordinates, source: Tensor, shape: Sequence[int]) -> C
     return Coordinates(index.expand(shape), coords.cells)
 
 
+@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
 def by_indices(call: Call) -> list[Places]:
     """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
     tensor, dim = call.bound["input"], call.bound["dim"]
@@ -124,6 +126,7 @@ def by_indices(call: Call) -> list[Places]:
     return [found for _ in call.returned]
 
 
+@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
 def sampled(call: Call) -> list[Places]:
     """Places after ``grid_sample``: those of the element that is nearest to each point."""
     bound = call.bound
@@ -136,6 +139,7 @@ def sampled(call: Call) -> list[Places]:
     return places_after(run, [image])
 
 
+@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
 def strided(call: Call) -> list[Places]:
     """Places after ``as_strided``, which reads elements by their positions in memory."""
     tensor, size, stride = (call.bound[name] for name in ("input", "size", "stride"))
@@ -148,10 +152,3 @@ def strided(call: Call) -> list[Places]:
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
     return places_after(run, [tensor])
-
-
-BY_VALUE = (by_indices, sampled, strided, pooled_in_boxes)
-"""Rules that depend on other values than constant indices, or on the layout of memory.
-
-Their results cannot be cached.
-"""

@@ -17,9 +17,11 @@ from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places, samples_only
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
 
 
+@places_rule(Effect.KEEPS_CONSTANTS)
 def reduced(call: Call) -> list[Places]:
     """Places after a reduction, which mixes some dimensions and removes them or keeps size 1."""
     bound, (output, *_) = call.bound, call.returned
@@ -85,6 +87,7 @@ def unpaired(call: Call) -> list[Places]:
     return [mixed_along(places_of(tensor), {tensor.dim() - 1}, call.returned[0].shape)]
 
 
+@places_rule(added="input")
 def added_product(call: Call) -> list[Places]:
     """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
     (output,), names = call.returned, list(call.record.parameters)
@@ -95,6 +98,7 @@ def added_product(call: Call) -> list[Places]:
     return [make_places(output.shape, pairs, of_several=bool(aligned))]
 
 
+@places_rule(added="bias")
 def linear(call: Call) -> list[Places]:
     """Places after ``linear``."""
     return contraction(call, inner)

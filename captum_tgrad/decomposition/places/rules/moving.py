@@ -17,8 +17,10 @@ from captum_tgrad.decomposition.places.gaps import gaps_kept
 from captum_tgrad.decomposition.places.movement import as_element, places_after, without_fill
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 
 
+@places_rule(Effect.MOVES)
 def moved(call: Call) -> list[Places]:
     """Places after an operation that moves elements; elements that it fills in have no place."""
     call = without_fill(call)
@@ -31,12 +33,14 @@ def moved(call: Call) -> list[Places]:
     return places_after(run, tensors)
 
 
+@places_rule(Effect.MOVES)
 def joined(call: Call) -> list[Places]:
     """Places after ``stack`` and similar. Their constant integers are elements, not indices."""
     args, kwargs = map_tensors((call.args, call.kwargs), as_element)
     return moved(Call(call.func, args, kwargs, call.record))
 
 
+@places_rule(Effect.MOVES)
 def reshaped(call: Call) -> list[Places]:
     """Places after a reshape. On cell numbers, which are expanded, only ``reshape`` runs."""
     tensor, (output,) = call.tensors[0], call.returned
@@ -67,6 +71,7 @@ def reshaped(call: Call) -> list[Places]:
     return places_after(lambda t: [t[0].reshape(output.shape)], [tensor], refine=refine)
 
 
+@places_rule(Effect.WRITES)
 def assigned(call: Call) -> list[Places]:
     """Places after writing into a tensor; constants get the places of the elements they replace."""
     written, found = places_of(call.args[0]), moved(call)
@@ -75,6 +80,7 @@ def assigned(call: Call) -> list[Places]:
     return [gaps_kept(each, written) for each in found]
 
 
+@places_rule(Effect.MOVES)
 def concatenated(call: Call) -> list[Places]:
     """Places after ``cat``; constants get the coordinates of the others, except along ``dim``."""
     (output,) = call.returned
@@ -89,6 +95,7 @@ def concatenated(call: Call) -> list[Places]:
     return places_after(run, tensors)
 
 
+@places_rule(Effect.MOVES)
 def halved(call: Call) -> list[Places]:
     """Places after ``glu``: each element has the places of its two factors."""
     tensor, (output,) = call.bound["input"], call.returned

@@ -15,10 +15,12 @@ from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, is_at_own_position, make_places
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.subsampling import widened
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid, windows_joined
 
 
+@places_rule(Effect.MOVES)
 def padded(call: Call) -> list[Places]:
     """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
@@ -94,6 +96,7 @@ def _with_gaps(coords: Coordinates, dim: int, ends: tuple[int, int]) -> Coordina
     return Coordinates(F.pad(coords.index, pad), coords.cells, coords.by_sample)
 
 
+@places_rule(Effect.MOVES)
 def unfolded(call: Call) -> list[Places]:
     """Places after :func:`torch.nn.functional.unfold`; padding continues the grid of the image."""
     bound = call.bound
