@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,9 +38,9 @@ class StackedMaps:
     placed: Tensor
     grid: Grid | None
 
-    def evidence(self, direction: int) -> Tensor:
-        """``positive`` for the direction 1, ``negative`` for -1."""
-        return self.positive if direction == 1 else self.negative
+    def negated(self) -> StackedMaps:
+        """The maps of the negated output: the evidence against the target becomes that for it."""
+        return replace(self, positive=self.negative, negative=self.positive, score=-self.score)
 
     def maps(self) -> list[TermMap]:
         """The maps of each term."""
