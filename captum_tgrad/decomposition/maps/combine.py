@@ -35,8 +35,8 @@ def combine(
     own: StackedMaps,
     biases: Sequence[StackedMaps],
     to_cells: Reduction,
-    sign: Sign = "positive",
-    aggregation: Aggregation = "paper",
+    sign: Sign,
+    aggregation: Aggregation,
 ) -> Tensor:
     """The T-Grad attribution of one input.
 
@@ -84,7 +84,7 @@ def t_grad_map(
     if sign == "all":
         evidence_for = t_grad_map(terms, number, "positive", aggregation)
         return evidence_for - t_grad_map(terms, number, "negative", aggregation)
-    first, *others = [term for term in terms if number in term.maps]
+    first, *others = [term.maps[number] for term in terms if number in term.maps]
     (own,), biases = stacks_of([first], number), stacks_of(others, number)
     if sign == "negative":
         own, *biases = (each.negated() for each in (own, *biases))

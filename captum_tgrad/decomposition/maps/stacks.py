@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.maps.reduction import Reduction
 from captum_tgrad.decomposition.maps.summing import InputSums, TermSums
-from captum_tgrad.decomposition.term import Term, TermMap
+from captum_tgrad.decomposition.term import TermMap
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,17 @@ def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor
     return positive.clamp_min_(0), negative, score, placed
 
 
-def stacks_of(terms: Sequence[Term], number: int) -> list[StackedMaps]:
-    """The maps on one input of all terms that depend on it."""
+def stacks_of(maps: Sequence[TermMap], number: int) -> list[StackedMaps]:
+    """The maps of several terms on the input with this number."""
     groups: dict[object, list[int]] = {}
-    for position, term in enumerate(terms):
-        if number in term.maps:
-            grid = term.maps[number].grid
-            key = (term.score.dtype, None if grid is None else grid.key)
-            groups.setdefault(key, []).append(position)
+    for position, each in enumerate(maps):
+        key = (each.score.dtype, None if each.grid is None else each.grid.key)
+        groups.setdefault(key, []).append(position)
     stacks = []
     for positions in groups.values():
-        maps = [terms[position].maps[number] for position in positions]
-        own = _maps(torch.stack, maps)
-        stacks.append(StackedMaps(number=number, positions=positions, grid=maps[0].grid, **own))
+        alike = [maps[position] for position in positions]
+        own = _maps(torch.stack, alike)
+        stacks.append(StackedMaps(number=number, positions=positions, grid=alike[0].grid, **own))
     return stacks
 
 
