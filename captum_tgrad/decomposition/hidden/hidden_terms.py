@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
-from captum_tgrad.decomposition.maps.reduction import reduction
-from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums, samples_lost
+from captum_tgrad.decomposition.maps.reduction import reduction, samples_lost
+from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,

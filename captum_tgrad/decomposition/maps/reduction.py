@@ -29,6 +29,15 @@ class SamplesLostError(ValueError):
     """The samples of a tensor's elements are unknown."""
 
 
+def samples_lost(module: str, operation: str) -> SamplesLostError:
+    """The error for an operation whose samples cannot be told apart."""
+    return SamplesLostError(
+        f"The samples of the batch cannot be told apart at the operation {operation!r}"
+        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
+        " change their order. Explain them one at a time, in batches of 1."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Reduction:
     """How to sum a tensor into the cells of one input.
@@ -87,7 +96,7 @@ class Reduction:
         ]
         if self.weights is not None or self._collects_elements or self.kept in by_coords:
             return (self.kept,)
-        return tuple(by_coords) or (self.kept,)
+        return tuple(by_coords)
 
     @cached_property
     def cells(self) -> int:
@@ -180,13 +189,11 @@ class Reduction:
             total.index_add_(0, index, own, alpha=alpha)
         return total.view(rows, size)
 
-    def sample_of(self, like: Tensor) -> Tensor | None:
-        """The sample of each element, broadcastable to ``summed_shape``; None for a batch of one.
+    def sample_of(self, like: Tensor) -> Tensor:
+        """The sample of each element, broadcastable to ``summed_shape``, on the device of ``like``.
 
         Elements of unknown samples get the number ``samples``.
         """
-        if self.samples == 1:
-            return None
         counted = self.samples * self.cells
         if self.indices:
             index = self._indices(like)[0]
