@@ -176,9 +176,8 @@ class PendingTerms:
         if self._summing is not None:
             for terms in self._together.values():
                 self._reduce(terms, self._summing)
-        ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
-        if hidden:
-            ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
+        # A hidden term comes before the term with its number, because sorting is stable.
+        ordered = sorted([*hidden, *enumerate(self._pending)], key=lambda item: item[0])
         return [each for _, each in ordered if each.sums is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:

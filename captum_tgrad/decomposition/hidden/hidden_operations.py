@@ -26,7 +26,7 @@ from captum_tgrad.decomposition.hidden.hidden_terms import (
     HiddenTerm,
     Source,
     lost_in_hidden,
-    terms_and_hooks,
+    terms_and_handles,
 )
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
@@ -265,10 +265,10 @@ class HiddenOperations:
         self._recent_tensors, self._kept_tensors = [], []
         self._recent.clear()
         edges = {result: self._search(result.output)[0] for result in self._hidden_results.values()}
-        # If a source is also a root, use its values at the time when it was returned.
+        # A source that is itself a hidden result has the values with which it was returned.
         sources = {**self._sources, **self._hidden_results}
-        self._terms, hooks = terms_and_hooks(edges, sources, self._samples)
-        self._handles += [hook() for hook in hooks]
+        self._terms, handles = terms_and_handles(edges, sources, self._samples)
+        self._handles += handles
 
     @property
     def terms(self) -> list[HiddenTerm]:

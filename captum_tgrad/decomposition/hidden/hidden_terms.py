@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 from captum_tgrad.decomposition.maps.reduction import reduction, samples_lost
@@ -134,20 +135,20 @@ def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
     return lost_places(shape, samples, f"{path}:hidden" if path else "hidden")
 
 
-def terms_and_hooks(
+def terms_and_handles(
     edges: Mapping[HiddenResult, Iterable[Edge]],
     sources: Mapping[HiddenOutput, Source],
     samples: int,
-) -> tuple[dict[HiddenResult, HiddenTerm], list[Callable[[], Any]]]:
-    """Makes one term for all roots that share nodes, and the hooks that collect its gradients.
+) -> tuple[dict[HiddenResult, HiddenTerm], list[RemovableHandle]]:
+    """Makes one term for all results that share nodes, and hooks that subtract its sources.
 
     Args:
-        edges: For each root, the edges from its hidden operations to visible results.
+        edges: For each hidden result, the edges from its hidden operations to visible results.
         sources: The visible results.
         samples: The batch size.
 
     Returns:
-        The term of each root, and functions that register a hook on a node and return its handle.
+        The term of each hidden result, and the handles of the hooks.
     """
     by_node: dict[Any, HiddenTerm] = {}
     reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
@@ -165,12 +166,12 @@ def terms_and_hooks(
                 reads.setdefault(node, {})[argument, visible] = None
     for node, arguments in reads.items():
         by_node[node].sources.update({visible: sources[visible] for _, visible in arguments})
-    hooks: list[Callable[[], Any]] = [
-        partial(node.register_hook, partial(_subtract_sources, by_node[node], list(arguments)))
+    handles = [
+        node.register_hook(partial(_subtract_sources, by_node[node], list(arguments)))
         for node, arguments in reads.items()
     ]
     terms = dict.fromkeys(by_node.values())
-    return {result: term for term in terms for result in term.results}, hooks
+    return {result: term for term in terms for result in term.results}, handles
 
 
 def _subtract_sources(
