@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.operations.activations import passes_at_its_limi
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
-from captum_tgrad.decomposition.precision import HALF, in_full_precision
+from captum_tgrad.decomposition.precision import FULL, HALF, in_full_precision
 
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
@@ -188,7 +188,7 @@ def bias_of_layer_norm(
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
     """``1 / sqrt(v + eps)`` as saved by autograd; None if missing or in half precision."""
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
-    return saved if z.dtype in (torch.float32, torch.float64) else None
+    return saved if z.dtype in FULL else None
 
 
 def variance_of(z: Tensor, over: tuple[int, ...]) -> Tensor:
