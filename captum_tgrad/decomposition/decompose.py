@@ -33,7 +33,6 @@ from captum_tgrad.decomposition.tracing.compiled_models import (
     uncompiled,
 )
 from captum_tgrad.decomposition.tracing.folded_norms import ReadBetweenError
-from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.trace import Trace
 
 Forward = Callable[..., Any]
@@ -88,23 +87,27 @@ def decompose(
     explained = _Explained(forward, leaves, places, gradients, select, summing, replay)
     keeps_results = False
     while True:
+        trace = Trace(leaves, places, summing)
+        trace.recorder.hidden.keeps_results = keeps_results
+        trace.folded_norms.are_allowed = replay.folds_norms
         try:
-            decomposed, recorder = explained.decomposed(keeps_results)
+            decomposed = explained.decomposed(trace)
+            before = trace.recorder.state_before_replay
             # A replay does not see all constants, such as the value of a padding.
-            if not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
+            if before is None or is_complete_to_rounding(decomposed, trace.recorder.precision):
                 break
-            replay.give_up()
+            replay.give_up(before)
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
-            if not replay.give_up():
+            before = trace.recorder.state_before_replay
+            if before is None:
                 raise
+            replay.give_up(before)
         except FreedResultsError:
             keeps_results = True
         except ReadBetweenError:
             replay.folds_norms = False
-        finally:
-            replay.release()
-    warn_if_unreliable(decomposed, recorder)
+    warn_if_unreliable(decomposed, trace.recorder)
     return decomposed
 
 
@@ -120,11 +123,8 @@ class _Explained:
     summing: Summing
     replay: Replay
 
-    def decomposed(self, keeps_results: bool) -> tuple[RawDecomposition, Recorder]:
-        """The decomposition, and the recorder of the forward pass."""
-        trace = Trace(self.leaves, self.places, self.summing)
-        trace.recorder.hidden.keeps_results = keeps_results
-        trace.folded_norms.are_allowed = self.replay.folds_norms
+    def decomposed(self, trace: Trace) -> RawDecomposition:
+        """The decomposition, from a trace of the forward pass."""
         selected: Tensor | None = None
 
         def traced(*arguments: Any) -> Tensor:
@@ -151,13 +151,13 @@ class _Explained:
             trace.release()
         assert selected is not None
         with torch.no_grad(), without_autocast(self.leaves[0]):
-            return self._result(gradients, terms, selected), trace.recorder
+            return self._result(gradients, terms, selected)
 
     def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
         """Runs the network so that the recorder of the trace has its terms."""
         recorder, device = trace.recorder, self.leaves[0].device
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
-        output = self.replay.run(replayable, arguments, recorder)
+        output = self.replay.run(self.forward, replayable, arguments, recorder)
         if output is not None:
             return self.select(output)
         before = RandomState(device)

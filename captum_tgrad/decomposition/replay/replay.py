@@ -74,7 +74,6 @@ class Replay:
         self._recorded: dict[Pass, _Recorded] = {}
         self.folds_norms = True
         self._is_worth_trying = is_used_again
-        self._state_before: RandomState | None = None
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
@@ -114,10 +113,17 @@ class Replay:
                 del self._recorded[next(iter(self._recorded))]
             self._is_worth_trying = True
 
-    def run(self, forward_pass: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
+    def run(
+        self,
+        forward: Callable[..., Any],
+        forward_pass: Pass | None,
+        arguments: Sequence[Any],
+        recorder: Recorder,
+    ) -> Any:
         """Runs the network, and adds the terms of the recorded forward pass to the recorder.
 
         Args:
+            forward: The network.
             forward_pass: The forward pass; None if it cannot be replayed.
             arguments: The input, and further arguments of the network.
             recorder: Gets the terms.
@@ -125,9 +131,9 @@ class Replay:
         Returns:
             The output; None if the operations have to be recorded.
         """
-        if forward_pass is None or forward_pass not in self._recorded or self._forward is None:
+        recorded = None if forward_pass is None else self._recorded.get(forward_pass)
+        if forward_pass is None or recorded is None:
             return None
-        recorded = self._recorded[forward_pass]
         networks = [network for each in recorded.networks if (network := each()) is not None]
         modules = _modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
@@ -136,7 +142,7 @@ class Replay:
         random_state = RandomState(arguments[0].device)
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
-            output = _run(self._forward, modules, arguments)
+            output = _run(forward, modules, arguments)
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -146,31 +152,15 @@ class Replay:
             self._recorded.clear()
             random_state.restore()  # the network runs again
             return None
-        recorder.replay(terms, recorded.dtypes)
+        recorder.replay(terms, recorded.dtypes, random_state)
         self._is_worth_trying = True
-        self._state_before = random_state
         return output
 
-    @property
-    def has_run(self) -> bool:
-        """Whether the current call was replayed."""
-        return self._state_before is not None
-
-    def give_up(self) -> bool:
-        """Records all later calls, if the last one was replayed; returns whether it was.
-
-        Sets the random generators back to their state before it, so that the network can run again.
-        """
-        if self._state_before is None:
-            return False
-        self._state_before.restore()
+    def give_up(self, state_before: RandomState) -> None:
+        """Records all later calls. Restores the random state before a replay, to run it again."""
+        state_before.restore()
         self._recorded.clear()
         self._is_worth_trying = False
-        return True
-
-    def release(self) -> None:
-        """Frees what :meth:`give_up` needs after a call."""
-        self._state_before = None
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:

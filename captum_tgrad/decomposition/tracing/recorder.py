@@ -53,6 +53,7 @@ class Recorder:
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
             no zeros.
         dtypes: The dtypes that operations computed in.
+        state_before_replay: The random state before the forward pass, if it was replayed.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Recorder:
         self.is_random = False
         self.needs_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}
+        self.state_before_replay: RandomState | None = None
         self.modules = RunningModules()
         self.pending = PendingTerms()
         self._summing = summing
@@ -217,9 +219,13 @@ class Recorder:
         return self.pending.by_node()
 
     def replay(
-        self, terms: Iterable[tuple[Any, PendingTerm]], dtypes: Iterable[torch.dtype]
+        self,
+        terms: Iterable[tuple[Any, PendingTerm]],
+        dtypes: Iterable[torch.dtype],
+        state_before: RandomState,
     ) -> None:
         """Adds the terms of a recorded forward pass, each with its node, and its dtypes."""
+        self.state_before_replay = state_before
         self.dtypes.update(dtypes)
         for node, pending in terms:
             self.pending.await_gradient_at(node, pending)
