@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
+from captum_tgrad.decomposition.places.places import Places, depending_on, samples_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
@@ -46,7 +46,7 @@ def decompose(
     gradients: Gradients,
     select: Select,
     *,
-    places: Sequence[Places] | None = None,
+    places: Sequence[Places],
     with_magnitudes: bool = False,
     replay: Replay | None = None,
 ) -> RawDecomposition:
@@ -58,8 +58,7 @@ def decompose(
         gradients: Takes a function that returns the selected output, and leaf tensors. Runs the
             function and returns the gradients of its output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
-        places: The places of each input's elements. None: dimension 0 holds samples, dimension 1
-            channels, and the others positions.
+        places: The places of each input's elements.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
         replay: Keeps a recorded forward pass for the next call.
 
@@ -78,7 +77,6 @@ def decompose(
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    places = places or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
     if len(leaves) > 1:
         places = [depending_on(each, [number]) for number, each in enumerate(places)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
