@@ -23,13 +23,9 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
-from captum_tgrad.decomposition.replay.node_biases import (
-    Node,
-    bias_at_factor,
-    biases_of,
-    operations_of,
-    product_of,
-)
+from captum_tgrad.decomposition.replay.node_biases import biases_of, operations_of
+from captum_tgrad.decomposition.replay.node_constants import Node
+from captum_tgrad.decomposition.replay.products import bias_at_factor, product_of
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 Pass = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, Places]
