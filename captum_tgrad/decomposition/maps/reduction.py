@@ -10,15 +10,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps.grid import Grid
-from captum_tgrad.decomposition.maps.map_cells import (
+from captum_tgrad.decomposition.maps.element_cells import (
     are_whole_input,
     cell_numbers,
-    cells_of_map,
     cells_on_axes,
     coordinates_by_axis,
-    shares_of_samples,
 )
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.map_cells import cells_of_map, shares_of_samples
 from captum_tgrad.decomposition.maps.redistribution import Bags, ready_for, redistributed
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import Axis, extended_along, hold_one_sample
