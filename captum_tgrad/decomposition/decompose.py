@@ -143,13 +143,11 @@ class _Explained:
                         refuse_unused_inputs(selected, self.leaves)
                     refuse_known_errors(error)
                     raise
+            assert selected is not None
             with torch.no_grad(), without_autocast(self.leaves[0]):
-                terms = trace.recorder.terms()
+                return self._result(gradients, trace.recorder.terms(), selected)
         finally:
             trace.release()
-        assert selected is not None
-        with torch.no_grad(), without_autocast(self.leaves[0]):
-            return self._result(gradients, terms, selected)
 
     def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
         """Runs the network so that the recorder of the trace has its terms."""
