@@ -212,9 +212,6 @@ _gelu_backward = torch.ops.aten.gelu_backward.default
 _threshold_backward = torch.ops.aten.threshold_backward.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
-_WORTH_SAVING = 2**15
-"""Copying a tensor with fewer elements is faster than an ``autograd.Function`` in Python."""
-
 
 class _ClampInPlace(torch.autograd.Function):
     """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
@@ -240,8 +237,7 @@ def clamp_in_place(call: Call, readers: Readers) -> Tensor:
     """Runs an in-place clamp without a copy of its argument."""
     require_plain(call)
     z: Tensor = call.args[0]
-    is_small = z.numel() < _WORTH_SAVING
-    if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
+    if not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
     kept = CopyOnWrite()
     _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], kept)
