@@ -114,7 +114,7 @@ def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor
             placed = torch.where(absolute_rest > 0, known / (known + absolute_rest), 1)
         # Elements without a place are spread evenly over the cells.
         own = to_cells.unplaced_shares
-        share = 1 / max(cells[0, 0].numel(), 1) if own is None else own.to(cells)
+        share = 1 / cells[0, 0].numel() if own is None else own.to(cells)
         per_cell = unplaced.reshape(*unplaced.shape, *[1] * (cells.dim() - 2))
         signed, absolute = (cells + per_cell * share).chunk(2)
     # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.

@@ -81,7 +81,8 @@ class Replay:
         if not self._is_worth_trying or len(leaves) != 1:
             return None
         (leaf,) = leaves
-        if not are_small(leaves) if leaf.is_cpu else leaf.numel() >= _MOST_ON_GPU:
+        is_small = are_small(leaves) if leaf.is_cpu else leaf.numel() < _MOST_ON_GPU
+        if not is_small:
             return None
         if forward is not self._forward:
             self._recorded.clear()
