@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from captum_tgrad._support.accelerator import forked_random_state
-from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
@@ -133,7 +133,9 @@ class _Explained:
         try:
             with (
                 compiled_models_run_eagerly(),
-                checkpoints_run_fully(),
+                # A checkpointed block with a hidden operation saves other tensors when it runs
+                # again. torch raises an error for that at its end, which it must reach.
+                set_checkpoint_early_stop(False),
                 torch.inference_mode(False),
             ):
                 try:
@@ -147,7 +149,7 @@ class _Explained:
             with torch.no_grad(), without_autocast(self.leaves[0]):
                 return self._result(gradients, trace.recorder.terms(), selected)
         finally:
-            trace.release()
+            trace.recorder.release()
 
     def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
         """Runs the network so that the recorder of the trace has its terms."""

@@ -29,7 +29,6 @@ from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay.replay import are_small
 from captum_tgrad.decomposition.torch_functions import (
-    is_property,
     operation_name,
     overwrites,
     without_override_check,
@@ -96,10 +95,6 @@ class Trace(TorchFunctionMode):
         finally:
             super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
-    def release(self) -> None:
-        """Removes all hooks and frees all tensors."""
-        self.recorder.release()
-
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -135,7 +130,7 @@ class Trace(TorchFunctionMode):
         self._origins.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
-        if is_property(func):
+        if getattr(func, "__name__", "") == "__get__":
             self._hidden.free_recent()
             return self._property(func, args)
         tensors: list[Tensor] = []
