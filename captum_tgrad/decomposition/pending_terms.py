@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from captum_tgrad.decomposition.bias import Bias, compute_together
 from captum_tgrad.decomposition.maps.reduction import SamplesLostError, samples_lost
 from captum_tgrad.decomposition.maps.summing import Summing, TermSums
-from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, readable
+from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places

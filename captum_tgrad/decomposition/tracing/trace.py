@@ -16,12 +16,8 @@ from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
-from captum_tgrad.decomposition.operations.normalizations import (
-    BATCH_NORMS,
-    INSTANCE_NORMS,
-    is_misread,
-    without_updates,
-)
+from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, is_misread
+from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
