@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps.enlarging import enlarging
+from captum_tgrad.decomposition.maps.enlarging import enlarging_matrix
 from captum_tgrad.decomposition.maps.redistribution import (
     matrix_of,
     overlaps,
@@ -89,7 +89,7 @@ def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
     for own, share in zip(has, shares, strict=True):
         if bool(own.any()):
             finest, matrix = _without_overlap(cells[own])
-            enlarged = enlarging(finest, pixels).to_dense()
+            enlarged = enlarging_matrix(finest, pixels).to_dense()
             share[own] = enlarged if matrix is None else matrix @ enlarged
     return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
 

@@ -76,7 +76,7 @@ def bias_of_elu(z: Tensor, alpha: float) -> Bias:
     """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
 
     def compute(z: Tensor) -> Tensor:
-        z = _finite(z.clamp_max(0))
+        z = _clamped(z.clamp_max(0))
         return torch.expm1(z).addcmul_(z, z.exp(), value=-1)
 
     return Bias(compute, z, scale=alpha)
@@ -140,7 +140,7 @@ def bias_of_glu(z: Tensor, dim: int) -> Bias:
 
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:
     """``y - z y (1 - y)``."""
-    return y * (1 - _finite(z) * (1 - y))
+    return y * (1 - _clamped(z) * (1 - y))
 
 
 def exp(y: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def exp(y: Tensor) -> Tensor:
 
 def tanh(y: Tensor, z: Tensor) -> Tensor:
     """``y - z (1 - y^2)``; near 0 by its power series, because the terms cancel."""
-    z = _finite(z)
+    z = _clamped(z)
     square = z * z
     series = square * (-496 / 2835) + 34 / 105
     for factor in (-8 / 15, 2 / 3):
@@ -172,7 +172,7 @@ def bias_of_gelu(z: Tensor, approximate: str) -> Bias:
     return Bias(compute, z, zero, scale=-1 / math.sqrt(2 * math.pi))
 
 
-def _finite(z: Tensor) -> Tensor:
+def _clamped(z: Tensor) -> Tensor:
     """Clamps ``z`` to avoid ``inf * 0``. Beyond these limits, the derivative is zero."""
     return z.clamp(-1000, 1000)
 
