@@ -86,7 +86,7 @@ def decompose(
     keeps_results = False
     while True:
         trace = Trace(leaves, places, summing)
-        trace.recorder.hidden.keeps_results = keeps_results
+        trace.recorder.hidden.visible.are_kept = keeps_results
         trace.folded_norms.are_allowed = replay.folds_norms
         try:
             decomposed = explained.decomposed(trace)
@@ -190,7 +190,8 @@ class _Explained:
         if trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
             before.restore()
             raise ReadBetweenError
-        if recorder.hidden.has_read_freed and not recorder.hidden.keeps_results:
+        visible = recorder.hidden.visible
+        if visible.has_read_freed and not visible.are_kept:
             before.restore()
             raise FreedResultsError
         return output

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
+from captum_tgrad.decomposition.hidden.visible_results import NodeOutput
 from captum_tgrad.decomposition.maps.reduction import reduction, samples_lost
 from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums
 from captum_tgrad.decomposition.places.places import (
@@ -23,10 +24,7 @@ from captum_tgrad.decomposition.places.places import (
 )
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 
-HiddenOutput = tuple[Any, int]
-"""A tensor in autograd's graph: its node, and which output of the node it is."""
-
-Edge = tuple[Any, int, HiddenOutput]
+Edge = tuple[Any, int, NodeOutput]
 """A node of a hidden operation, the index of an argument, and the visible result passed there."""
 
 
@@ -54,7 +52,7 @@ class HiddenResult(Source):
         order: The number of terms before it.
     """
 
-    output: HiddenOutput
+    output: NodeOutput
     is_elementwise: bool
     path: str
     order: int
@@ -73,7 +71,7 @@ class HiddenTerm:
 
     results: list[HiddenResult]
     samples: int
-    sources: dict[HiddenOutput, Source] = field(default_factory=dict)
+    sources: dict[NodeOutput, Source] = field(default_factory=dict)
     total: Tensor | None = None
 
     @property
@@ -137,7 +135,7 @@ def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
 
 def terms_and_handles(
     edges: Mapping[HiddenResult, Iterable[Edge]],
-    sources: Mapping[HiddenOutput, Source],
+    sources: Mapping[NodeOutput, Source],
     samples: int,
 ) -> tuple[dict[HiddenResult, HiddenTerm], list[RemovableHandle]]:
     """Makes one term for all results that share nodes, and hooks that subtract its sources.
@@ -151,7 +149,7 @@ def terms_and_handles(
         The term of each hidden result, and the handles of the hooks.
     """
     by_node: dict[Any, HiddenTerm] = {}
-    reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
+    reads: dict[Any, dict[tuple[int, NodeOutput], None]] = {}
     for result, own in edges.items():
         term = HiddenTerm([result], samples)
         for node in {result.output[0], *(node for node, _, _ in own)}:
@@ -176,7 +174,7 @@ def terms_and_handles(
 
 def _subtract_sources(
     term: HiddenTerm,
-    arguments: list[tuple[int, HiddenOutput]],
+    arguments: list[tuple[int, NodeOutput]],
     gradients: tuple[Tensor | None, ...],
     _: Any,
 ) -> None:

@@ -62,6 +62,7 @@ class Trace(TorchFunctionMode):
         self._origins = self.recorder.origins
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
+        self._visible = self._hidden.visible
         self._readers = self.recorder.readers
         self.folded_norms = FoldedNorms(self._modules)
 
@@ -113,11 +114,11 @@ class Trace(TorchFunctionMode):
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         args, kwargs = self.folded_norms.before_call(func, args, kwargs)
-        self._hidden.before_call()
+        self._visible.before_call()
         try:
             return self._handle(func, args, kwargs)
         finally:
-            self._hidden.after_call()
+            self._visible.after_call()
 
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -127,7 +128,7 @@ class Trace(TorchFunctionMode):
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if getattr(func, "__name__", "") == "__get__":
-            self._hidden.free_recent()
+            self._visible.free_recent()
             return self._property(func, args)
         tensors: list[Tensor] = []
         dependent: list[Tensor] = []
@@ -142,7 +143,7 @@ class Trace(TorchFunctionMode):
             return tensor
 
         detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
-        self._hidden.free_recent()
+        self._visible.free_recent()
         if not dependent:
             return self._run_constant(func, args, kwargs)
         record = operation_of(func)
