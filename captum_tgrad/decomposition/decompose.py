@@ -86,26 +86,26 @@ def decompose(
     keeps_results = False
     while True:
         trace = Trace(leaves, places, summing)
-        trace.recorder.hidden.visible.are_kept = keeps_results
+        recorder = trace.recorder
+        recorder.hidden.visible.are_kept = keeps_results
         trace.folded_norms.are_allowed = replay.folds_norms
         try:
             decomposed = explained.decomposed(trace)
-            before = trace.recorder.state_before_replay
             # A replay does not see all constants, such as the value of a padding.
-            if before is None or is_complete_to_rounding(decomposed, trace.recorder.precision):
+            is_recorded = recorder.state_before_replay is None
+            if is_recorded or is_complete_to_rounding(decomposed, recorder.precision):
                 break
-            replay.give_up(before)
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
-            before = trace.recorder.state_before_replay
-            if before is None:
+            if recorder.state_before_replay is None:
                 raise
-            replay.give_up(before)
         except FreedResultsError:
             keeps_results = True
         except ReadBetweenError:
             replay.folds_norms = False
-    warn_if_unreliable(decomposed, trace.recorder)
+        if recorder.state_before_replay is not None:
+            replay.give_up(recorder.state_before_replay)
+    warn_if_unreliable(decomposed, recorder)
     return decomposed
 
 

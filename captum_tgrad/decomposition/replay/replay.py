@@ -97,18 +97,17 @@ class Replay:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        if graph is None:
+        terms = None if graph is None else _terms(graph, recorder)
+        if graph is None or terms is None:
             return
-        terms = _terms(graph, recorder)
-        if terms is not None:
-            self._recorded[forward_pass] = _Recorded(
-                [ref(network) for network in networks],
-                any(map(_adds_constant, graph.nodes)),
-                graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
-            )  # fmt: skip
-            if len(self._recorded) > _MOST_SHAPES:
-                del self._recorded[next(iter(self._recorded))]
-            self._is_worth_trying = True
+        self._recorded[forward_pass] = _Recorded(
+            [ref(network) for network in networks],
+            any(map(_adds_constant, graph.nodes)),
+            graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
+        )  # fmt: skip
+        if len(self._recorded) > _MOST_SHAPES:
+            del self._recorded[next(iter(self._recorded))]
+        self._is_worth_trying = True
 
     def run(
         self,
