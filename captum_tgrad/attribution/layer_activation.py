@@ -96,7 +96,7 @@ def activation_of(
         places = tuple(layer_places(t, samples, layer, channel_dim) for t in tensors)
     finally:
         if trace:
-            trace.release()
+            trace.recorder.release()
     mistaken = trace.recorder.channels_as_places if trace else None
     if mistaken:
         places = tuple(without_channels(each) for each in places)  # one warning is enough

@@ -67,14 +67,9 @@ class Bias:
         self._value: Tensor | None = None
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors that it reads."""
-        return (*self._held, *self._constants)
-
-    @property
     def storages(self) -> set[int]:
         """The addresses of the memory that it reads, to notice when it is overwritten."""
-        return {each.untyped_storage().data_ptr() for each in self.tensors}
+        return {each.untyped_storage().data_ptr() for each in (*self._held, *self._constants)}
 
     def freeze(self) -> None:
         """Computes ``b`` before an operation overwrites the held tensors."""

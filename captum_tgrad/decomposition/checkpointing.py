@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 
@@ -21,15 +20,6 @@ def without_checkpointing() -> AbstractContextManager[object]:
     if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
         return _nothing
     return torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked)
-
-
-def checkpoints_run_fully() -> AbstractContextManager[object]:
-    """A context in which a checkpointed block that runs again does so to its end.
-
-    A block with a hidden operation still runs again, and saves other tensors than in the first run.
-    At the end of the block, torch raises an error. By default, torch stops before.
-    """
-    return set_checkpoint_early_stop(False)
 
 
 _nothing = nullcontext()

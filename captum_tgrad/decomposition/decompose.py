@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from captum_tgrad._support.accelerator import forked_random_state
-from captum_tgrad.decomposition.checkpointing import checkpoints_run_fully
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
-from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
+from captum_tgrad.decomposition.places.places import Places, depending_on, samples_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
@@ -33,7 +33,6 @@ from captum_tgrad.decomposition.tracing.compiled_models import (
     uncompiled,
 )
 from captum_tgrad.decomposition.tracing.folded_norms import ReadBetweenError
-from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.trace import Trace
 
 Forward = Callable[..., Any]
@@ -47,7 +46,7 @@ def decompose(
     gradients: Gradients,
     select: Select,
     *,
-    places: Sequence[Places] | None = None,
+    places: Sequence[Places],
     with_magnitudes: bool = False,
     replay: Replay | None = None,
 ) -> RawDecomposition:
@@ -59,8 +58,7 @@ def decompose(
         gradients: Takes a function that returns the selected output, and leaf tensors. Runs the
             function and returns the gradients of its output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
-        places: The places of each input's elements. None: dimension 0 holds samples, dimension 1
-            channels, and the others positions.
+        places: The places of each input's elements.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
         replay: Keeps a recorded forward pass for the next call.
 
@@ -79,7 +77,6 @@ def decompose(
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    places = places or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
     if len(leaves) > 1:
         places = [depending_on(each, [number]) for number, each in enumerate(places)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
@@ -88,19 +85,26 @@ def decompose(
     before, keeps_results = RandomState(device), False
     while True:
         explained = _Explained(forward, leaves, places, gradients, select, summing, replay, before)
+        trace = Trace(leaves, places, summing)
+        recorder = trace.recorder
+        recorder.hidden.visible.are_kept = keeps_results
+        trace.folded_norms.are_allowed = replay.folds_norms
         try:
-            decomposed, recorder = explained.decomposed(keeps_results)
+            decomposed = explained.decomposed(trace)
             if not summing.skips_nan and bool(decomposed.delta.isnan().any()):
                 replay.skips_nan, summing = True, replace(summing, skips_nan=True)
             # A replay does not see all constants, such as the value of a padding.
-            elif not replay.has_run or is_complete_to_rounding(decomposed, recorder.precision):
-                break
-            else:
+            elif recorder.is_replayed and not is_complete_to_rounding(
+                decomposed, recorder.precision
+            ):
                 replay.give_up()
+            else:
+                break
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
-            if not replay.give_up():
+            if not recorder.is_replayed:
                 raise
+            replay.give_up()
         except FreedResultsError:
             keeps_results = True
         except ReadBetweenError:
@@ -114,8 +118,7 @@ def decompose(
 class _Explained:
     """The selected output of a network at its inputs.
 
-    The arguments are as in :func:`decompose`; ``before`` is the random state before the network
-    runs.
+    The arguments are as in :func:`decompose`; ``before`` is the random state before the call.
     """
 
     forward: Forward
@@ -127,11 +130,8 @@ class _Explained:
     replay: Replay
     before: RandomState
 
-    def decomposed(self, keeps_results: bool) -> tuple[RawDecomposition, Recorder]:
-        """The decomposition, and the recorder of the forward pass."""
-        trace = Trace(self.leaves, self.places, self.summing)
-        trace.recorder.hidden.keeps_results = keeps_results
-        trace.folded_norms.are_allowed = self.replay.folds_norms
+    def decomposed(self, trace: Trace) -> RawDecomposition:
+        """The decomposition, from a trace of the forward pass."""
         selected: Tensor | None = None
 
         def traced(*arguments: Any) -> Tensor:
@@ -142,7 +142,9 @@ class _Explained:
         try:
             with (
                 compiled_models_run_eagerly(),
-                checkpoints_run_fully(),
+                # A checkpointed block with a hidden operation saves other tensors when it runs
+                # again. torch raises an error for that at its end, which it must reach.
+                set_checkpoint_early_stop(False),
                 torch.inference_mode(False),
             ):
                 try:
@@ -152,19 +154,17 @@ class _Explained:
                         refuse_unused_inputs(selected, self.leaves)
                     refuse_known_errors(error)
                     raise
+            assert selected is not None
             with torch.no_grad(), without_autocast(self.leaves[0]):
-                terms = trace.recorder.terms()
+                return self._result(gradients, trace.recorder.terms(), selected)
         finally:
-            trace.release()
-        assert selected is not None
-        with torch.no_grad(), without_autocast(self.leaves[0]):
-            return self._result(gradients, terms, selected), trace.recorder
+            trace.recorder.release()
 
     def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
         """Runs the network so that the recorder of the trace has its terms."""
         recorder, device = trace.recorder, self.leaves[0].device
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
-        output = self.replay.run(replayable, arguments, recorder, self.before)
+        output = self.replay.run(self.forward, replayable, arguments, recorder, self.before)
         if output is not None:
             return self.select(output)
         output = self._recorded(arguments, trace)
@@ -197,7 +197,8 @@ class _Explained:
                 raise
         if trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
             raise ReadBetweenError
-        if recorder.hidden.has_read_freed and not recorder.hidden.keeps_results:
+        visible = recorder.hidden.visible
+        if visible.has_read_freed and not visible.are_kept:
             raise FreedResultsError
         return output
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, compute_together
-from captum_tgrad.decomposition.maps.reduction import SamplesLostError
-from captum_tgrad.decomposition.maps.summing import Summing, TermSums, samples_lost
-from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, readable
+from captum_tgrad.decomposition.maps.reduction import SamplesLostError, samples_lost
+from captum_tgrad.decomposition.maps.summing import Summing, TermSums
+from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
@@ -176,9 +176,8 @@ class PendingTerms:
         if self._summing is not None:
             for terms in self._together.values():
                 self._reduce(terms, self._summing)
-        ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
-        if hidden:
-            ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
+        # A hidden term comes before the term with its number, because sorting is stable.
+        ordered = sorted([*hidden, *enumerate(self._pending)], key=lambda item: item[0])
         return [each for _, each in ordered if each.sums is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:

@@ -24,6 +24,9 @@ _has_autocast = cache(torch.amp.is_autocast_available)
 HALF = (torch.float16, torch.bfloat16)
 """The dtypes of half precision."""
 
+FULL = (torch.float32, torch.float64)
+"""The real dtypes of full precision."""
+
 
 def in_full_precision(tensor: Tensor) -> Tensor:
     """``tensor`` in float32 or better, because sums in half precision are inaccurate."""

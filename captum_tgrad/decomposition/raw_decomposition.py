@@ -36,7 +36,7 @@ class RawDecomposition:
     """
 
     output: Tensor
-    scores: Sequence[Tensor]
+    scores: list[Tensor]
     delta: Tensor
     of_inputs: tuple[StackedMaps, ...]
     of_biases: Sequence[StackedMaps]
@@ -44,6 +44,11 @@ class RawDecomposition:
     reductions: Sequence[Reduction]
     terms: Sequence[PendingTerm]
     axes: Mapping[int, Sequence[Axis]]
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """``|score|`` of each term, shape ``(terms, N)``."""
+        return torch.stack(self.scores).abs()
 
     @cached_property
     def decomposition(self) -> Decomposition:

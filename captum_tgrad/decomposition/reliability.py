@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.term import TermMap
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
-WARNED_SHARE = 0.01
+_WARNED_SHARE = 0.01
 """The share of the sum of |score| that may lose its positions without a warning."""
 
 
@@ -20,13 +20,13 @@ def is_complete_to_rounding(decomposed: RawDecomposition, precision: float) -> b
 
     ``precision`` is the largest machine epsilon of the dtypes that the network computed in.
     """
-    scale = torch.stack(list(decomposed.scores)).abs().sum(0)
-    return _is_within(decomposed.delta, _allowed(scale, decomposed.output, precision))
+    return _is_within(decomposed.delta, _allowed(decomposed, precision))
 
 
-def _allowed(scale: Tensor, output: Tensor, precision: float) -> Tensor:
-    """The residual of each sample that counts as rounding error; ``scale`` sums all |score|."""
-    allowed: Tensor = precision**0.5 * torch.maximum(scale, output.abs())
+def _allowed(decomposed: RawDecomposition, precision: float) -> Tensor:
+    """The residual of each sample that counts as rounding error."""
+    scale = torch.maximum(decomposed.sizes.sum(0), decomposed.output.abs())
+    allowed: Tensor = precision**0.5 * scale
     return allowed
 
 
@@ -54,18 +54,16 @@ def _warn_of_values(decomposed: RawDecomposition, precision: float) -> None:
 
     ``precision`` is as for :func:`is_complete_to_rounding`.
     """
-    sizes = torch.stack(list(decomposed.scores)).abs()
-    scale = sizes.sum(0)
-    allowed = _allowed(scale, decomposed.output, precision)
+    allowed = _allowed(decomposed, precision)
     is_complete = _is_within(decomposed.delta, allowed)
     if not is_complete:
         rounding = _rounding_errors(decomposed, precision)
         allowed = torch.maximum(allowed, rounding.sum(0))
         is_complete = _is_within(decomposed.delta, allowed)
-        _warn_of_rounding(decomposed, sizes, rounding, allowed)
+        _warn_of_rounding(decomposed, rounding, allowed)
     if not is_complete:
         _warn_of_residual(decomposed, allowed)
-    _warn_of_lost(decomposed, sizes[len(decomposed.of_inputs) :], scale)
+    _warn_of_lost(decomposed)
     undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
     if undefined and is_complete:
         warn_user(
@@ -91,11 +89,10 @@ def _evidence(term_map: TermMap) -> Tensor:
     return (term_map.positive + term_map.negative).flatten(1).sum(1)
 
 
-def _warn_of_rounding(
-    decomposed: RawDecomposition, sizes: Tensor, rounding: Tensor, allowed: Tensor
-) -> None:
+def _warn_of_rounding(decomposed: RawDecomposition, rounding: Tensor, allowed: Tensor) -> None:
     """Warns of a term whose score is only rounding error, if the scores of others are not."""
-    is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * sizes.sum(0))
+    sizes = decomposed.sizes
+    is_rounding = (sizes < rounding) & (sizes > _WARNED_SHARE * sizes.sum(0))
     is_rounding &= (sizes >= rounding).any(0) & (decomposed.delta.abs() <= allowed)
     if bool(is_rounding.any()):
         name = decomposed.decomposition.terms[int(is_rounding.any(1).nonzero()[0])].name
@@ -151,14 +148,16 @@ def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     )
 
 
-def _warn_of_lost(decomposed: RawDecomposition, sizes: Tensor, scale: Tensor) -> None:
+def _warn_of_lost(decomposed: RawDecomposition) -> None:
     """Warns of operations that lost the positions of terms with a large share of the scores."""
-    lost: dict[str, Tensor] = {}
-    for each, size in zip(decomposed.terms, sizes, strict=True):
-        if at := each.lost_at(decomposed.axes):
-            lost[at] = lost.get(at, 0) + size / scale.clamp_min(1e-30)
-    for at, share in lost.items():
-        if float(share.max()) <= WARNED_SHARE:
+    lost: dict[str, list[int]] = {}
+    for number, term in enumerate(decomposed.terms, len(decomposed.of_inputs)):
+        if at := term.lost_at(decomposed.axes):
+            lost.setdefault(at, []).append(number)
+    for at, numbers in lost.items():
+        scale = decomposed.sizes.sum(0).clamp_min(1e-30)
+        share = float((decomposed.sizes[numbers].sum(0) / scale).max())
+        if share <= _WARNED_SHARE:
             continue
         module, _, operation = at.rpartition(":")
         if operation == "hidden":
@@ -176,6 +175,5 @@ def _warn_of_lost(decomposed: RawDecomposition, sizes: Tensor, scale: Tensor) ->
         warn_user(
             f"{kind} loses the positions of its input: {operation!r} in"
             f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
-            f" {float(share.max()):.0%} of the sum of |score| are spread evenly over the map."
-            f" {advice}"
+            f" {share:.0%} of the sum of |score| are spread evenly over the map. {advice}"
         )

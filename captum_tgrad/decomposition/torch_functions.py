@@ -32,12 +32,6 @@ def native_name(func: OpOverload | OpOverloadPacket) -> tuple[str, str]:
     return namespace, name
 
 
-@cache
-def is_property(func: Callable[..., Any]) -> bool:
-    """Whether a function reads an attribute of a tensor."""
-    return getattr(func, "__name__", "") == "__get__"
-
-
 _IN_PLACE_OPERATORS = {
     "__iadd__", "__isub__", "__imul__", "__imatmul__", "__itruediv__", "__idiv__", "__ipow__",
     "__ifloordiv__", "__imod__", "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__",

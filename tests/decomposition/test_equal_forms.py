@@ -12,18 +12,12 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.copy_on_write import Readers
-from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.tracing import trace
 
 GENERATOR = torch.Generator().manual_seed(3)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-
-
-@pytest.fixture(autouse=True)
-def _no_tensor_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "_WORTH_SAVING", 0)
 
 
 def _run(call: Call) -> torch.Tensor:

@@ -228,7 +228,9 @@ def _out_of_memory_at(call):
 
 
 def _run(network, gradients, replay):
-    found = decompose(network, [images()], gradients, lambda y: y[:, 0], replay=replay)
+    x = images()
+    places = [input_places(x.shape, 0)]
+    found = decompose(network, [x], gradients, lambda y: y[:, 0], places=places, replay=replay)
     return found.decomposition
 
 
@@ -245,6 +247,23 @@ def test_a_call_with_too_little_memory_for_a_replay_is_recorded(recorded):
     assert torch.equal(drawn_after, torch.rand(3))
     assert_equal(_run(network, gradients, replay), expected)
     assert len(recorded) == 3
+
+
+def test_a_replay_is_checked_although_another_call_ends_before_it(recorded):
+    network, replay, between = ready(Moved()), Replay(), []
+
+    def gradients(forward, leaves):
+        output = forward(*leaves).sum()
+        while between:
+            between.pop()()
+        return torch.autograd.grad(output, leaves)
+
+    for _ in range(2):
+        _run(network, gradients, replay)
+    assert len(recorded) == 1
+    network.padding = 1.0  # which the graph does not show
+    between.append(lambda: _run(network, gradients, replay))  # as in another thread
+    assert_equal(_run(network, gradients, replay), _run(network, gradients, Replay()))
 
 
 def test_a_call_with_too_little_memory_for_recording_raises():

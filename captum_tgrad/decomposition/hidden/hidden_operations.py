@@ -8,11 +8,9 @@ on the operation's nodes in autograd's graph receive that gradient.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence, Sized
 from functools import partial
-from typing import Any, NamedTuple
-from weakref import ReferenceType, ref
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,19 +19,17 @@ from captum_tgrad.decomposition.copy_on_write import CopyOnWrite, Reader, Reader
 from captum_tgrad.decomposition.hidden.hidden_places import is_constant, places_of_result
 from captum_tgrad.decomposition.hidden.hidden_terms import (
     Edge,
-    HiddenOutput,
     HiddenResult,
     HiddenTerm,
     Source,
     lost_in_hidden,
-    terms_and_hooks,
+    terms_and_handles,
 )
+from captum_tgrad.decomposition.hidden.visible_results import NodeOutput, VisibleResults
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on, make_places
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
-
-_RECENT = 16  # how many results stay alive until the next operation
 
 
 class FreedResultsError(Exception):
@@ -56,8 +52,7 @@ class HiddenOperations:
         inputs: The numbers of the network's inputs, if there are several.
 
     Attributes:
-        keeps_results: Whether to keep all results alive until the end of the forward pass.
-        has_read_freed: Whether a hidden operation has read a result that was freed.
+        visible: The results of visible operations.
         replaced: The nodes of visible results whose terms are part of hidden ones.
     """
 
@@ -76,19 +71,9 @@ class HiddenOperations:
         self._visible_terms = terms
         self._samples = samples
         self._all_inputs = inputs
-        self.keeps_results = False
-        self.has_read_freed = False
-        self._visible: dict[HiddenOutput, ReferenceType[Tensor]] = {}
-        self._recent: deque[ReferenceType[Tensor]] = deque(maxlen=_RECENT)
-        self._recent_tensors: list[Tensor] = []
-        self._kept_tensors: list[Tensor] = []
-        self._next_node = 0
-        self._may_have_run = False
-        self._first_node = 0
-        self._results_of_call: list[HiddenOutput] = []
-        self._composites: list[_Composite] = []
-        self._sources: dict[HiddenOutput, Source] = {}
-        self._hidden_results: dict[HiddenOutput, HiddenResult] = {}
+        self.visible = VisibleResults()
+        self._sources: dict[NodeOutput, Source] = {}
+        self._hidden_results: dict[NodeOutput, HiddenResult] = {}
         self._handles: list[Any] = []
         self._constant: set[Any] = set()
         self._terms: dict[HiddenResult, HiddenTerm] = {}
@@ -103,40 +88,6 @@ class HiddenOperations:
     def nodes_read(self) -> set[int]:
         """The numbers of the nodes whose results hidden operations have read."""
         return {node._sequence_nr() for node, _ in self._sources}
-
-    def add_visible_result(self, tensor: Tensor) -> None:
-        """Adds the result of a visible operation, at which the search for hidden ones ends."""
-        node = tensor.grad_fn
-        if node is not None:
-            self._visible[node, tensor.output_nr] = reference = ref(tensor)
-            self._recent.append(reference)
-            self._results_of_call.append((node, tensor.output_nr))
-            if self.keeps_results:
-                self._kept_tensors.append(tensor)
-
-    def after_call(self) -> None:
-        """Notes after a visible call which nodes it has made.
-
-        Recent results stay alive until the next call, because a hidden operation may read them.
-        """
-        self._recent_tensors = [t for each in self._recent if (t := _alive(each)) is not None]
-        if torch.is_grad_enabled():  # not inside of a custom function
-            self._next_node = _node_count()
-            nodes = range(self._first_node, self._next_node)
-            if len(nodes) > len(self._results_of_call) > 0:
-                self._composites.append(_Composite(nodes, self._results_of_call))
-
-    def before_call(self) -> None:
-        """Notes before a visible call whether a hidden operation may have run since the last."""
-        self._first_node = _node_count()
-        self._may_have_run = self._first_node != self._next_node
-        self._results_of_call = []
-
-    def free_recent(self) -> None:
-        """Frees recent results, unless a hidden operation may have read them."""
-        if self._may_have_run:
-            self._kept_tensors += self._recent_tensors
-        self._recent_tensors = []
 
     def search_output(self, path: str, output: Any) -> None:
         """Adds the results of hidden operations among the outputs of a module."""
@@ -161,13 +112,12 @@ class HiddenOperations:
             return None
         path = self._modules.path if path is None else path
         output = (tensor.grad_fn, tensor.output_nr)
-        if tensor.grad_fn._sequence_nr() == _node_count() - 1:
-            self._may_have_run = False  # its sources are found below
+        self.visible.note_hidden(tensor.grad_fn)
         edges, nodes = self._search(output)
         reached = dict.fromkeys(seen for _, _, seen in edges)
         if not reached:
             return None
-        sources = dict(filter(None, map(self._visible_result, reached)))
+        sources = dict(filter(None, map(self.visible.read, reached)))
         inputs = frozenset[int]().union(*(each.inputs for each in sources.values()))
         for source, own in sources.items():
             self._add_source(source, own)
@@ -188,17 +138,8 @@ class HiddenOperations:
         self._add_result(tensor, result)
         self._add_composites(nodes, result)
         origin = set_origin(tensor, places, self._lifetime)
-        self.add_visible_result(tensor)
+        self.visible.add(tensor)
         return origin
-
-    def _visible_result(self, output: HiddenOutput) -> tuple[Tensor, Places] | None:
-        """A visible result and its places; None if it was freed, or overwritten since."""
-        tensor = _alive(self._visible[output])
-        self.has_read_freed |= tensor is None
-        origin = origin_of(tensor)
-        if tensor is None or origin is None or (tensor.grad_fn, tensor.output_nr) != output:
-            return None
-        return tensor, origin.places
 
     def _add_source(self, tensor: Tensor, places: Places) -> None:
         output = (tensor.grad_fn, tensor.output_nr)
@@ -218,14 +159,14 @@ class HiddenOperations:
         the inputs of these operations then belong to both.
         """
         numbers = {node._sequence_nr() for node in nodes}
-        for composite in self._composites:
+        for composite in self.visible.composites:
             if numbers.isdisjoint(composite.nodes):
                 continue
             for output in composite.results:
                 _, inner = self._search(output)
                 if output in self._hidden_results or inner.isdisjoint(nodes):
                     continue
-                visible = self._visible_result(output)
+                visible = self.visible.read(output)
                 if visible is not None:
                     tensor, places = visible
                     kept = CopyOnWrite([tensor])
@@ -238,7 +179,7 @@ class HiddenOperations:
         kept = {id(each.kept) for each in (*self._sources.values(), *self._hidden_results.values())}
         return any(id(reader) in kept for reader in readers)
 
-    def _search(self, output: HiddenOutput) -> tuple[list[Edge], set[Any]]:
+    def _search(self, output: NodeOutput) -> tuple[list[Edge], set[Any]]:
         """Searches autograd's graph from a result back to visible results.
 
         Returns the edges to visible results, and the nodes before them.
@@ -251,7 +192,7 @@ class HiddenOperations:
             for argument, (parent, number) in enumerate(_parents(node)):
                 if parent is None:
                     continue
-                if (parent, number) in self._visible:
+                if (parent, number) in self.visible:
                     edges.append((node, argument, (parent, number)))
                 elif parent not in visited and parent not in self._constant:
                     visited.add(parent)
@@ -262,13 +203,12 @@ class HiddenOperations:
 
     def register_hooks(self) -> None:
         """Registers the hooks after the forward pass, because a model may take gradients in it."""
-        self._recent_tensors, self._kept_tensors = [], []
-        self._recent.clear()
+        self.visible.free()
         edges = {result: self._search(result.output)[0] for result in self._hidden_results.values()}
-        # If a source is also a root, use its values at the time when it was returned.
+        # A source that is itself a hidden result has the values with which it was returned.
         sources = {**self._sources, **self._hidden_results}
-        self._terms, hooks = terms_and_hooks(edges, sources, self._samples)
-        self._handles += [hook() for hook in hooks]
+        self._terms, handles = terms_and_handles(edges, sources, self._samples)
+        self._handles += handles
 
     @property
     def terms(self) -> list[HiddenTerm]:
@@ -283,19 +223,12 @@ class HiddenOperations:
         """Removes the hooks and frees all tensors."""
         for handle in self._handles:
             handle.remove()
+        self.visible.release()
         for held in (
-            self._handles, self._constant, self._visible, self._sources, self._hidden_results,
-            self._terms, self._composites, self.replaced,
+            self._handles, self._constant, self._sources, self._hidden_results, self._terms,
+            self.replaced,
         ):  # fmt: skip
             held.clear()
-        self._recent_tensors, self._kept_tensors, self._results_of_call = [], [], []
-
-
-class _Composite(NamedTuple):
-    """A visible operation that has inner nodes: the numbers of its nodes, and its results."""
-
-    nodes: range
-    results: list[HiddenOutput]
 
 
 def _parents(node: Any) -> Sequence[tuple[Any, int]]:
@@ -305,16 +238,3 @@ def _parents(node: Any) -> Sequence[tuple[Any, int]]:
     except RuntimeError:  # in torch 2.8, our reference does not keep the node of a custom function
         return ()
     return parents
-
-
-def _node_count() -> int:
-    """The number of nodes of autograd's graph that this thread has made."""
-    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
-
-
-def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:
-    """The tensor behind a weak reference, as ``torch.utils.weak.TensorWeakRef`` returns it."""
-    tensor = reference()
-    if tensor is not None:
-        tensor._fix_weakref()  # type: ignore[attr-defined]
-    return tensor

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
-from captum_tgrad.decomposition.maps.reduction import reduction
-from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums, samples_lost
+from captum_tgrad.decomposition.hidden.visible_results import NodeOutput
+from captum_tgrad.decomposition.maps.reduction import reduction, samples_lost
+from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -22,10 +24,7 @@ from captum_tgrad.decomposition.places.places import (
 )
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 
-HiddenOutput = tuple[Any, int]
-"""A tensor in autograd's graph: its node, and which output of the node it is."""
-
-Edge = tuple[Any, int, HiddenOutput]
+Edge = tuple[Any, int, NodeOutput]
 """A node of a hidden operation, the index of an argument, and the visible result passed there."""
 
 
@@ -53,7 +52,7 @@ class HiddenResult(Source):
         order: The number of terms before it.
     """
 
-    output: HiddenOutput
+    output: NodeOutput
     is_elementwise: bool
     path: str
     order: int
@@ -72,7 +71,7 @@ class HiddenTerm:
 
     results: list[HiddenResult]
     samples: int
-    sources: dict[HiddenOutput, Source] = field(default_factory=dict)
+    sources: dict[NodeOutput, Source] = field(default_factory=dict)
     total: Tensor | None = None
 
     @property
@@ -134,23 +133,23 @@ def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
     return lost_places(shape, samples, f"{path}:hidden" if path else "hidden")
 
 
-def terms_and_hooks(
+def terms_and_handles(
     edges: Mapping[HiddenResult, Iterable[Edge]],
-    sources: Mapping[HiddenOutput, Source],
+    sources: Mapping[NodeOutput, Source],
     samples: int,
-) -> tuple[dict[HiddenResult, HiddenTerm], list[Callable[[], Any]]]:
-    """Makes one term for all roots that share nodes, and the hooks that collect its gradients.
+) -> tuple[dict[HiddenResult, HiddenTerm], list[RemovableHandle]]:
+    """Makes one term for all results that share nodes, and hooks that subtract its sources.
 
     Args:
-        edges: For each root, the edges from its hidden operations to visible results.
+        edges: For each hidden result, the edges from its hidden operations to visible results.
         sources: The visible results.
         samples: The batch size.
 
     Returns:
-        The term of each root, and functions that register a hook on a node and return its handle.
+        The term of each hidden result, and the handles of the hooks.
     """
     by_node: dict[Any, HiddenTerm] = {}
-    reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
+    reads: dict[Any, dict[tuple[int, NodeOutput], None]] = {}
     for result, own in edges.items():
         term = HiddenTerm([result], samples)
         for node in {result.output[0], *(node for node, _, _ in own)}:
@@ -165,17 +164,17 @@ def terms_and_hooks(
                 reads.setdefault(node, {})[argument, visible] = None
     for node, arguments in reads.items():
         by_node[node].sources.update({visible: sources[visible] for _, visible in arguments})
-    hooks: list[Callable[[], Any]] = [
-        partial(node.register_hook, partial(_subtract_sources, by_node[node], list(arguments)))
+    handles = [
+        node.register_hook(partial(_subtract_sources, by_node[node], list(arguments)))
         for node, arguments in reads.items()
     ]
     terms = dict.fromkeys(by_node.values())
-    return {result: term for term in terms for result in term.results}, hooks
+    return {result: term for term in terms for result in term.results}, handles
 
 
 def _subtract_sources(
     term: HiddenTerm,
-    arguments: list[tuple[int, HiddenOutput]],
+    arguments: list[tuple[int, NodeOutput]],
     gradients: tuple[Tensor | None, ...],
     _: Any,
 ) -> None:

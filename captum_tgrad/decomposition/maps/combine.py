@@ -16,7 +16,6 @@ from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
     scale_factor,
-    scaled,
     weighted_sum,
 )
 from captum_tgrad.decomposition.term import Term
@@ -36,8 +35,8 @@ def combine(
     own: StackedMaps,
     biases: Sequence[StackedMaps],
     to_cells: Reduction,
-    sign: Sign = "positive",
-    aggregation: Aggregation = "paper",
+    sign: Sign,
+    aggregation: Aggregation,
 ) -> Tensor:
     """The T-Grad attribution of one input.
 
@@ -60,14 +59,15 @@ def combine(
     if sign == "all":
         evidence_for = combine(contribution, own, biases, to_cells, "positive", aggregation)
         return evidence_for - combine(contribution, own, biases, to_cells, "negative", aggregation)
-    direction = 1 if sign == "positive" else -1
+    if sign == "negative":
+        contribution = -contribution
+        own, *biases = (each.negated() for each in (own, *biases))
     if aggregation == "levels" and own.grid is not None:
-        cells = levels_map(own, biases, direction)
+        cells = levels_map(own, biases)
         return to_cells.out_of_cells(cells, contribution).expand_as(contribution).clone()
-    evidence = (contribution * direction).clamp_min_(0)
-    mass, weight = _input_map(own, direction)
-    attribution = evidence.mul_(to_cells.per_sample(weight, evidence))
-    shared = _bias_map(biases, own.grid, direction, mass)
+    mass, weight = _input_map(own)
+    attribution = contribution.clamp_min(0).mul_(to_cells.per_sample(weight, contribution))
+    shared = _bias_map(biases, own.grid, mass)
     return attribution.add_(to_cells.out_of_cells(shared, attribution))
 
 
@@ -84,27 +84,23 @@ def t_grad_map(
     if sign == "all":
         evidence_for = t_grad_map(terms, number, "positive", aggregation)
         return evidence_for - t_grad_map(terms, number, "negative", aggregation)
-    first, *others = [term for term in terms if number in term.maps]
+    first, *others = [term.maps[number] for term in terms if number in term.maps]
     (own,), biases = stacks_of([first], number), stacks_of(others, number)
-    direction = 1 if sign == "positive" else -1
+    if sign == "negative":
+        own, *biases = (each.negated() for each in (own, *biases))
     if aggregation == "levels" and own.grid is not None:
-        return levels_map(own, biases, direction)
-    mass, weight = _input_map(own, direction)
-    return mass * per_sample(weight, mass) + _bias_map(biases, own.grid, direction, mass)
+        return levels_map(own, biases)
+    mass, weight = _input_map(own)
+    return mass * per_sample(weight, mass) + _bias_map(biases, own.grid, mass)
 
 
-def _input_map(own: StackedMaps, direction: int) -> tuple[Tensor, Tensor]:
+def _input_map(own: StackedMaps) -> tuple[Tensor, Tensor]:
     """The map of the input's term, and for each sample the factor that scales it to its score."""
-    mass = own.evidence(direction)[0]
-    return mass, scale_factor(mass.flatten(1).sum(1), own.score[0] * direction)
+    mass = own.positive[0]
+    return mass, scale_factor(mass.flatten(1).sum(1), own.score[0])
 
 
-def _bias_map(
-    biases: Sequence[StackedMaps], cells: Grid | None, direction: int, like: Tensor
-) -> Tensor:
+def _bias_map(biases: Sequence[StackedMaps], cells: Grid | None, like: Tensor) -> Tensor:
     """``sum_i phi(S_i) * score_i`` over the biases, on ``cells``, with the shape of ``like``."""
-    maps = [
-        WeightedMaps(each.evidence(direction), scaled(each.score, direction), each.grid)
-        for each in biases
-    ]
+    maps = [WeightedMaps(each.positive, each.score, each.grid) for each in biases]
     return weighted_sum(maps, cells, like)

@@ -43,7 +43,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
     as cropped borders, get zeros. A map with smaller cells than the target is averaged. The map has
     the shape ``(..., *source.sizes)``.
     """
-    return redistributed(evidence, _cached(_enlarging, evidence, source, target))
+    return redistributed(evidence, _cached(_enlarging_matrices, evidence, source, target))
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
@@ -53,7 +53,7 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     """
     if grid.covers_evenly:
         return evidence
-    return redistributed(evidence, _cached(_on_whole_input, evidence, grid))
+    return redistributed(evidence, _cached(_whole_input_matrices, evidence, grid))
 
 
 def weights(source: Grid, target: Grid, like: Tensor) -> Tensor:
@@ -74,14 +74,14 @@ def _cached(compute: Callable[..., Matrices], like: Tensor, *grids: Grid) -> Rea
     return _cache.get_or(key, on_device)
 
 
-def _enlarging(source: Grid, target: Grid) -> Matrices:
+def _enlarging_matrices(source: Grid, target: Grid) -> Matrices:
     return [
-        None if torch.equal(cells, others) else enlarging(cells, others)
+        None if torch.equal(cells, others) else enlarging_matrix(cells, others)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
 
-def _on_whole_input(grid: Grid) -> Matrices:
+def _whole_input_matrices(grid: Grid) -> Matrices:
     return [
         shares_in_even_cells(cells, extent, max(round(extent / float(cells[:, 1].min())), 1))
         for cells, extent in zip(grid.axes, grid.extents, strict=True)
@@ -93,12 +93,12 @@ def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
         torch.ones(len(cells), dtype=torch.float64, device="cpu")
         if matrix is None
         else sums_of_rows(matrix)
-        for cells, matrix in zip(source.axes, _enlarging(source, target), strict=True)
+        for cells, matrix in zip(source.axes, _enlarging_matrices(source, target), strict=True)
     ]
     return [reduce(lambda one, other: one[..., None] * other, sums)]
 
 
-def enlarging(source: Tensor, target: Tensor) -> Tensor:
+def enlarging_matrix(source: Tensor, target: Tensor) -> Tensor:
     """The factors from source to target cells along one axis, shape ``(source, target)``."""
     middle, points = source[:, 0].contiguous(), target[:, 0].contiguous()
     if float(source[:, 1].mean()) < float(target[:, 1].mean()) * (1 - SLACK):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -32,8 +32,8 @@ class Grid:
     sides: tuple[float, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("axes", "extents", "sides")  # without the cached properties
-        return {name: getattr(self, name) for name in names}
+        """The state to save, without the cached properties."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def __repr__(self) -> str:
         cells, pixels = (" x ".join(map(str, each)) for each in (self.sizes, self.extents))

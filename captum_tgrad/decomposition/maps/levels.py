@@ -14,7 +14,6 @@ from captum_tgrad.decomposition.maps.weighted_maps import (
     WeightedMaps,
     per_sample,
     scale_factor,
-    scaled,
     weighted_sum,
 )
 
@@ -28,7 +27,7 @@ _LEAST_EVIDENCE = 1e-12
 _LEAST_WEIGHT = 2.0**-15
 
 
-def levels_map(own: StackedMaps, biases: Sequence[StackedMaps], direction: int) -> Tensor:
+def levels_map(own: StackedMaps, biases: Sequence[StackedMaps]) -> Tensor:
     """The map of one input that has places.
 
     With the elements ``a = gradient * b`` of term ``i``, its evidence in each cell is
@@ -40,15 +39,14 @@ def levels_map(own: StackedMaps, biases: Sequence[StackedMaps], direction: int) 
     Terms without a place and terms of one cell are left out. If there are no others, the map is
     constant.
 
-    The arguments are those of :func:`combine`. The direction is 1 for the evidence for the target,
-    -1 for the evidence against it. The shape is ``(N, 1, *cells)``.
+    The arguments are those of :func:`combine`. The shape is ``(N, 1, *cells)``.
     """
     stacks = [own, *biases]
-    scores = [scaled(each.score, direction).clamp_min(0) for each in stacks]
+    scores = [each.score.clamp_min(0) for each in stacks]
     total = torch.cat(scores).sum(0)
     combined, coarsest = torch.zeros_like(own.positive[0]), torch.zeros_like(own.positive[0])
     count = torch.zeros_like(total)
-    for level, present in _levels(stacks, scores, direction):
+    for level, present in _levels(stacks, scores):
         mapped = weighted_sum(level, own.grid, combined)
         mass = mapped.flatten(1).sum(1) * present
         mapped *= per_sample(scale_factor(mass, torch.ones_like(mass)), mapped)
@@ -62,7 +60,7 @@ def levels_map(own: StackedMaps, biases: Sequence[StackedMaps], direction: int) 
 
 
 def _levels(
-    stacks: Sequence[StackedMaps], scores: Sequence[Tensor], direction: int
+    stacks: Sequence[StackedMaps], scores: Sequence[Tensor]
 ) -> list[tuple[list[WeightedMaps], Tensor]]:
     """The levels, the coarsest first: their maps, and whether each sample has evidence there."""
     masses = [(each.positive + each.negative).flatten(2).sum(2) for each in stacks]
@@ -71,7 +69,7 @@ def _levels(
     for each, mass, score in zip(stacks, masses, scores, strict=True):
         if each.grid is not None and not each.grid.has_one_cell:
             weight = torch.where((mass > least) & (each.placed > 0), score / mass, 0)
-            net = scaled(each.positive - each.negative, direction).clamp_min_(0)
+            net = (each.positive - each.negative).clamp_min_(0)
             maps, shares = levels.setdefault(_octave(each.grid), ([], []))
             maps.append(WeightedMaps(net, weight, each.grid))
             shares.append(weight)

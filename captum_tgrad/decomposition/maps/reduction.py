@@ -10,15 +10,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps.grid import Grid
-from captum_tgrad.decomposition.maps.map_cells import (
+from captum_tgrad.decomposition.maps.element_cells import (
     are_whole_input,
     cell_numbers,
-    cells_of_map,
     cells_on_axes,
     coordinates_by_axis,
-    shares_of_samples,
 )
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.map_cells import cells_of_map, shares_of_samples
 from captum_tgrad.decomposition.maps.redistribution import Bags, ready_for, redistributed
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import Axis, extended_along, hold_one_sample
@@ -27,6 +26,15 @@ from captum_tgrad.decomposition.places.places import Places
 
 class SamplesLostError(ValueError):
     """The samples of a tensor's elements are unknown."""
+
+
+def samples_lost(module: str, operation: str) -> SamplesLostError:
+    """The error for an operation whose samples cannot be told apart."""
+    return SamplesLostError(
+        f"The samples of the batch cannot be told apart at the operation {operation!r}"
+        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
+        " change their order. Explain them one at a time, in batches of 1."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +95,7 @@ class Reduction:
         ]
         if self.weights is not None or self._collects_elements or self.kept in by_coords:
             return (self.kept,)
-        return tuple(by_coords) or (self.kept,)
+        return tuple(by_coords)
 
     @cached_property
     def cells(self) -> int:
@@ -180,13 +188,11 @@ class Reduction:
             total.index_add_(0, index, own, alpha=alpha)
         return total.view(rows, size)
 
-    def sample_of(self, like: Tensor) -> Tensor | None:
-        """The sample of each element, broadcastable to ``summed_shape``; None for a batch of one.
+    def sample_of(self, like: Tensor) -> Tensor:
+        """The sample of each element, broadcastable to ``summed_shape``, on the device of ``like``.
 
         Elements of unknown samples get the number ``samples``.
         """
-        if self.samples == 1:
-            return None
         counted = self.samples * self.cells
         if self.indices:
             index = self._indices(like)[0]

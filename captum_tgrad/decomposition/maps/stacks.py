@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.maps.reduction import Reduction
 from captum_tgrad.decomposition.maps.summing import InputSums, TermSums
-from captum_tgrad.decomposition.term import Term, TermMap
+from captum_tgrad.decomposition.term import TermMap
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class StackedMaps:
     placed: Tensor
     grid: Grid | None
 
-    def evidence(self, direction: int) -> Tensor:
-        """``positive`` for the direction 1, ``negative`` for -1."""
-        return self.positive if direction == 1 else self.negative
+    def negated(self) -> StackedMaps:
+        """The maps of the negated output: the evidence against the target becomes that for it."""
+        return replace(self, positive=self.negative, negative=self.positive, score=-self.score)
 
     def maps(self) -> list[TermMap]:
         """The maps of each term."""
@@ -114,7 +114,7 @@ def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor
             placed = torch.where(absolute_rest > 0, known / (known + absolute_rest), 1)
         # Elements without a place are spread evenly over the cells.
         own = to_cells.unplaced_shares
-        share = 1 / max(cells[0, 0].numel(), 1) if own is None else own.to(cells)
+        share = 1 / cells[0, 0].numel() if own is None else own.to(cells)
         per_cell = unplaced.reshape(*unplaced.shape, *[1] * (cells.dim() - 2))
         signed, absolute = (cells + per_cell * share).chunk(2)
     # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.
@@ -124,19 +124,17 @@ def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor
     return positive.clamp_min_(0), negative, score, placed
 
 
-def stacks_of(terms: Sequence[Term], number: int) -> list[StackedMaps]:
-    """The maps on one input of all terms that depend on it."""
+def stacks_of(maps: Sequence[TermMap], number: int) -> list[StackedMaps]:
+    """The maps of several terms on the input with this number."""
     groups: dict[object, list[int]] = {}
-    for position, term in enumerate(terms):
-        if number in term.maps:
-            grid = term.maps[number].grid
-            key = (term.score.dtype, None if grid is None else grid.key)
-            groups.setdefault(key, []).append(position)
+    for position, each in enumerate(maps):
+        key = (each.score.dtype, None if each.grid is None else each.grid.key)
+        groups.setdefault(key, []).append(position)
     stacks = []
     for positions in groups.values():
-        maps = [terms[position].maps[number] for position in positions]
-        own = _maps(torch.stack, maps)
-        stacks.append(StackedMaps(number=number, positions=positions, grid=maps[0].grid, **own))
+        alike = [maps[position] for position in positions]
+        own = _maps(torch.stack, alike)
+        stacks.append(StackedMaps(number=number, positions=positions, grid=alike[0].grid, **own))
     return stacks
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.maps.input_shares import input_shares
-from captum_tgrad.decomposition.maps.reduction import Reduction, SamplesLostError, reduction
+from captum_tgrad.decomposition.maps.reduction import Reduction, reduction
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
@@ -22,15 +22,6 @@ from captum_tgrad.decomposition.term import Magnitudes
 # Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
 # other with smaller blocks, and larger blocks do not fit in the cache.
 ELEMENTS_OF_A_BLOCK = 2**20
-
-
-def samples_lost(module: str, operation: str) -> SamplesLostError:
-    """The error for an operation whose samples cannot be told apart."""
-    return SamplesLostError(
-        f"The samples of the batch cannot be told apart at the operation {operation!r}"
-        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
-        " change their order. Explain them one at a time, in batches of 1."
-    )
 
 
 class InputSums(NamedTuple):
@@ -180,10 +171,7 @@ class Summing:
             has_none = share.to(self.device) == 0
             smallest = smallest.masked_fill(has_none, torch.inf)
             largest = largest.masked_fill(has_none, -torch.inf)
-        sample = to_cells.sample_of(smallest)
-        if sample is None:
-            sample = smallest.new_zeros((), dtype=torch.long)
-        sample = sample.expand_as(smallest).reshape(-1)
+        sample = to_cells.sample_of(smallest).expand_as(smallest).reshape(-1)
         smallest, largest = smallest.reshape(-1), largest.reshape(-1)
         # The last number collects the elements of unknown samples, which are zero.
         start = smallest.new_zeros(self.samples + 1)

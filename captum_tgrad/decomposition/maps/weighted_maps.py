@@ -85,8 +85,3 @@ def scale_factor(mass: Tensor, weight: Tensor) -> Tensor:
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over ``like``."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
-def scaled(values: Tensor, factor: float) -> Tensor:
-    """``values * factor``; no operation runs for the factor 1."""
-    return values if factor == 1 else values * factor

@@ -76,7 +76,7 @@ def bias_of_elu(z: Tensor, alpha: float) -> Bias:
     """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
 
     def compute(z: Tensor) -> Tensor:
-        z = _finite(z.clamp_max(0))
+        z = _clamped(z.clamp_max(0))
         return torch.expm1(z).addcmul_(z, z.exp(), value=-1)
 
     return Bias(compute, z, scale=alpha)
@@ -140,7 +140,7 @@ def bias_of_glu(z: Tensor, dim: int) -> Bias:
 
 def sigmoid(y: Tensor, z: Tensor) -> Tensor:
     """``y - z y (1 - y)``."""
-    return y * (1 - _finite(z) * (1 - y))
+    return y * (1 - _clamped(z) * (1 - y))
 
 
 def exp(y: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def exp(y: Tensor) -> Tensor:
 
 def tanh(y: Tensor, z: Tensor) -> Tensor:
     """``y - z (1 - y^2)``; near 0 by its power series, because the terms cancel."""
-    z = _finite(z)
+    z = _clamped(z)
     square = z * z
     series = square * (-496 / 2835) + 34 / 105
     for factor in (-8 / 15, 2 / 3):
@@ -172,7 +172,7 @@ def bias_of_gelu(z: Tensor, approximate: str) -> Bias:
     return Bias(compute, z, zero, scale=-1 / math.sqrt(2 * math.pi))
 
 
-def _finite(z: Tensor) -> Tensor:
+def _clamped(z: Tensor) -> Tensor:
     """Clamps ``z`` to avoid ``inf * 0``. Beyond these limits, the derivative is zero."""
     return z.clamp(-1000, 1000)
 
@@ -212,9 +212,6 @@ _gelu_backward = torch.ops.aten.gelu_backward.default
 _threshold_backward = torch.ops.aten.threshold_backward.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
-_WORTH_SAVING = 2**15
-"""Copying a tensor with fewer elements is faster than an ``autograd.Function`` in Python."""
-
 
 class _ClampInPlace(torch.autograd.Function):
     """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
@@ -240,8 +237,7 @@ def clamp_in_place(call: Call, readers: Readers) -> Tensor:
     """Runs an in-place clamp without a copy of its argument."""
     require_plain(call)
     z: Tensor = call.args[0]
-    is_small = z.numel() < _WORTH_SAVING
-    if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
+    if not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
     kept = CopyOnWrite()
     _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], kept)

@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.rules import mixing
-from captum_tgrad.decomposition.precision import HALF
+from captum_tgrad.decomposition.precision import FULL, HALF
 
 # With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
 _times_exp = torch.ops.aten.elu_backward.grad_input
@@ -95,7 +95,7 @@ def bias_of_attention(
     if (
         logsumexp is not None
         and key.shape[-2] > _KEYS_PER_CHANNEL * query.shape[-1]
-        and output.dtype in (torch.float32, torch.float64)  # others round y too coarsely
+        and output.dtype in FULL  # others round y too coarsely
         and (mask is None or mask.dtype == torch.bool)  # others are added to the scores
     ):
         sums = (logsumexp.unsqueeze(-1),)

@@ -6,13 +6,13 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.places.rules.rule import NO_RULE, PlacesRule
+from captum_tgrad.decomposition.precision import FULL
 
 
 def records(
@@ -57,11 +57,8 @@ def require_constant(*parameters: Any) -> None:
 def require_plain(call: Call) -> None:
     """Raises NoRuleError unless an equivalent form may be faster: on a CPU, in full precision."""
     first = call.args[0] if call.args else None
-    if type(first) is not Tensor or not first.is_cpu or first.dtype not in _FULL_PRECISION:
+    if type(first) is not Tensor or not first.is_cpu or first.dtype not in FULL:
         raise NoRuleError
-
-
-_FULL_PRECISION = (torch.float32, torch.float64)
 
 
 def run_equal_form(call: Call, readers: Readers) -> Any:

@@ -55,7 +55,7 @@ def _index_put(
 ) -> Tensor:
     if all(index is not None for index in indices):
         return tensor.index_put_(tuple(indices), values, accumulate)
-    subscript = _as_subscript(indices)
+    subscript = _checked_subscript(indices)
     if accumulate:  # only index_put adds, and it needs an index for each dimension
         number = torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
         every = torch.unravel_index(number[subscript], tensor.shape)
@@ -64,7 +64,7 @@ def _index_put(
     return tensor
 
 
-def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
+def _checked_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
     if any(index is not None and index.dim() == 0 for index in indices):
         raise NoRuleError  # a subscript treats it as an integer and orders dimensions differently
     return as_subscript(indices)
@@ -157,7 +157,7 @@ def _grid_sample(
 
 _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "slice": _slice,
-    "index": lambda tensor, indices: tensor[_as_subscript(indices)],
+    "index": lambda tensor, indices: tensor[_checked_subscript(indices)],
     "index_put": lambda tensor, *args, **more: _index_put(tensor.clone(), *args, **more),
     "index_put_": _index_put,
     "im2col": F.unfold,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.operations.activations import passes_at_its_limi
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
-from captum_tgrad.decomposition.precision import HALF, in_full_precision
+from captum_tgrad.decomposition.precision import FULL, HALF, in_full_precision
 
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
@@ -82,40 +82,6 @@ def _with_fast_backward(call: Call, readers: Readers) -> Tensor:
     per_channel = scale.reshape(-1, *[1] * (z.dim() - 2))
     result: Tensor = _FastBatchNorm.apply(z, per_channel, call)
     return result
-
-
-def is_misread(tensor: Tensor) -> bool:
-    """Whether torch's backward pass of a batch norm may misread its input or a gradient.
-
-    On a CPU, the strides of a tensor with a dimension of size 1 may be those of a contiguous or a
-    channels-last tensor except for this dimension, as after a transpose of tokens. torch then takes
-    one of the two for contiguous and the other for channels-last.
-    """
-    return tensor.is_cpu and _is_ambiguous(tensor.shape, tensor.stride())
-
-
-@lru_cache(maxsize=1024)
-def _is_ambiguous(shape: torch.Size, strides: tuple[int, ...]) -> bool:
-    dims = range(len(shape))
-    channels_last = [0, *dims[2:], *dims[1:2]]
-    return 1 in shape and not any(
-        all(
-            strides[dim] == math.prod(shape[d] for d in order[number:])
-            for number, dim in enumerate(order, 1)
-        )
-        for order in (dims, channels_last)
-    )
-
-
-def readable(gradient: Tensor | None) -> Tensor | None:
-    """A hook at the output of a batch norm: a copy of a gradient that torch would misread."""
-    if gradient is None or not is_misread(gradient):
-        return None
-    return gradient.clone(memory_format=torch.contiguous_format)
-
-
-BATCH_NORMS = {"batch_norm", "native_batch_norm", "instance_norm"}
-"""Operations that run a batch norm."""
 
 
 def layer_norm(call: Call, output: Tensor) -> Bias | None:
@@ -188,7 +154,7 @@ def bias_of_layer_norm(
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
     """``1 / sqrt(v + eps)`` as saved by autograd; None if missing or in half precision."""
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
-    return saved if z.dtype in (torch.float32, torch.float64) else None
+    return saved if z.dtype in FULL else None
 
 
 def variance_of(z: Tensor, over: tuple[int, ...]) -> Tensor:

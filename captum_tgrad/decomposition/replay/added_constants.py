@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.operations.arithmetic import sum_of_two
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from captum_tgrad.decomposition.replay.node_biases import Node
+from captum_tgrad.decomposition.replay.node_constants import Node
 from captum_tgrad.decomposition.torch_functions import without_override_check
 
 

@@ -11,12 +11,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
 from captum_tgrad.decomposition.precision import HALF
-from captum_tgrad.decomposition.replay.node_biases import (
-    NODES_WITH_BIAS,
-    Node,
-    is_constant,
-    mask_of,
-)
+from captum_tgrad.decomposition.replay.node_biases import NODES_WITH_BIAS, mask_of
+from captum_tgrad.decomposition.replay.node_constants import Node, is_constant
 
 
 class Graph(NamedTuple):

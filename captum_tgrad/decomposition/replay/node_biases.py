@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,40 +10,29 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import Parameter
 
 from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, identity
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention
-from captum_tgrad.decomposition.operations.mixing import bias_of_sums
-from captum_tgrad.decomposition.operations.native import as_subscript
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
     shifts,
     variance_of,
 )
-from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import HALF
-
-Node = Any
-"""A node of autograd's graph."""
-
-
-def is_constant(source: Node) -> bool:
-    """Whether a source of a node is a parameter or was moved from one, or requires no gradient.
-
-    Examples are the transposed weight of a linear layer, an expanded class token, and position
-    biases that are picked from a table.
-    """
-    kind = type(source).__name__
-    while kind in _MOVE_CONSTANTS:
-        child, (source, _) = source, source.next_functions[0]
-        kind = type(source).__name__
-        if type(child).__name__ == "CloneBackward0" and kind == "AccumulateGrad":
-            return isinstance(source.variable, Parameter)  # otherwise the copy of the input
-    return kind in ("AccumulateGrad", "NoneType")
+from captum_tgrad.decomposition.replay.node_constants import (
+    Node,
+    has_constant,
+    is_constant,
+    parameter_of,
+)
+from captum_tgrad.decomposition.replay.products import (
+    PRODUCTS_AND_VIEWS,
+    bias_of_product,
+    is_product,
+)
 
 
 def operations_of(node: Node) -> list[str]:
@@ -58,45 +46,16 @@ def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
     affine: dict[Node, Tensor] = {}
     for node in nodes:
         if type(node).__name__ in _EPS and node._saved_weight is not None:
-            bias = _parameter(node, 2)
+            bias = parameter_of(node, 2)
             if bias is not None:
                 affine[node] = bias
     found = dict(zip(affine, _of_batch_norms(affine), strict=True)) if affine else {}
     return [found.get(node) or NODES_WITH_BIAS[type(node).__name__].bias(node) for node in nodes]
 
 
-def product_of(node: Node) -> Node | None:
-    """The node of a product of matrices; with more dimensions, a view of it is the result."""
-    while type(node).__name__ in _VIEWS:
-        node = node.next_functions[0][0]
-    return node if type(node).__name__ in _PRODUCTS else None
-
-
-def _parameter(node: Node, position: int) -> Tensor | None:
-    """The value of a constant argument: a parameter, moved as the graph says; None if it is none.
-
-    Copies of autocast keep the dtype of the parameter.
-    """
-    source, _ = node.next_functions[position]
-    return _moved_parameter(source) if is_constant(source) else None
-
-
-def _moved_parameter(source: Node) -> Tensor | None:
-    kind = type(source).__name__
-    if kind not in _MOVE_CONSTANTS:
-        parameter: Tensor | None = getattr(source, "variable", None)
-        return None if parameter is None else parameter.detach()
-    before = _moved_parameter(source.next_functions[0][0])
-    return None if before is None else _MOVE_CONSTANTS[kind](source, before)
-
-
 def _dims_of(node: Node) -> int:
     """The number of dimensions of a node's first result."""
     return len(node._input_metadata[0].shape)
-
-
-def _has_constant(node: Node) -> bool:
-    return any(is_constant(source) for source, _ in node.next_functions)
 
 
 def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
@@ -112,7 +71,7 @@ def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
 
 def _of_batch_norm(node: Node) -> Bias | None:
     """The bias of a batch norm without a weight and a bias."""
-    if node._saved_weight is not None or _parameter(node, 2) is not None:
+    if node._saved_weight is not None or parameter_of(node, 2) is not None:
         return None
     mean, variance = node._saved_running_mean, node._saved_running_var
     _, shift = scale_and_shift(mean, variance, None, None, getattr(node, _EPS[type(node).__name__]))
@@ -120,56 +79,8 @@ def _of_batch_norm(node: Node) -> Bias | None:
 
 
 def _of_convolution(node: Node) -> Bias | None:
-    bias = _parameter(node, 2)
+    bias = parameter_of(node, 2)
     return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
-
-
-def _is_product(node: Node) -> bool:
-    """Whether a node is a linear layer or a product of two matrices that depend on the input."""
-    product = product_of(node)
-    kind = type(product).__name__
-    return kind == "AddmmBackward0" or (kind == "BmmBackward0" and not _has_constant(product))
-
-
-def _of_product(node: Node) -> Bias | None:
-    product: Any = product_of(node)
-    if type(product).__name__ == "AddmmBackward0":
-        bias = _parameter(product, 0)
-        return None if bias is None or bias.dim() != 1 else channel_bias(bias, 0)
-
-    def compute(first: Tensor, second: Tensor) -> Tensor:
-        return _viewed(node, torch.bmm(first, second))
-
-    whole = tuple(range(_dims_of(node)))
-    return Bias(compute, product._saved_self, product._saved_mat2, scale=-1, uncut=whole)
-
-
-def bias_at_factor(node: Node, factor: int, places: Places) -> Bias | None:
-    """The bias of a product whose term is at the elements of one factor; None if it is unknown."""
-    product: Any = product_of(node)
-    tensors = (product._saved_self, product._saved_mat2)
-    if 2 * tensors[factor].numel() != math.prod(places.shape) or _is_permuted(node):
-        return None
-    (result,) = product._input_metadata
-    return bias_of_sums("bxy,byz->bxz", factor, tensors, result.shape, -1, places)
-
-
-def _is_permuted(node: Node) -> bool:
-    """Whether the dimensions of a product were permuted; see :func:`product_of`."""
-    kind = type(node).__name__
-    return kind in _VIEWS and (
-        kind == "PermuteBackward0" or _is_permuted(node.next_functions[0][0])
-    )
-
-
-def _viewed(node: Node, product: Tensor) -> Tensor:
-    """The view of a product that is the result of a node; see :func:`product_of`."""
-    if type(node).__name__ not in _VIEWS:
-        return product
-    before = _viewed(node.next_functions[0][0], product)
-    if type(node).__name__ == "PermuteBackward0":
-        return before.permute(node._saved_dims)
-    return before.reshape(node._input_metadata[0].shape)
 
 
 def _of_attention(node: Node) -> Bias:
@@ -190,7 +101,7 @@ def mask_of(node: Node) -> Tensor | None:
 def _of_group_norm(node: Node) -> Bias | None:
     """As :func:`bias_of_layer_norm`, as a scale and a shift of each channel of a sample."""
     z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
-    gamma, beta = _parameter(node, 1), _parameter(node, 2)
+    gamma, beta = parameter_of(node, 1), parameter_of(node, 2)
     if deviation.dtype in HALF or gamma is None or beta is None:
         return None
     variance = variance_of(z.reshape(*mean.shape, -1), (2,)).squeeze(2)
@@ -229,7 +140,7 @@ def _of_quotient(node: Node) -> Bias:
 
 def _of_sum(node: Node, sign: int = 1) -> Bias | None:
     for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
-        parameter = _parameter(node, position)
+        parameter = parameter_of(node, position)
         if parameter is not None:
             return summand(parameter, factor)
     return None
@@ -246,7 +157,7 @@ def _of_concatenation(node: Node) -> Bias | None:
             zero = torch.zeros((), dtype=result.dtype, device=result.device)
             parts.append(zero.expand(source._input_metadata[number].shape))
             continue
-        parameter = _parameter(node, position)
+        parameter = parameter_of(node, position)
         if parameter is None or parameter.dim() < rank - dim:
             return None
         size = parameter.shape[dim - rank]
@@ -307,30 +218,8 @@ def _clamp(operations: str) -> NodeWithBias:
     )
 
 
-def _reshaped(node: Node, before: Tensor) -> Tensor:
-    return before.reshape(node._input_metadata[0].shape)
-
-
-_MOVE_CONSTANTS: dict[str, Callable[[Node, Tensor], Tensor]] = {
-    "CloneBackward0": lambda node, before: before,
-    "EmbeddingBackward0": lambda node, before: before[node._saved_indices],
-    "ExpandBackward0": lambda node, before: before.expand(node._input_metadata[0].shape),
-    "IndexBackward0": lambda node, before: before[as_subscript(node._saved_indices)],
-    "PermuteBackward0": lambda node, before: before.permute(node._saved_dims),
-    "TBackward0": lambda node, before: before.t(),
-    "ToCopyBackward0": lambda node, before: before,
-    "TransposeBackward0": lambda node, before: before.transpose(
-        *(ctypes.c_int64(dim).value for dim in (node._saved_dim0, node._saved_dim1))
-    ),
-    "UnsafeViewBackward0": _reshaped,
-    "UnsqueezeBackward0": _reshaped,
-    "ViewBackward0": _reshaped,
-}
-"""Nodes that move the elements of a constant, and how."""
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
 """The attributes that hold the constant of a batch norm, by kind of node."""
-_PRODUCTS = ("AddmmBackward0", "BmmBackward0")
-_VIEWS = ("PermuteBackward0", "UnsafeViewBackward0", "ViewBackward0")
 _MASKS = {
     "ScaledDotProductEfficientAttentionBackward0": "_saved_attn_bias",  # on a GPU, in float32
     "ScaledDotProductFlashAttentionForCpuBackward0": "_saved_attn_mask",
@@ -338,9 +227,9 @@ _MASKS = {
 """The attributes that hold the masks of attention, by kind of node."""
 
 NODES_WITH_BIAS = {
-    "AddBackward0": NodeWithBias("add linear", _of_sum, _has_constant),
+    "AddBackward0": NodeWithBias("add linear", _of_sum, has_constant),
     "AtanBackward0": _elementwise("atan", torch.atan),
-    "CatBackward0": NodeWithBias("cat", _of_concatenation, _has_constant),
+    "CatBackward0": NodeWithBias("cat", _of_concatenation, has_constant),
     "CeluBackward0": _elementwise("celu", F.celu, "alpha"),
     "ClampBackward1": _clamp("clamp clip"),
     "ClampMaxBackward0": _clamp("clamp_max"),
@@ -381,7 +270,7 @@ NODES_WITH_BIAS = {
         partial(Bias, torch.mul, scale=-1),
         "self",
         "other",
-        has_bias=lambda node: not _has_constant(node),
+        has_bias=lambda node: not has_constant(node),
     ),
     "NativeGroupNormBackward0": NodeWithBias("group_norm", _of_group_norm),
     "NativeLayerNormBackward0": _from_saved(
@@ -405,12 +294,13 @@ NODES_WITH_BIAS = {
     "SoftmaxBackward0": NodeWithBias("softmax", _of_softmax),
     "SoftplusBackward0": _elementwise("softplus", F.softplus, "beta", "threshold"),
     "SqrtBackward0": _from_saved("sqrt", partial(of_degree, 0.5), "result"),
-    "SubBackward0": NodeWithBias("sub", partial(_of_sum, sign=-1), _has_constant),
+    "SubBackward0": NodeWithBias("sub", partial(_of_sum, sign=-1), has_constant),
     "TanhBackward0": _from_saved(
         "tanh", partial(Bias, lambda y: activations.tanh(y, y.atanh())), "result"
     ),
     **dict.fromkeys(
-        (*_PRODUCTS, *_VIEWS), NodeWithBias("linear bmm matmul einsum", _of_product, _is_product)
+        PRODUCTS_AND_VIEWS,
+        NodeWithBias("linear bmm matmul einsum", bias_of_product, is_product),
     ),
     **dict.fromkeys(_EPS, NodeWithBias("batch_norm", _of_batch_norm)),
     **dict.fromkeys(_MASKS, NodeWithBias("scaled_dot_product_attention", _of_attention)),

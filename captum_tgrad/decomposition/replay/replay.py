@@ -23,13 +23,9 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
-from captum_tgrad.decomposition.replay.node_biases import (
-    Node,
-    bias_at_factor,
-    biases_of,
-    operations_of,
-    product_of,
-)
+from captum_tgrad.decomposition.replay.node_biases import biases_of, operations_of
+from captum_tgrad.decomposition.replay.node_constants import Node
+from captum_tgrad.decomposition.replay.products import bias_at_factor, product_of
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 Pass = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, Places]
@@ -67,8 +63,7 @@ class Replay:
     Attributes:
         folds_norms: Whether batch norms may run as parts of the convolutions before them; False
             once the network has read the result of such a convolution.
-        skips_nan: As for :class:`Summing`; True once a term was NaN.
-        has_run: Whether the current call was replayed.
+        skips_nan: Whether terms are summed without elements that are NaN; True once a term was NaN.
     """
 
     def __init__(self, is_used_again: bool = True) -> None:
@@ -76,7 +71,6 @@ class Replay:
         self._recorded: dict[Pass, _Recorded] = {}
         self.folds_norms = True
         self.skips_nan = False
-        self.has_run = False
         self._is_worth_trying = is_used_again
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
@@ -89,7 +83,8 @@ class Replay:
         if not self._is_worth_trying or len(leaves) != 1:
             return None
         (leaf,) = leaves
-        if not are_small(leaves) if leaf.is_cpu else leaf.numel() >= _MOST_ON_GPU:
+        is_small = are_small(leaves) if leaf.is_cpu else leaf.numel() < _MOST_ON_GPU
+        if not is_small:
             return None
         if forward is not self._forward:
             self._recorded.clear()
@@ -104,21 +99,21 @@ class Replay:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        if graph is None:
+        terms = None if graph is None else _terms(graph, recorder)
+        if graph is None or terms is None:
             return
-        terms = _terms(graph, recorder)
-        if terms is not None:
-            self._recorded[forward_pass] = _Recorded(
-                [ref(network) for network in networks],
-                any(map(_adds_constant, graph.nodes)),
-                graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
-            )  # fmt: skip
-            if len(self._recorded) > _MOST_SHAPES:
-                del self._recorded[next(iter(self._recorded))]
-            self._is_worth_trying = True
+        self._recorded[forward_pass] = _Recorded(
+            [ref(network) for network in networks],
+            any(map(_adds_constant, graph.nodes)),
+            graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
+        )  # fmt: skip
+        if len(self._recorded) > _MOST_SHAPES:
+            del self._recorded[next(iter(self._recorded))]
+        self._is_worth_trying = True
 
     def run(
         self,
+        forward: Callable[..., Any],
         forward_pass: Pass | None,
         arguments: Sequence[Any],
         recorder: Recorder,
@@ -127,18 +122,19 @@ class Replay:
         """Runs the network, and adds the terms of the recorded forward pass to the recorder.
 
         Args:
+            forward: The network.
             forward_pass: The forward pass; None if it cannot be replayed.
             arguments: The input, and further arguments of the network.
             recorder: Gets the terms.
-            before: The random state, which is restored if the network has to run again.
+            before: The random state before the call, which is restored if the network has to run
+                again.
 
         Returns:
             The output; None if the operations have to be recorded.
         """
-        self.has_run = False
-        if forward_pass is None or forward_pass not in self._recorded or self._forward is None:
+        recorded = None if forward_pass is None else self._recorded.get(forward_pass)
+        if forward_pass is None or recorded is None:
             return None
-        recorded = self._recorded[forward_pass]
         networks = [network for each in recorded.networks if (network := each()) is not None]
         modules = _modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
@@ -146,7 +142,7 @@ class Replay:
         self._is_worth_trying = False  # unless all goes well
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
-            output = _run(self._forward, modules, arguments)
+            output = _run(forward, modules, arguments)
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -154,20 +150,16 @@ class Replay:
             terms = _with_biases(recorded, graph, constants.biases_of(sums))
         if terms is None:
             self._recorded.clear()
-            before.restore()  # the network runs again
+            before.restore()
             return None
         recorder.replay(terms, recorded.dtypes)
         self._is_worth_trying = True
-        self.has_run = True
         return output
 
-    def give_up(self) -> bool:
-        """Records all later calls, if the last one was replayed; returns whether it was."""
-        if not self.has_run:
-            return False
+    def give_up(self) -> None:
+        """Records all later calls."""
         self._recorded.clear()
         self._is_worth_trying = False
-        return True
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:

@@ -166,7 +166,7 @@ class FoldedNorms:
     def before_call(self, func: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Returns the arguments of a call with the values of all results that it reads.
 
-        A first batch norm does not need them.
+        The first batch norm after a convolution does not need them.
         """
         if not self._folded:
             return args, kwargs

@@ -43,7 +43,7 @@ class Origins:
     def follow(self, tensor: Tensor, places: Places) -> None:
         """Remembers the places of a tensor's elements."""
         set_origin(tensor, places, self._lifetime)
-        self.run_or_defer(tensor, partial(self._hidden.add_visible_result, tensor))
+        self.run_or_defer(tensor, partial(self._hidden.visible.add, tensor))
 
     def of(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""

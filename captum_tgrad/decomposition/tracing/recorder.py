@@ -53,6 +53,7 @@ class Recorder:
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
             no zeros.
         dtypes: The dtypes that operations computed in.
+        is_replayed: Whether the forward pass was replayed.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Recorder:
         self.is_random = False
         self.needs_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}
+        self.is_replayed = False
         self.modules = RunningModules()
         self.pending = PendingTerms()
         self._summing = summing
@@ -220,6 +222,7 @@ class Recorder:
         self, terms: Iterable[tuple[Any, PendingTerm]], dtypes: Iterable[torch.dtype]
     ) -> None:
         """Adds the terms of a recorded forward pass, each with its node, and its dtypes."""
+        self.is_replayed = True
         self.dtypes.update(dtypes)
         for node, pending in terms:
             self.pending.await_gradient_at(node, pending)

@@ -16,12 +16,8 @@ from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
-from captum_tgrad.decomposition.operations.normalizations import (
-    BATCH_NORMS,
-    INSTANCE_NORMS,
-    is_misread,
-    without_updates,
-)
+from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, is_misread
+from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
@@ -29,7 +25,6 @@ from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay.replay import are_small
 from captum_tgrad.decomposition.torch_functions import (
-    is_property,
     operation_name,
     overwrites,
     without_override_check,
@@ -67,6 +62,7 @@ class Trace(TorchFunctionMode):
         self._origins = self.recorder.origins
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
+        self._visible = self._hidden.visible
         self._readers = self.recorder.readers
         self.folded_norms = FoldedNorms(self._modules)
 
@@ -96,10 +92,6 @@ class Trace(TorchFunctionMode):
         finally:
             super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
-    def release(self) -> None:
-        """Removes all hooks and frees all tensors."""
-        self.recorder.release()
-
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -122,11 +114,11 @@ class Trace(TorchFunctionMode):
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         args, kwargs = self.folded_norms.before_call(func, args, kwargs)
-        self._hidden.before_call()
+        self._visible.before_call()
         try:
             return self._handle(func, args, kwargs)
         finally:
-            self._hidden.after_call()
+            self._visible.after_call()
 
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -135,8 +127,8 @@ class Trace(TorchFunctionMode):
         self._origins.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
-        if is_property(func):
-            self._hidden.free_recent()
+        if getattr(func, "__name__", "") == "__get__":
+            self._visible.free_recent()
             return self._property(func, args)
         tensors: list[Tensor] = []
         dependent: list[Tensor] = []
@@ -151,7 +143,7 @@ class Trace(TorchFunctionMode):
             return tensor
 
         detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
-        self._hidden.free_recent()
+        self._visible.free_recent()
         if not dependent:
             return self._run_constant(func, args, kwargs)
         record = operation_of(func)
