@@ -36,8 +36,10 @@ class Settings:
     score_dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_size", "max_examples_per_batch"):
-            check_count(getattr(self, name), name)
+        least = {"n_steps": 1, "batch_size": 1, "max_examples_per_batch": 1, "seed": 0}
+        for name, lowest in least.items():
+            # As an int, since JSON has no integers of NumPy.
+            object.__setattr__(self, name, check_count(getattr(self, name), name, lowest))
         for name, choices in (("target", Targets), ("score", ScoreName), ("ties", Ties)):
             check_choice(getattr(self, name), choices, name)
 
