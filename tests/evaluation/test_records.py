@@ -14,7 +14,7 @@ from captum_tgrad.metrics.registry import NUMBERS
 
 def _record(image, method="random", residual=None, **numbers):
     values = {**dict.fromkeys(KEYS[2:], 0.5), "target": 1, **numbers}
-    return record_of(image, method, residual, **values)
+    return record_of(image=image, method=method, residual=residual, **values)
 
 
 def test_a_record_has_its_keys_in_their_order():
@@ -100,7 +100,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 with JsonLines(Path(sys.argv[1])) as lines:
     for index in range(10):
-        lines.append(record_of(str(index), "random", None, **dict.fromkeys(KEYS[2:], 1)))
+        values = dict.fromkeys(KEYS, 1)
+        lines.append(record_of(**{**values, "image": str(index), "method": "random"}))
 """
 
 

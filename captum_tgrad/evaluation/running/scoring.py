@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,10 +72,10 @@ class Scored:
             for name, number in NUMBERS.items()
         }
         return record_of(
-            image,
-            method,
-            explained.residual,
+            image=image,
+            method=method,
             target=target,
+            residual=explained.residual,
             clean_score=float(curves.clean_score),
             baseline_score=float(curves.insertion_baseline_score),
             step_error=_step_error(curves),
@@ -132,10 +131,10 @@ class Scoring:
             warn_user(f"{text} {label}: {'; '.join(where)}.")
 
 
-def _step_error(found: Any) -> float:
-    """The change of the difference of the areas without every second step; NaN for odd steps."""
+def _step_error(found: Any) -> float | None:
+    """The change of the difference of the areas without every second step; None for odd steps."""
     if found.fractions.shape[1] % 2 == 0:
-        return math.nan
+        return None
     curve = found.insertion_curve - found.deletion_curve
     coarse = torch.trapezoid(curve[:, ::2], found.fractions[:, ::2].to(curve))
     return float(coarse - found.difference)
