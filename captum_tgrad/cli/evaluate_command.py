@@ -24,7 +24,7 @@ from captum_tgrad.evaluation import (
 from captum_tgrad.evaluation.distributed import Workers, joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import summary_title
-from captum_tgrad.evaluation.running.settings import check_score_dtype
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.storage.folder import FILES
 from captum_tgrad.zoo import Classifier
 

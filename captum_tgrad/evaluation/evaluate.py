@@ -22,18 +22,18 @@ from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
+from captum_tgrad.evaluation.regions import described_regions
 from captum_tgrad.evaluation.report.evaluation import write_results
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
-from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import (
     ScoreName,
     Settings,
     Targets,
     check_arguments,
-    check_score_dtype,
     examples_at_once,
     examples_per_batch,
 )

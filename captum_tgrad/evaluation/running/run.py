@@ -16,8 +16,8 @@ from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
-from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
+from captum_tgrad.evaluation.regions import region_digest, region_of
+from captum_tgrad.evaluation.running.scoring import Scoring, localization, logits_of
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples

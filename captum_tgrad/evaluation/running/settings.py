@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -84,9 +83,6 @@ def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-_SCORE_DTYPES = (torch.float32, torch.bfloat16)
-
-
 def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any) -> None:
     """Raises TypeError or ValueError for arguments of ``evaluate`` that are invalid."""
     if out is None and resume:
@@ -114,32 +110,3 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
         raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
     if budget is not None and not float(budget) > 0:
         raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
-
-
-def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:
-    """Raises ValueError unless the passes can run in this precision."""
-    if dtype not in _SCORE_DTYPES:
-        known = " or ".join(map(str, _SCORE_DTYPES))
-        raise ValueError(f"score_dtype must be {known}, got {dtype!r}.")
-    if dtype == torch.float32:
-        return
-    for name, each in model.named_parameters():
-        if each.is_floating_point() and each.dtype != torch.float32:
-            raise ValueError(
-                f"score_dtype={dtype} needs a model in float32, but its {name!r} is in"
-                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, which keeps"
-                " the dtype of the model."
-            )
-    with warnings.catch_warnings():
-        # Without support, torch raises an error on some devices, and only warns on others.
-        warnings.simplefilter("ignore")
-        try:
-            with torch.autocast(device.type, dtype):
-                works = torch.is_autocast_enabled(device.type)
-        except RuntimeError:
-            works = False
-    if not works:
-        raise ValueError(
-            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32"
-            " (--score-dtype float32)."
-        )
