@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from captum_tgrad.evaluation.storage.files import JsonLines, cut_half_written, write_files
+from captum_tgrad._support.writing import write_files
+from captum_tgrad.evaluation.storage.json_lines import JsonLines, cut_half_written
 from captum_tgrad.evaluation.storage.records import KEYS, read_records, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 
@@ -93,7 +94,7 @@ def test_files_of_several_processes_count_each_pair_once(tmp_path):
 _FILLS_UP = """
 import resource, signal, sys
 from pathlib import Path
-from captum_tgrad.evaluation.storage.files import JsonLines
+from captum_tgrad.evaluation.storage.json_lines import JsonLines
 from captum_tgrad.evaluation.storage.records import KEYS, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

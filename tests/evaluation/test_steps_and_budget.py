@@ -11,7 +11,7 @@ from captum_tgrad.cli.main import main
 from captum_tgrad.cli.options import duration
 from captum_tgrad.evaluation import evaluate
 from captum_tgrad.evaluation.distributed import Workers
-from captum_tgrad.evaluation.storage.files import read_lines
+from captum_tgrad.evaluation.storage.json_lines import read_lines
 from captum_tgrad.metrics import insertion_deletion
 
 torch.manual_seed(0)

@@ -21,8 +21,8 @@ from captum_tgrad.evaluation.running.scoring import Scoring, localization, logit
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.files import JsonLines
 from captum_tgrad.evaluation.storage.folder import REJECTED
+from captum_tgrad.evaluation.storage.json_lines import JsonLines
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""

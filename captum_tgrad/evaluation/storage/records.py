@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad.evaluation.storage.files import OutputError, read_lines
+from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.json_lines import read_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 _NUMBER = (int, float, type(None))
