@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import write_files
 from captum_tgrad.evaluation.compare import Comparison
+from captum_tgrad.evaluation.report.markdown import Markdown, add_protocol, add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.report.table import Markdown, add_protocol, add_table
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
