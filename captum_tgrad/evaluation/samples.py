@@ -132,7 +132,7 @@ class Samples:
 
     def _label(self, name: str) -> int | None:
         index = self._indices[name]
-        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+        if isinstance(self._dataset, ImageFiles):  # has it without reading the file
             return self._dataset.labels[index]
         try:
             return self[index][1]
