@@ -95,7 +95,11 @@ class ImageShow:
                 continue
             if len(image) not in _DRAWN_CHANNELS:
                 continue
-            of_image = [each for each in records if each["image"] == chosen.image]
+            of_image = [
+                each
+                for each in records
+                if each["image"] == chosen.image and each["difference"] is not None
+            ]
             maps = self._maps(image, of_image, titles)
             if maps:
                 yield chosen, self._figure(image, maps, of_image[0]["target"])
@@ -106,7 +110,7 @@ class ImageShow:
         """The maps by title and score, best first."""
         inputs = channels_last(image[None].to(self.device))
         maps = {}
-        for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
+        for record in sorted(records, key=lambda each: -each["difference"]):
             name, score = record["method"], record["difference"]
             if name not in self.methods:
                 continue  # It is from an earlier run in this folder.
