@@ -101,7 +101,8 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
             f" training mode: {few(training, 5)}."
         )
     is_tensor = isinstance(black, Tensor)
-    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
+    fits = black.dim() in (0, 3) if is_tensor else isinstance(black, Real)
+    if not fits:
         got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
         raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
     if not bool(torch.as_tensor(black).isfinite().all()):
