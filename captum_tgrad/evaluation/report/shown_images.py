@@ -88,18 +88,15 @@ class ImageShow:
 
         Images without 1 or 3 channels and methods that fail are left out.
         """
-        for chosen in chosen_images(records, {*self.samples.names}):
+        scored = [each for each in records if each["difference"] is not None]
+        for chosen in chosen_images(scored, {*self.samples.names}):
             try:
                 image, _ = self.samples[self.samples.names.index(chosen.image)]
             except ValueError:
                 continue
             if len(image) not in _DRAWN_CHANNELS:
                 continue
-            of_image = [
-                each
-                for each in records
-                if each["image"] == chosen.image and each["difference"] is not None
-            ]
+            of_image = [each for each in scored if each["image"] == chosen.image]
             maps = self._maps(image, of_image, titles)
             if maps:
                 yield chosen, self._figure(image, maps, of_image[0]["target"])
