@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.measure import add_clock, compare, machine, random_model
 from captum_tgrad.evaluation import built_in_images, evaluate
-from captum_tgrad.evaluation.running.scoring import scoring_model
+from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import channels_last, examples_per_batch
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier

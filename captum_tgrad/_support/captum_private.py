@@ -12,7 +12,6 @@ from typing import ParamSpec, TypeVar
 from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
 from captum._utils.common import _format_output as format_output
 from captum._utils.common import _select_targets as select_targets
-from captum._utils.progress import NullProgress, progress
 from captum.attr._utils.attribution import Attribution, GradientAttribution, LayerAttribution
 from captum.log import log_usage as captums_log_usage
 from torch import Tensor
@@ -21,13 +20,11 @@ __all__ = [
     "Attribution",
     "GradientAttribution",
     "LayerAttribution",
-    "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
     "log_usage",
-    "progress",
     "select_targets",
 ]
 

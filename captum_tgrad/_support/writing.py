@@ -1,12 +1,16 @@
-"""One-line errors for files and folders that cannot be written."""
+"""Writes files that are complete after a crash; one-line errors if they cannot be written."""
 
 from __future__ import annotations
 
+import csv
 import errno
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 _ADVICE = {
     errno.ENOSPC: "free some space, or use another folder",
@@ -58,3 +62,57 @@ def check_folder(folder: Path, name: str) -> None:
         if each.exists():
             inside = "" if each == folder else f" cannot be created: {each}"
             raise ValueError(f"{name} {folder}{inside} is a file: use a folder")
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Writes files, given as contents by name, in their order; creates the folder if needed.
+
+    Each file is replaced atomically: after a crash, the old or the new one is complete. Contents
+    are computed before the call, so an interruption rarely leaves only some of the files. The first
+    file should be the one by which the next run recognizes the files as its own: see
+    ``check_owner``. Raises WriteError, an OSError.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        path = folder / name
+        # The name may be as long as the file system allows.
+        temporary = path.with_name(f".{name[-32:]}.partial")
+        with writing(path):
+            try:
+                with temporary.open("wb") as opened:
+                    opened.write(encoded(content) if isinstance(content, str) else content)
+                    opened.flush()
+                    os.fsync(opened.fileno())
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            make_durable(folder)
+
+
+def encoded(text: str) -> bytes:
+    """Text as UTF-8; bytes of file names that are not UTF-8 become JSON escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def make_durable(folder: Path) -> None:
+    """Writes the entries of a folder to disk, so that they survive a power failure."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON, also for people to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, with the same line ends on every platform."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -24,7 +24,7 @@ from captum_tgrad.evaluation import (
 from captum_tgrad.evaluation.distributed import Workers, joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import summary_title
-from captum_tgrad.evaluation.running.settings import check_score_dtype
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.storage.folder import FILES
 from captum_tgrad.zoo import Classifier
 
@@ -36,8 +36,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         classifier = load_for(options)
         pictures = _pictures(options, classifier)
         boxes = _boxes(options, pictures, classifier)
-        device = device_of(classifier.model)
-        check_score_dtype(getattr(torch, options.score_dtype), classifier.model, device)
+        device, score_dtype = device_of(classifier.model), getattr(torch, options.score_dtype)
+        check_score_dtype(score_dtype, classifier.model, device)
     printer = Printer(options)
     advice = "out of memory with a single image: use another --device or a smaller --model"
     try:
@@ -54,7 +54,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,
-                score_dtype=getattr(torch, options.score_dtype),
+                score_dtype=score_dtype,
                 ties=options.ties,
                 limit=options.limit,
                 seed=options.seed,

@@ -14,12 +14,13 @@ from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
+from captum_tgrad._support.writing import write_files
 from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, user_errors
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.printer import Printer, existing, fitted, print_skipped
 from captum_tgrad.cli.resolve import chosen_target, load_for
-from captum_tgrad.evaluation.storage.files import REPORT, write_files
+from captum_tgrad.evaluation.storage.files import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
 from captum_tgrad.visualization.notebook_figure import rendered

@@ -14,10 +14,10 @@ from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.suggest import few
+from captum_tgrad._support.writing import as_json
 from captum_tgrad.cli.jobs import image_title
 from captum_tgrad.evaluation.report.table import Table, table_of, text_table
 from captum_tgrad.evaluation.report.verdict import verdict
-from captum_tgrad.evaluation.storage.files import as_json
 from captum_tgrad.explanation.text_report import seen_lines
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing

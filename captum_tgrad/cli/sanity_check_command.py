@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import Bar, progress_bar
+from captum_tgrad._support.writing import csv_text, write_files
 from captum_tgrad.cli.errors import out_of_memory_errors, user_errors
 from captum_tgrad.cli.jobs import check_files, image_title, load_or_sample
 from captum_tgrad.cli.printer import Printer, existing
@@ -21,7 +22,6 @@ from captum_tgrad.cli.resolve import chosen_target, load_for
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.table import Table
-from captum_tgrad.evaluation.storage.files import csv_text, write_files
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from captum_tgrad._support.accelerator import device_name, device_of
-from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
@@ -23,18 +22,18 @@ from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
+from captum_tgrad.evaluation.regions import described_regions
 from captum_tgrad.evaluation.report.evaluation import write_results
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
-from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import (
     ScoreName,
     Settings,
     Targets,
     check_arguments,
-    check_score_dtype,
     examples_at_once,
     examples_per_batch,
 )
@@ -181,7 +180,6 @@ def evaluate(
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     check_score_dtype(score_dtype, module, device)
-    seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
         **_described_model(module, classifier, black),
@@ -195,7 +193,8 @@ def evaluate(
     if isinstance(dataset, ImageFiles):
         protocol["preprocessing"] = digests.preprocessing(dataset.preprocess)
     timed = {
-        method.name: TimedMethod(method, module, black, batch_size, at_once) for method in chosen
+        method.name: TimedMethod(method, module, black, settings.batch_size, at_once)
+        for method in chosen
     }
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
@@ -206,7 +205,7 @@ def evaluate(
         output.path, done = workers.once(
             lambda: (output.path, output.begin(protocol, resume, check))
         )
-        work = workers.share(_work(samples, chosen, done, seed))
+        work = workers.share(_work(samples, chosen, done, settings.seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if workers.first else False) as bar:
             with output.opened() as files:
@@ -217,7 +216,7 @@ def evaluate(
             if rejection is not None:
                 raise run.refused or RuntimeError(rejection)
             bar.show("tables and figures")
-            images = ImageShow(samples, timed, seed, device, classifier) if out else None
+            images = ImageShow(samples, timed, settings.seed, device, classifier) if out else None
             summary, table = workers.once(lambda: write_results(output, images))
             bar.update(1)
         records = output.records()

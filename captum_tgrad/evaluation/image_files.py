@@ -140,7 +140,7 @@ def _pictures(
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files outside of hidden folders; links are followed, but not into themselves."""
+    """All files outside of hidden folders; links are followed, except to folders above."""
     for within, folders, files in os.walk(folder, followlinks=True):
         # A link to a folder above would be followed forever.
         here = Path(os.path.realpath(within))

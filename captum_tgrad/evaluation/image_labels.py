@@ -82,7 +82,7 @@ def csv_rows(
 ) -> list[tuple[int, list[str]]]:
     """The rows that are not empty, each with the number of its line, from 1.
 
-    A first row that is no entry holds titles, and is left out. Raises ValueError unless it is a CSV
+    A first row that is no entry is a header, and is left out. Raises ValueError unless it is a CSV
     file in UTF-8.
     """
     try:

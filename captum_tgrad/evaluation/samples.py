@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_count, got
 from captum_tgrad.evaluation.image_files import ImageFiles
-from captum_tgrad.evaluation.running.localization import region_digest
+from captum_tgrad.evaluation.regions import region_digest
 from captum_tgrad.evaluation.storage.digests import bytes_digest, image_digest
 from captum_tgrad.evaluation.storage.files import OutputError
 from captum_tgrad.evaluation.storage.records import Record
@@ -132,7 +132,7 @@ class Samples:
 
     def _label(self, name: str) -> int | None:
         index = self._indices[name]
-        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+        if isinstance(self._dataset, ImageFiles):  # has it without reading the file
             return self._dataset.labels[index]
         try:
             return self[index][1]

@@ -63,9 +63,9 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
 
 
 def _weights(call: MetricCall, method: str) -> tuple[list[Tensor | None], Tensor]:
-    """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken.
+    """The maps, scaled to [0, 1] per sample over all inputs, and which samples hold NaN or inf.
 
-    Each has the layout of its input, with one channel.
+    Each has the layout of its input, with one channel. Constant maps become 0.
     """
     maps, broken = call.maps(method, "everything is masked")
     lowest, highest = pooled(maps).aminmax(dim=1)

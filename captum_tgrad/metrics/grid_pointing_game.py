@@ -92,14 +92,15 @@ def grid_pointing_game(
     images, *others = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
     if others:
         raise ValueError(f"inputs must be one tensor of images, got a tuple of {len(others) + 1}.")
-    check_count(grid, "grid")
+    grid = check_count(grid, "grid")
     if n_grids is not None:
         check_count(n_grids, "n_grids")
     check_count(max_examples_per_batch, "max_examples_per_batch")
     if images.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
     seed = check_count(seed, "seed", least=0)
-    if not 0 <= check_number(confidence, "confidence") <= 1:
+    confidence = check_number(confidence, "confidence")
+    if not 0 <= confidence <= 1:
         raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
     named = checks.methods_of(methods, "methods")
     _check_methods(named)

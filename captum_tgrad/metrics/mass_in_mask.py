@@ -148,7 +148,7 @@ def rank_accuracy(
         tensor([0.5000])
     """
     if k is not None:
-        check_count(k, "k")
+        k = check_count(k, "k")
     return Measure(
         partial(_share_of_highest, k=k),
         "none of their pixels ranks above others",

@@ -172,7 +172,7 @@ def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float
 
 
 def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
-    """The pixels from the most relevant and from the least, ``(N, pixels)``; which are broken."""
+    """The pixels, most and least relevant first, ``(N, pixels)``; which samples hold NaN or inf."""
     maps, broken = call.maps(method, "their order is random")
     broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
     relevance = pooled(maps)

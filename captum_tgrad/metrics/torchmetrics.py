@@ -99,13 +99,13 @@ class _PerSample(Metric):
                     f"{type(self).__name__} has no argument {name!r}:"
                     f" {'pass it to update' if name in of_update else hint}"
                 )
-        # In a tuple, or a module would become a part of this one: moved, saved and counted.
+        # In a tuple: torch would register a module as a submodule, to be moved and saved.
         self._forward_func = (forward_func,)
         self._reduction = reduction
         self._options = options
         # A MetricCollection merges metrics whose states are close to each other after the first
         # batch, which may happen by chance. Those of different owners never are: their bytes differ
-        # by at least 1. A copy has the same owner, and rightly so: it computes the same numbers.
+        # by at least 1. A copy has the same owner, because it computes the same numbers.
         self.add_state("owner", torch.tensor(list(uuid4().bytes)), dist_reduce_fx="max")
         for name in self._values:
             self.add_state(name, default=[], dist_reduce_fx="cat")

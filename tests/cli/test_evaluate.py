@@ -227,14 +227,14 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.files.os.write", full)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.json_lines.os.write", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "records.jsonl cannot be written (No space left on device): free some space" in line
     monkeypatch.undo()
     use_tiny_model(monkeypatch)
     # With records, there is something to go on with.
     _run(folder, tmp_path / "out", "--methods", "random")
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.files.os.write", full)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.json_lines.os.write", full)
     capsys.readouterr()
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random,saliency", "--resume")
     assert "continue with the same command and --resume" in line

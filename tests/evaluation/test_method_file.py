@@ -106,7 +106,7 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ('[x]\nclass = "captum_tgrad.cli.jobs.Path"', "is from 'pathlib'"),
         ('[x]\nclass = "captum.concept.TCAV"', "is not an attribution: use a class with a method"),
         (
-            '[x]\nclass = "captum_tgrad.evaluation.storage.files.JsonLines"',
+            '[x]\nclass = "captum_tgrad.evaluation.storage.json_lines.JsonLines"',
             "is not an attribution",
         ),
         ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has unknown keys layers: use"),

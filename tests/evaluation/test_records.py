@@ -7,14 +7,15 @@ import sys
 
 import pytest
 
-from captum_tgrad.evaluation.storage.files import JsonLines, cut_half_written, write_files
+from captum_tgrad._support.writing import write_files
+from captum_tgrad.evaluation.storage.json_lines import JsonLines, cut_half_written
 from captum_tgrad.evaluation.storage.records import KEYS, read_records, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 
 
 def _record(image, method="random", residual=None, **numbers):
     values = {**dict.fromkeys(KEYS[2:], 0.5), "target": 1, **numbers}
-    return record_of(image, method, residual, **values)
+    return record_of(image=image, method=method, residual=residual, **values)
 
 
 def test_a_record_has_its_keys_in_their_order():
@@ -93,14 +94,15 @@ def test_files_of_several_processes_count_each_pair_once(tmp_path):
 _FILLS_UP = """
 import resource, signal, sys
 from pathlib import Path
-from captum_tgrad.evaluation.storage.files import JsonLines
+from captum_tgrad.evaluation.storage.json_lines import JsonLines
 from captum_tgrad.evaluation.storage.records import KEYS, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 with JsonLines(Path(sys.argv[1])) as lines:
     for index in range(10):
-        lines.append(record_of(str(index), "random", None, **dict.fromkeys(KEYS[2:], 1)))
+        values = dict.fromkeys(KEYS, 1)
+        lines.append(record_of(**{**values, "image": str(index), "method": "random"}))
 """
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate, images_in
-from captum_tgrad.evaluation.storage.files import read_lines
+from captum_tgrad.evaluation.storage.json_lines import read_lines
 from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.zoo import sample_image
 from tests.evaluation.networks import classifier, images, network

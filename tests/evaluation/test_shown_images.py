@@ -75,6 +75,23 @@ def test_the_maps_are_those_of_the_method(monkeypatch):
         assert scores == sorted(scores, reverse=True)
 
 
+def test_a_method_whose_scores_are_missing_is_not_drawn(monkeypatch):
+    from captum_tgrad.evaluation.report import shown_images as module
+
+    drawn = []
+    monkeypatch.setattr(
+        module, "methods_figure", lambda image, maps, **options: drawn.append([*maps])
+    )
+    of_two = zip(("saliency", "random"), (0.5, None), strict=True)
+    records = [
+        {"image": "0", "method": method, "difference": value, "target": 1}
+        for method, value in of_two
+    ]
+    show = _show(network(), images(1), ["saliency", "random"])
+    assert [chosen.image for chosen, _ in show.draw(records, {})] == ["0"]
+    assert drawn == [["saliency: 0.50"]]
+
+
 def _is_of(maps, expected):
     (found,) = [each for key, each in maps.items() if key.startswith("saliency")]
     return torch.allclose(found[0, 0], expected[0], atol=1e-5)

@@ -11,7 +11,7 @@ from captum_tgrad.cli.main import main
 from captum_tgrad.cli.options import duration
 from captum_tgrad.evaluation import evaluate
 from captum_tgrad.evaluation.distributed import Workers
-from captum_tgrad.evaluation.storage.files import read_lines
+from captum_tgrad.evaluation.storage.json_lines import read_lines
 from captum_tgrad.metrics import insertion_deletion
 
 torch.manual_seed(0)
@@ -148,11 +148,14 @@ def test_numbers_of_a_budget_are_those_of_the_whole(now):
             assert record[key] == pytest.approx(known[key], rel=1e-5)
 
 
-def test_a_budget_and_a_black_may_be_numpy_numbers():
-    options = {"methods": ["integrated_gradients"], "limit": 1}
-    found = _evaluate(budget=np.int64(1000), black=np.float32(0.5), **options)
+def test_numbers_may_be_those_of_numpy(tmp_path):
+    names = ("n_steps", "batch_size", "max_examples_per_batch", "seed", "limit")
+    options = {**dict.fromkeys(names, np.int64(2)), "budget": np.int64(1000)}
+    options |= {"black": np.float32(0.5), "out": tmp_path}
+    found = _evaluate(methods=["integrated_gradients"], **options)
     assert found.summary["protocol"]["black"] == 0.5
-    assert len(found.records) == 1
+    assert json.loads((tmp_path / "protocol.json").read_text())["n_steps"] == 2
+    assert len(found.records) == 2
 
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan")])

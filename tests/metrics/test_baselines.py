@@ -9,10 +9,12 @@ import torch
 from captum_tgrad.metrics import (
     blur,
     deletion,
+    grid_pointing_game,
     increase_in_confidence,
     insertion,
     insertion_deletion,
     mean_color,
+    rank_accuracy,
     zeros,
 )
 from tests.metrics.every_metric import tensors_of
@@ -198,6 +200,24 @@ def test_the_protocol_is_plain():
     assert protocol == result.protocol
     assert protocol["metric"] == "insertion and deletion"
     assert (protocol["n_steps"], protocol["features"], protocol["ties"]) == (5, 16, "group")
+
+
+def test_the_protocol_is_plain_also_for_numbers_of_numpy():
+    images, masks = torch.eye(4).reshape(4, 4, 1, 1), torch.ones(2, 4, 4, dtype=torch.bool)
+    results = [
+        insertion_deletion(MODEL, INPUTS, MAPS, n_steps=np.int64(2), patch_size=np.int64(2)),
+        rank_accuracy(MAPS, masks, k=np.int64(3)),
+        grid_pointing_game(
+            lambda images: images.sum((2, 3)),
+            images,
+            lambda images, targets: images,
+            grid=np.int64(2),
+            n_grids=np.int64(1),
+            confidence=np.float32(0.25),
+        ),
+    ]
+    for result in results:
+        assert json.loads(json.dumps(result.protocol)) == result.protocol
 
 
 @pytest.mark.parametrize(

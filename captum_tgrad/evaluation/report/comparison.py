@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from captum_tgrad._support.writing import write_files
 from captum_tgrad.evaluation.compare import Comparison
+from captum_tgrad.evaluation.report.markdown import Markdown, add_protocol, add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.report.table import Markdown, add_protocol, add_table
-from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report

@@ -8,17 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.writing import as_json, csv_text, write_files
+from captum_tgrad.evaluation.report.markdown import Markdown, add_protocol, add_table
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
-from captum_tgrad.evaluation.report.table import (
-    Markdown,
-    add_protocol,
-    add_table,
-    one_line,
-    summary_title,
-)
+from captum_tgrad.evaluation.report.table import one_line, summary_title
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
-from captum_tgrad.evaluation.storage.files import REPORT, as_json, csv_text, write_files
+from captum_tgrad.evaluation.storage.files import REPORT
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report

@@ -88,14 +88,15 @@ class ImageShow:
 
         Images without 1 or 3 channels and methods that fail are left out.
         """
-        for chosen in chosen_images(records, {*self.samples.names}):
+        scored = [each for each in records if each["difference"] is not None]
+        for chosen in chosen_images(scored, {*self.samples.names}):
             try:
                 image, _ = self.samples[self.samples.names.index(chosen.image)]
             except ValueError:
                 continue
             if len(image) not in _DRAWN_CHANNELS:
                 continue
-            of_image = [each for each in records if each["image"] == chosen.image]
+            of_image = [each for each in scored if each["image"] == chosen.image]
             maps = self._maps(image, of_image, titles)
             if maps:
                 yield chosen, self._figure(image, maps, of_image[0]["target"])
@@ -106,7 +107,7 @@ class ImageShow:
         """The maps by title and score, best first."""
         inputs = channels_last(image[None].to(self.device))
         maps = {}
-        for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
+        for record in sorted(records, key=lambda each: -each["difference"]):
             name, score = record["method"], record["difference"]
             if name not in self.methods:
                 continue  # It is from an earlier run in this folder.

@@ -16,13 +16,13 @@ from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
-from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
+from captum_tgrad.evaluation.regions import region_digest, region_of
+from captum_tgrad.evaluation.running.scoring import Scoring, localization, logits_of
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.files import JsonLines
 from captum_tgrad.evaluation.storage.folder import REJECTED
+from captum_tgrad.evaluation.storage.json_lines import JsonLines
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""

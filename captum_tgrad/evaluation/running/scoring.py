@@ -11,44 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad import metrics
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.warn import warn_user
+from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.checks import methods_of
-from captum_tgrad.metrics.engine.findings import Findings
+from captum_tgrad.metrics.engine.findings import Findings, no_warnings
 from captum_tgrad.metrics.engine.metric import together
-from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 from captum_tgrad.zoo.classifier import check_logits
-
-
-class Autocast(nn.Module):
-    """A model whose forward passes run under autocast, which does not change the model.
-
-    A bfloat16 copy would need memory, and is faster only for many weights, as in VGG-16's linear
-    layers, which autocast converts in every pass (``benchmarks/score_dtype.py``). It is a module so
-    that the metrics find the model's buffers.
-    """
-
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.model, self._dtype = model, dtype
-        self.training = False  # like the model, which the caller has checked
-
-    def forward(self, inputs: Tensor) -> Any:
-        """The output of the model, with autocast on the device of the inputs."""
-        # Inside the user's own autocast, a cache would outlive this call, and its converted weights
-        # have no gradient.
-        with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
-            return self.model(inputs)
-
-
-def scoring_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model as it is for float32, and under autocast for bfloat16."""
-    return model if dtype == torch.float32 else Autocast(model, dtype)
 
 
 @dataclass(frozen=True)
@@ -73,10 +49,10 @@ class Scored:
             for name, number in NUMBERS.items()
         }
         return record_of(
-            image,
-            method,
-            explained.residual,
+            image=image,
+            method=method,
             target=target,
+            residual=explained.residual,
             clean_score=float(curves.clean_score),
             baseline_score=float(curves.insertion_baseline_score),
             step_error=_step_error(curves),
@@ -110,19 +86,19 @@ class Scoring:
         self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor], chunk: int
     ) -> Scored:
         settings = self._settings
-        metrics: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
-        metrics["insertion_deletion"] = {
+        own: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
+        own["insertion_deletion"] = {
             "n_steps": settings.n_steps,
             "ties": settings.ties,
             "return_curves": True,
         }
-        options = {
+        shared = {
             "target": target,
             "max_examples_per_batch": chunk,
             "score": settings.score,
             "nan_policy": "omit",
         }
-        return Scored(*together(metrics, self._model, inputs, maps, **options))
+        return Scored(*together(own, self._model, inputs, maps, **shared))
 
     def warn(self) -> None:
         """Issues one UserWarning for each finding, with the number of images of each method."""
@@ -132,13 +108,26 @@ class Scoring:
             warn_user(f"{text} {label}: {'; '.join(where)}.")
 
 
-def _step_error(found: Any) -> float:
-    """The change of the difference of the areas without every second step; NaN for odd steps."""
+def _step_error(found: Any) -> float | None:
+    """The change of the difference of the areas without every second step; None for odd steps."""
     if found.fractions.shape[1] % 2 == 0:
-        return math.nan
+        return None
     curve = found.insertion_curve - found.deletion_curve
     coarse = torch.trapezoid(curve[:, ::2], found.fractions[:, ::2].to(curve))
     return float(coarse - found.difference)
+
+
+def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
+    """The localization metrics by method, from maps ``(1, 1, H, W)``; NaN without a region."""
+    if region is None:
+        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
+    found: dict[str, dict[str, float]] = {method: {} for method in maps}
+    for name, number in LOCALIZATION_NUMBERS.items():
+        with no_warnings():  # the metrics of the curves have them, about the same constant maps
+            results = getattr(metrics, number.function)(dict(maps), region, nan_policy="omit")
+        for method, result in results.items():
+            found[method][name] = float(getattr(result, number.field))
+    return found
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -36,8 +35,10 @@ class Settings:
     score_dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        for name in ("n_steps", "batch_size", "max_examples_per_batch"):
-            check_count(getattr(self, name), name)
+        least = {"n_steps": 1, "batch_size": 1, "max_examples_per_batch": 1, "seed": 0}
+        for name, lowest in least.items():
+            # As an int, since JSON has no integers of NumPy.
+            object.__setattr__(self, name, check_count(getattr(self, name), name, lowest))
         for name, choices in (("target", Targets), ("score", ScoreName), ("ties", Ties)):
             check_choice(getattr(self, name), choices, name)
 
@@ -82,9 +83,6 @@ def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-_SCORE_DTYPES = (torch.float32, torch.bfloat16)
-
-
 def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any) -> None:
     """Raises TypeError or ValueError for arguments of ``evaluate`` that are invalid."""
     if out is None and resume:
@@ -103,7 +101,8 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
             f" training mode: {few(training, 5)}."
         )
     is_tensor = isinstance(black, Tensor)
-    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
+    fits = black.dim() in (0, 3) if is_tensor else isinstance(black, Real)
+    if not fits:
         got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
         raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
     if not bool(torch.as_tensor(black).isfinite().all()):
@@ -112,32 +111,3 @@ def check_arguments(model: Any, out: Any, resume: bool, black: Any, budget: Any)
         raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
     if budget is not None and not float(budget) > 0:
         raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
-
-
-def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:
-    """Raises ValueError unless the passes can run in this precision."""
-    if dtype not in _SCORE_DTYPES:
-        known = " or ".join(map(str, _SCORE_DTYPES))
-        raise ValueError(f"score_dtype must be {known}, got {dtype!r}.")
-    if dtype == torch.float32:
-        return
-    for name, each in model.named_parameters():
-        if each.is_floating_point() and each.dtype != torch.float32:
-            raise ValueError(
-                f"score_dtype={dtype} needs a model in float32, but its {name!r} is in"
-                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, which keeps"
-                " the dtype of the model."
-            )
-    with warnings.catch_warnings():
-        # Without support, torch raises an error on some devices, and only warns on others.
-        warnings.simplefilter("ignore")
-        try:
-            with torch.autocast(device.type, dtype):
-                works = torch.is_autocast_enabled(device.type)
-        except RuntimeError:
-            works = False
-    if not works:
-        raise ValueError(
-            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32"
-            " (--score-dtype float32)."
-        )

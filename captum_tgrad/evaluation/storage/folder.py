@@ -10,20 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad._support.writing import as_json, check_folder, write_files, writing
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.methods.built_in import METHODS
-from captum_tgrad.evaluation.storage.files import (
-    PROTOCOL_FILE,
-    REPORT,
-    JsonLines,
-    OutputError,
-    as_json,
-    check_owner,
-    cut_half_written,
-    read_lines,
-    write_files,
-)
+from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE, REPORT, OutputError, check_owner
+from captum_tgrad.evaluation.storage.json_lines import JsonLines, cut_half_written, read_lines
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad.evaluation.storage.files import OutputError, read_lines
+from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.json_lines import read_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 _NUMBER = (int, float, type(None))
@@ -24,34 +25,28 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 """The keys of a record in their order, and the types of their values."""
 
-# Left out where they are None; records of earlier versions lack them.
-_FURTHER = ("step_error", "digest", "region")
+# Left out where they are None; records of earlier versions lack the last three.
+_FURTHER = ("residual", "step_error", "digest", "region")
 
-KEYS = tuple(key for key in _KINDS if key not in (*LOCALIZATION_NUMBERS, "residual", *_FURTHER))
+KEYS = tuple(key for key in _KINDS if key not in (*LOCALIZATION_NUMBERS, *_FURTHER))
 """The keys of every record; it has those of the localization metrics if the region is known."""
 
 Record = dict[str, Any]
 
 
-def record_of(
-    image: str, method: str, residual: float | None, **values: float | int | str | None
-) -> Record:
+def record_of(**values: float | int | str | None) -> Record:
     """A record, its keys in their order. NaN, which JSON does not know, becomes None.
 
-    The residual is None for methods other than T-Grad.
-
     Example:
-        >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
-        0
+        >>> record_of(seconds=0.1, residual=None, insertion=math.nan, image="a.jpg")
+        {'image': 'a.jpg', 'insertion': None, 'seconds': 0.1}
     """
-    given: Record = {"image": image, "method": method, **values}
-    if residual is not None:
-        given["residual"] = residual
-    for key, value in given.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            given[key] = None
-    there = (key for key in _KINDS if key in given)
-    return {key: given[key] for key in there if key not in _FURTHER or given[key] is not None}
+    there = [key for key in _KINDS if key in values]
+    given = {key: values[key] for key in there if key not in _FURTHER or values[key] is not None}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in given.items()
+    }
 
 
 def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:

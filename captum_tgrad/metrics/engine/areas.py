@@ -41,7 +41,7 @@ def areas(
     """
     check_count(n_steps, "n_steps")
     if patch_size is not None:
-        check_count(patch_size, "patch_size")
+        patch_size = check_count(patch_size, "patch_size")
     rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
     resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
     for tensors, _ in resolved.values():

@@ -86,31 +86,42 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
         raise ValueError(
             f"{name} has shape {shape} for inputs of shape {wanted}. Pass one map for each sample."
         )
-    if shape == wanted:
-        return
-    hint = f"Pass {wanted}."
-    if shape[:-1] == wanted:  # of embedded tokens
-        hint = f"Sum over the embedding: {name}.sum(-1)."
+    if shape != wanted and not _is_coarse(attribution, tensor, channel_dim):
+        raise ValueError(
+            f"{name} of shape {shape} does not fit inputs of shape {wanted}."
+            f" {_advice(attribution, tensor, name, channel_dim)}"
+        )
+
+
+def _is_coarse(attribution: Tensor, tensor: Tensor, channel_dim: int | None) -> bool:
+    """Whether it has one channel, and each spatial size is at most that of its input."""
+    if attribution.dim() != tensor.dim():
+        return False
+    coarse = channels_first(attribution, channel_dim).shape
     whole = channels_first(tensor, channel_dim).shape
-    if len(whole) > 2:
-        if len(shape) == len(wanted):
-            coarse = channels_first(attribution, channel_dim).shape
-            other = [dim for dim, size in enumerate(shape) if size != wanted[dim]]
-            if coarse[1] == 1:
-                if all(one <= size for one, size in zip(coarse[2:], whole[2:], strict=True)):
-                    return
-                hint = "A map may be coarser than its input, not finer."
-            elif len(other) == 1 and shape[other[0]] == 1:
-                hint = f"If dimension {other[0]} holds the channels, pass it as channel_dim."
-            elif channel_dim and attribution.movedim(-1, channel_dim).shape == wanted:
-                hint = f"For a map with its channels last, pass {name}.movedim(-1, {channel_dim})."
-            else:
-                by_place = f"{name}.sum({channel_dim}, keepdim=True)"
-                hint = f"For the map of a layer, sum over its channels: {by_place}."
-        elif len(shape) == len(wanted) - 1 and channel_dim is not None:
-            with_channels = f"{name}.unsqueeze({channel_dim})"
-            hint = f"Pass {with_channels} if its first dimension is the batch."
-    raise ValueError(f"{name} of shape {shape} does not fit inputs of shape {wanted}. {hint}")
+    sizes = zip(coarse[2:], whole[2:], strict=True)
+    return len(whole) > 2 and coarse[1] == 1 and all(one <= size for one, size in sizes)
+
+
+def _advice(attribution: Tensor, tensor: Tensor, name: str, channel_dim: int | None) -> str:
+    """What to pass instead of an attribution that does not fit."""
+    shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
+    is_spatial = channels_first(tensor, channel_dim).dim() > 2
+    if is_spatial and len(shape) == len(wanted):
+        other = [dim for dim, size in enumerate(shape) if size != wanted[dim]]
+        if channels_first(attribution, channel_dim).shape[1] == 1:
+            return "A map may be coarser than its input, not finer."
+        if len(other) == 1 and shape[other[0]] == 1:
+            return f"If dimension {other[0]} holds the channels, pass it as channel_dim."
+        if channel_dim and attribution.movedim(-1, channel_dim).shape == wanted:
+            return f"For a map with its channels last, pass {name}.movedim(-1, {channel_dim})."
+        summed = f"{name}.sum({channel_dim}, keepdim=True)"
+        return f"For the map of a layer, sum over its channels: {summed}."
+    if is_spatial and len(shape) == len(wanted) - 1 and channel_dim is not None:
+        return f"Pass {name}.unsqueeze({channel_dim}) if its first dimension is the batch."
+    if shape[:-1] == wanted:  # of embedded tokens
+        return f"Sum over the embedding: {name}.sum(-1)."
+    return f"Pass {wanted}."
 
 
 def _map(

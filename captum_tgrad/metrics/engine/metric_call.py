@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_tgrad._support.arguments import check_count
-from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
+from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim, channel_dims
 from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
@@ -109,7 +110,7 @@ class MetricCall:
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
         """Scores the inputs once, and lends the buffer for at most ``further`` examples."""
         total = further + (self.samples if self.clean is None else 0)
-        with progress(desc=title, total=total) if self._show_progress else NullProgress() as bar:
+        with tqdm(desc=title, total=total, disable=not self._show_progress) as bar:
             if self.clean is None:
                 self.clean = self.scorer.clean(self.inputs, self._capacity, bar)
             capacity = min(self._capacity, further)

@@ -49,14 +49,13 @@ class Scorer:
         self._target = target
         self._score = score
         self._samples = samples
-        self._checked = False
         self._are_probabilities = False
         self.score_name = score if isinstance(score, str) else getattr(score, "__name__", "custom")
         self.target_name = "given"
 
     def clean(self, inputs: tuple[Tensor, ...], at_once: int, progress: Any) -> Tensor:
         """The scores of the inputs themselves, ``(samples,)``, from ``at_once`` at a time."""
-        found = []
+        found: list[Tensor] = []
         for first in range(0, self._samples, at_once):
             samples = range(self._samples)[first : first + at_once]
             # Copies: models may overwrite their inputs.
@@ -64,6 +63,8 @@ class Scorer:
             outputs = self._outputs(examples, samples)
             if self._target is None or self.target_name == "predicted":
                 self._predict(outputs, samples)
+            if not found and isinstance(self._score, str):
+                self._check_target(outputs)
             scores = self._scores(outputs, samples)  # raises before the other inputs are run
             # A copy: a model may return the same tensor in every call.
             found.append((outputs if self._score == "softmax" else scores).clone())
@@ -106,6 +107,13 @@ class Scorer:
             self.target_name = "predicted"
         self._target[torch.tensor(samples, device=outputs.device)] = outputs.argmax(1)
 
+    def _check_target(self, outputs: Tensor) -> None:
+        # check_target looks at the shape of the outputs of the whole batch.
+        whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
+        output_checks.check_target(self._target, whole)
+        if self.target_name == "given":
+            self._target = output_checks.selectable(self._target)
+
     def _target_of(self, samples: Sequence[int], device: torch.device) -> object:
         target = self._target
         if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
@@ -116,13 +124,6 @@ class Scorer:
         if not isinstance(self._score, str):
             return self._custom_scores(self._score, outputs, samples)
         outputs = _at_least_float32(outputs)
-        if not self._checked:
-            # check_target looks at the shape of the outputs of the whole batch.
-            whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
-            output_checks.check_target(self._target, whole)
-            if self.target_name == "given":
-                self._target = output_checks.selectable(self._target)
-            self._checked = True
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.
             self.score_name = "output"

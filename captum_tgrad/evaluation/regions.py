@@ -1,10 +1,9 @@
-"""The localization metrics of one image, for all methods, if its region is known."""
+"""The regions of the objects in images, as masks or boxes by image name."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +13,7 @@ from torch import Tensor
 from captum_tgrad import metrics
 from captum_tgrad._support.arguments import got
 from captum_tgrad.evaluation.box_files import BoxRegions
-from captum_tgrad.metrics.engine.findings import no_warnings
 from captum_tgrad.metrics.engine.regions import as_masks, mask_of_boxes, numbers_of
-from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
 
 def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -> Tensor | None:
@@ -32,19 +29,6 @@ def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -
     ):
         return as_masks(region[None], 1, (size[0], size[1]), torch.device("cpu"))
     return mask_of_boxes(region, (size[0], size[1]), f"regions[{image!r}]")[None]
-
-
-def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
-    """The numbers by method, from maps ``(1, 1, H, W)``; NaN where the image has no region."""
-    if region is None:
-        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
-    found: dict[str, dict[str, float]] = {method: {} for method in maps}
-    for name, number in LOCALIZATION_NUMBERS.items():
-        with no_warnings():  # the metrics of the curves have them, about the same constant maps
-            results = getattr(metrics, number.function)(dict(maps), region, nan_policy="omit")
-        for method, result in results.items():
-            found[method][name] = float(getattr(result, number.field))
-    return found
 
 
 def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) -> dict[str, Any]:
