@@ -82,8 +82,8 @@ print(f"logit    {logits[0, target]:.4f}")
 print(f"residual {delta.item():.1e}")
 
 # %%
-# The residual is rounding error, so the explanation is complete. If it is larger, a warning is
-# issued, which names the layer if possible.
+# The residual is rounding error, so the explanation is complete. If it is larger, a warning names
+# the likely cause.
 #
 # Each term has its own map of evidence for the class. The T-Grad map is the weighted sum of these
 # maps. Each map is scaled to a sum of 1, and its weight is the term's score. Terms with a negative

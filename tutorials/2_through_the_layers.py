@@ -72,13 +72,13 @@ figure
 # ``_blocks.15._bn2``, covers the whole cup and the top of the saucer. It causes the broad halo in
 # the T-Grad map. The `interactive page <../how_to/walk_through.html>`__ has the map of every term.
 #
-# These are the terms with the most negative scores:
+# These are the input's term and those with the most negative scores:
 
 figure = layers_figure(decomposition, picture, sign="negative", terms=5)
 figure
 
 # %%
-# They are at the same positions as the positive terms. The T-Grad map adds up only the terms with a
+# The negative terms are at the same positions as the positive ones. The T-Grad map adds up only the terms with a
 # positive score, so it contains only one term of each pair. ``sign="negative"`` shows the negative
 # terms, and ``sign="all"`` the positive terms minus the negative terms.
 

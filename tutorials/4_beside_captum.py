@@ -96,7 +96,7 @@ for index, label in enumerate(labels):
     print(f"  T-Grad misses               {t_grad_delta[index]:+.1e}")
 
 # %%
-# Input x Gradient misses nearly the whole logit. With 16 steps, Integrated Gradients is off by more
+# Input x Gradient misses about the whole logit. With 16 steps, Integrated Gradients is off by more
 # than the logit of the cat. Check its convergence delta, and use more steps. The residual of T-Grad
 # is rounding error.
 #

@@ -105,7 +105,7 @@ figure
 # %%
 # Many layers contribute, with both signs. The two largest terms of the last block partly cancel, as
 # in `Through the layers <2_through_the_layers.html>`__. The input's term is 83% of this difference.
-# It was a tenth of the logit of the espresso.
+# For the espresso, it was a tenth of the logit.
 #
 # Test the explanation
 # --------------------

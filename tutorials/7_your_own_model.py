@@ -134,8 +134,8 @@ figure = explanation_figure(misclassified, contrast, title=f"why {predicted} and
 figure
 
 # %%
-# Orange is evidence for the predicted digit. Most of it is on the right, at the end of the stroke
-# and in the empty area next to it.
+# Orange is evidence for the predicted digit. Most of it is at the upper right, on the stroke and in
+# the empty area next to it.
 #
 # Covered digits
 # --------------

@@ -32,7 +32,7 @@ _METHODS = (
         "t_grad_levels",
         "T-Grad (levels)",
         partial(builders.t_grad, "levels"),
-        "Tran et al., all resolutions weighted equally",
+        "captum_tgrad",
     ),
     _one_pass("full_grad", "FullGrad", builders.full_grad, "Srinivas and Fleuret 2019"),
     _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
