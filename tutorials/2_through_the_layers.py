@@ -78,9 +78,9 @@ figure = layers_figure(decomposition, picture, sign="negative", terms=5)
 figure
 
 # %%
-# The negative terms are at the same positions as the positive ones. The T-Grad map adds up only the terms with a
-# positive score, so it contains only one term of each pair. ``sign="negative"`` shows the negative
-# terms, and ``sign="all"`` the positive terms minus the negative terms.
+# The negative terms are at the same positions as the positive ones. The T-Grad map adds up only the
+# terms with a positive score, so it contains only one term of each pair. ``sign="negative"`` shows
+# the negative terms, and ``sign="all"`` the positive terms minus the negative terms.
 
 # %%
 # By resolution
