@@ -66,15 +66,28 @@ def replaced_images(
         "ties": ties,
         "patch_size": patch_size,
     }
-    return replaced_and_shares(inputs, attributions, baselines, fractions, preset, protocol)[0]
+    resolved = curve_baselines(inputs, baselines, preset)
+    return replaced_and_shares(inputs, attributions, resolved, fractions, protocol)[0]
+
+
+def curve_baselines(inputs: Any, baselines: Any, preset: Preset) -> dict[str, Tensor]:
+    """The baseline of each curve, shaped like the inputs.
+
+    Raises TypeError or ValueError unless the inputs are images.
+    """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs must be a tensor, got {got(inputs)}")
+    if inputs.dim() != 4:
+        raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    resolved = resolve_each(baselines, preset, CURVES, (inputs.detach(),), (False,), (1,))
+    return {curve: tensors[0] for curve, (tensors, _) in resolved.items()}
 
 
 def replaced_and_shares(
     inputs: Tensor,
-    attributions: Tensor,
-    baselines: Any,
+    attributions: Any,
+    baselines: Mapping[str, Tensor],
     fractions: Sequence[float],
-    preset: Preset,
     protocol: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """``replaced_images``, and the shares of pixels that are replaced, ``(N, fractions)``.
@@ -82,11 +95,8 @@ def replaced_and_shares(
     Pixels are ranked as the ``protocol`` of a result says. The shares differ from ``fractions``
     where groups of ties or patches are replaced as a whole.
     """
-    for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{argument} must be a tensor, got {got(tensor)}")
-    if inputs.dim() != 4:
-        raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    if not isinstance(attributions, Tensor):
+        raise TypeError(f"attributions must be a tensor, got {got(attributions)}")
     fractions = check_numbers(fractions, "fractions")
     if not fractions:
         raise ValueError("fractions is empty: give at least one, from 0 to 1")
@@ -108,17 +118,12 @@ def replaced_and_shares(
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The place of each pixel in the order: those before a count have been replaced.
     place = order.argsort(dim=1)
-    resolved = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
-    found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
-    shares = []
-    for fraction in fractions:
-        counts = ranking.counts[:, count_of(fraction, steps)]
-        shares.append(wide(counts) / pixels)
-        gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
-        for name in CURVES:
-            baseline = resolved[name][0][0]
-            pair = (inputs, baseline) if name == "insertion" else (baseline, inputs)
-            found[name].append(torch.where(gone, *pair))
-    images = {name: torch.stack(each, dim=1) for name, each in found.items()}
-    return images, torch.stack(shares, dim=1)
+    counts = ranking.counts[:, [count_of(fraction, steps) for fraction in fractions]]
+    gone = (place[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])
+    image = inputs[:, None]
+    images = {
+        "insertion": torch.where(gone, image, baselines["insertion"][:, None]),
+        "deletion": torch.where(gone, baselines["deletion"][:, None], image),
+    }
+    return images, wide(counts) / pixels
