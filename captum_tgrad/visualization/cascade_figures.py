@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
+from captum_tgrad.visualization.image_arrays import (
+    Images,
+    Numbers,
+    as_images,
+    check_one_each,
+    one_each,
+)
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
@@ -84,12 +90,12 @@ def cascade_figure(
             " drawn: use similarity_figure for others"
         )
     pictures = None if images is None else as_images(images, mean, std)
-    for name, given in (("images", pictures), ("labels", labels)):
-        if given is not None:
-            check_one_each(given, shape[0], name)
+    samples, _, height, width = shape
+    if pictures is not None:
+        check_one_each(pictures, samples, "images")
+    labels = one_each(labels, samples, "labels")
     chosen = _chosen(steps, columns)
     shown = [steps[number] for number in chosen]
-    samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
     of_steps = [

@@ -94,6 +94,23 @@ def check_one_each(given: Sized, images: int, argument: str) -> None:
         raise ValueError(f"{argument} must have one entry per image, got {len(given)} for {images}")
 
 
+def one_each(values: Any, images: int, argument: str) -> list[Any]:
+    """A list with one value for each image, all None if ``values`` is.
+
+    A single text or number is that of a single image.
+    """
+    if values is None:
+        return [None] * images
+    if isinstance(values, Tensor):
+        values = values.detach().flatten()
+    if hasattr(values, "tolist"):  # a tensor, or an array or a number of numpy
+        values = values.tolist()
+    if isinstance(values, (str, float, int)):
+        values = [values]
+    check_one_each(values, images, argument)
+    return list(values)
+
+
 def _from_pillow(image: Any) -> Array:
     if not isinstance(image, Image):
         a_path = ": read the file with captum_tgrad.zoo.load_image"

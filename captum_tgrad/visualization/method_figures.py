@@ -15,7 +15,7 @@ from captum_tgrad.visualization.image_arrays import (
     Images,
     Numbers,
     as_images,
-    check_one_each,
+    one_each,
 )
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, warn_if_stretched
 from captum_tgrad.visualization.panels import (
@@ -96,8 +96,7 @@ def methods_figure(
         raise ValueError("attributions is empty: pass at least one method")
     check_choice(scale, Scale, "scale")
     pictures = as_images(images, mean, std)
-    if labels is not None:
-        check_one_each(labels, len(pictures), "labels")
+    labels = one_each(labels, len(pictures), "labels")
     sizes = [(len(picture), picture.shape[1]) for picture in pictures]
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()

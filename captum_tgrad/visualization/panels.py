@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure, SubFigure
-from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.map_values import note_on
@@ -105,25 +104,26 @@ def draw_grid(
     part: SubFigure,
     columns: Sequence[Column],
     pictures: Sequence[Array] | None,
-    labels: Sequence[object] | Tensor | None,
+    labels: Sequence[object],
     across: int,
     side: float,
     overlay: bool = False,
 ) -> None:
     """Draws the images, if any, in the first column, and the maps in the others.
 
-    ``across`` columns fit beside each other; the others continue below. ``labels`` stand beside the
-    rows. A panel is ``side`` inches wide. With ``overlay``, maps are drawn over their images.
+    ``across`` columns fit beside each other; the others continue below. ``labels``, some of which
+    may be None, stand beside the rows. A panel is ``side`` inches wide. With ``overlay``, maps are
+    drawn over their images.
     """
     titles = [*(() if pictures is None else ("image",)), *(column.title for column in columns)]
     rows, letters = len(columns[0].maps), round(side * _COLUMN_LETTERS)
     blocks = math.ceil(len(titles) / across)
     grid = part.subplots(blocks * rows, across, squeeze=False)
     groups = [group for block in range(blocks) for group in grid[block * rows :][:rows].T]
-    listed = labels.tolist() if isinstance(labels, Tensor) else labels or ()
     for group in groups[::across]:
-        for axes, label in zip(group, listed, strict=False):
-            axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
+        for axes, label in zip(group, labels, strict=True):
+            if label is not None:
+                axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
     for group in groups[len(titles) :]:
         for axes in group:
             axes.remove()
