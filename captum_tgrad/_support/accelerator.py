@@ -86,8 +86,3 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(of_python)
             np.random.set_state(of_numpy)
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float64, or in float32 on a device without float64."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()

@@ -55,7 +55,7 @@ def draw_panels(
     draw_map(panels[1], whole, limit, signed)
     draw_map(panels[2], whole, limit, signed, picture)
     cropped = whole.shape != values.shape
-    # Every place of a constant map is a maximum.
+    # In a constant map, every position is a maximum.
     marked = boxes is not None and values.min() < values.max()
     notes = ("gray: not seen" if cropped else "", note, "+: maximum" if marked else "")
     for axes, under, heading, said in zip(

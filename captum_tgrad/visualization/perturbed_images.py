@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.arguments import check_numbers, got
 from captum_tgrad._support.input_checks import broken_samples, listed
+from captum_tgrad.decomposition.precision import in_double_precision
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.importance import (
@@ -116,14 +116,14 @@ def replaced_and_shares(
     pixels = inputs.shape[2] * inputs.shape[3]
     ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
-    # The place of each pixel in the order: those before a count have been replaced.
-    place = order.argsort(dim=1)
+    # The rank of each pixel: those with a rank below a count have been replaced.
+    ranks = order.argsort(dim=1)
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     counts = ranking.counts[:, [count_of(fraction, steps) for fraction in fractions]]
-    gone = (place[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])
+    gone = (ranks[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])
     image = inputs[:, None]
     images = {
         "insertion": torch.where(gone, image, baselines["insertion"][:, None]),
         "deletion": torch.where(gone, baselines["deletion"][:, None], image),
     }
-    return images, wide(counts) / pixels
+    return images, in_double_precision(counts) / pixels
