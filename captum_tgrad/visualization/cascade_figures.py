@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -114,6 +115,7 @@ def cascade_figure(
 
 
 def _chosen(steps: Sequence[RandomizationStep], columns: int | Sequence[str]) -> list[int]:
+    columns = int(columns) if isinstance(columns, Integral) else columns
     if isinstance(columns, int):
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -55,8 +56,9 @@ def term_scores_figure(
         >>> [label.get_text() for label in axes.get_xticklabels()]
         ['input', 'linear']
     """
-    named = highlight != 0
-    chosen = choose_terms(decomposition, sample, highlight, "all", "highlight") if named else []
+    chosen = []
+    if not (isinstance(highlight, Integral) and highlight == 0):
+        chosen = choose_terms(decomposition, sample, highlight, "all", "highlight")
     figure = new_figure(WIDTH, _HEIGHT)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")
@@ -125,6 +127,7 @@ def choose_terms(
     """
     scores = scores_of(decomposition, sample)
     check_choice(sign, Sign, "sign")
+    terms = int(terms) if isinstance(terms, Integral) else terms
     if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
         kind = type(terms).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")

@@ -5,6 +5,7 @@ import io
 import re
 from html import unescape
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -90,7 +91,7 @@ def test_a_rival_that_is_named():
     found = explain(classifier, images, target="a", rival="c")
     assert {explanation.rival.prediction.name for explanation in found} == {"c"}
     # Where it is the class itself, the most probable other one stands in.
-    found = explain(classifier, images, rival=0)
+    found = explain(classifier, images, rival=np.int64(0))
     for explanation in found:
         wanted = 0 if explanation.target.index else explanation.predictions[1].index
         assert explanation.rival.prediction.index == wanted
