@@ -14,7 +14,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves
 
 from captum_tgrad._support.accelerator import own_randomness
-from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
+from captum_tgrad._support.captum_private import (
+    GradientAttribution,
+    LayerAttribution,
+    format_additional_forward_args,
+)
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
 
@@ -52,9 +56,7 @@ class MapMaker:
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
-        further = self.additional_forward_args
-        if not isinstance(further, tuple):
-            further = () if further is None else (further,)
+        further = format_additional_forward_args(self.additional_forward_args) or ()
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
