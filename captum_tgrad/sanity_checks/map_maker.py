@@ -74,7 +74,7 @@ class MapMaker:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network as it is, summed over channels.
+        """The attribution of the copy with its present values, summed over channels.
 
         ``after`` is the layer that was randomized last, for messages. Raises TypeError or
         ValueError unless the method returns one map of the copy for each sample.

@@ -49,8 +49,8 @@ def cascade_figure(
     """Draws the maps under parameter randomization, and their similarity to the first.
 
     Rows are images. Columns are steps, starting with the trained network. Each map has its own
-    color scale. The plots below show the similarities of all steps, averaged over the images, with
-    the names of the steps above.
+    color scale. The plots below show the similarities of all steps, averaged over the images; their
+    ticks are at the steps shown above.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
     Saliency Maps".

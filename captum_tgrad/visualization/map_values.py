@@ -59,7 +59,7 @@ def as_maps(
 def warn_if_stretched(
     attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str
 ) -> None:
-    """Warns if the sides of maps and of images differ by more than the rounding of a coarse map."""
+    """Warns if the aspect ratios of maps and images differ, beyond the rounding of coarse maps."""
     height, width = attributions.shape[-2:]
     for size in sizes:
         if abs(math.log(size[0] * width / (size[1] * height))) > 1 / height + 1 / width:

@@ -100,7 +100,7 @@ def draw_similarity(
     methods: Mapping[str, Sequence[RandomizationStep]],
     named: Sequence[int],
 ) -> None:
-    """Draws the two panels; all methods have the same steps, of which those ``named`` are."""
+    """Draws the two panels, with ticks at the steps ``named``; all methods have the same steps."""
     steps, *others = methods.values()
     names = [wrapped(steps[number].layer or "trained", _LETTERS, lines=1) for number in named]
     panels: Any = figure.subplots(1, 2, sharey=True)
