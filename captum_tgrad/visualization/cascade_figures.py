@@ -16,16 +16,9 @@ from captum_tgrad.visualization.image_arrays import (
     check_one_each,
     one_each,
 )
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
-from captum_tgrad.visualization.panels import (
-    BAR_HEIGHT,
-    WIDTH,
-    Column,
-    color_bars,
-    draw_grid,
-    stacked_parts,
-    write_title,
-)
+from captum_tgrad.visualization.panels import BAR_HEIGHT, Column, color_bars, draw_grid
 from captum_tgrad.visualization.similarity_figures import (
     checked_steps,
     draw_similarity,

@@ -19,7 +19,7 @@ from captum_tgrad.visualization.curve_panels import (
     draw_perturbed_images,
 )
 from captum_tgrad.visualization.image_arrays import Numbers, as_images
-from captum_tgrad.visualization.panels import WIDTH, stacked_parts, write_title
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.perturbed_images import (
     CURVES,
     curve_baselines,

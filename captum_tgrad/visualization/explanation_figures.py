@@ -14,9 +14,9 @@ from captum_tgrad.visualization.explanation_panels import (
     parts_seen,
 )
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, one_each
+from captum_tgrad.visualization.layout import WIDTH, write_title
 from captum_tgrad.visualization.map_values import as_maps, warn_if_stretched
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import WIDTH, write_title
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9

@@ -17,16 +17,14 @@ from captum_tgrad.visualization.image_arrays import (
     as_images,
     one_each,
 )
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, warn_if_stretched
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     OVERLAY_OPACITY,
-    WIDTH,
     Column,
     color_bars,
     draw_grid,
-    stacked_parts,
-    write_title,
 )
 
 Scale = Literal["map", "method", "shared"]

@@ -9,15 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.layout import SMALL, WIDTH, finish_plot, wrapped, write_title
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import (
-    SMALL,
-    WIDTH,
-    finish_plot,
-    wrapped,
-    write_title,
-)
 
 _HEIGHT = 3.6
 _MOST_NAMES = 10
