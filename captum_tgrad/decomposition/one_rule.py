@@ -17,11 +17,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.random_state import RandomState, lock
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.precision import in_double_precision
-from captum_tgrad.decomposition.random_state import RandomState, lock
 
 Op = Callable[..., tuple[Tensor, ...]]
 Tensors = tuple[Tensor, ...]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves
 
-from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.captum_private import (
     GradientAttribution,
     LayerAttribution,
@@ -21,6 +20,7 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.random_state import own_randomness
 
 _MARK = "_mark_of_the_copy"
 _ADVICE = (

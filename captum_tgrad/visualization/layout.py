@@ -48,7 +48,8 @@ def finish_plot(axes: Axes, *, grid: bool = True) -> None:
 def wrapped(text: str, width: int, lines: int = 2) -> str:
     r"""Breaks a text into lines of ``width`` letters; "..." stands for what does not fit.
 
-    Names of modules are broken at their dots, and shortened at the front: the end tells them apart.
+    A text without spaces, such as the name of a module, is shortened at the front: names of modules
+    differ at the end.
 
     Example:
         >>> wrapped("a wide-brimmed hat", 10)
