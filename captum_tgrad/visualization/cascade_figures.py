@@ -9,13 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import (
-    Images,
-    Numbers,
-    as_images,
-    check_one_each,
-    one_each,
-)
+from captum_tgrad.visualization.arguments import check_one_each, one_each
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
 from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import BAR_HEIGHT, Column, color_bars, draw_grid

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_numbers, check_sample, got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletionResult
+from captum_tgrad.visualization.arguments import by_method
 from captum_tgrad.visualization.curve_panels import (
     LEGEND_COLUMNS,
     PerturbedImages,
@@ -83,7 +84,7 @@ def curves_figure(
         >>> [axes.get_title() for axes in curves_figure(result).axes]
         ['Insertion: higher is better', 'Deletion: lower is better']
     """
-    methods = _by_name(results, "results")
+    methods = by_method(results, "results")
     _check_results(methods, sample)
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
@@ -96,7 +97,7 @@ def curves_figure(
         )
     perturbed: dict[str, PerturbedImages] = {}
     if inputs is not None:
-        scored = _by_name(attributions, "attributions")
+        scored = by_method(attributions, "attributions")
         for name, attribution in scored.items():
             _check_scored(name, methods, sample, inputs, attribution)
         # For the whole batch, as in the score: a callable may depend on all inputs.
@@ -123,14 +124,6 @@ def curves_figure(
         draw_perturbed_images(part, perturbed, methods, fractions, sample)
     write_title(upper, title)
     return upper.figure
-
-
-def _by_name(value: Any, argument: str) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        if not value:
-            raise ValueError(f"{argument} is empty: pass at least one method")
-        return dict(value)
-    return {"": value}
 
 
 def _check_results(methods: Mapping[str, Any], sample: int) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad.visualization.arguments import one_each
 from captum_tgrad.visualization.explanation_panels import (
     boxes_of_pictures,
     draw_panels,
     parts_seen,
 )
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, one_each
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
 from captum_tgrad.visualization.layout import WIDTH, write_title
 from captum_tgrad.visualization.map_values import as_maps, warn_if_stretched
 from captum_tgrad.visualization.notebook_figure import new_figure

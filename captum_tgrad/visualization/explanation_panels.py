@@ -13,7 +13,8 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
-from captum_tgrad.visualization.image_arrays import Array, check_one_each
+from captum_tgrad.visualization.arguments import check_one_each
+from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.layout import NORMAL
 from captum_tgrad.visualization.map_values import is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import got
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.visualization.image_arrays import Array, check_one_each
+from captum_tgrad.visualization.arguments import check_one_each
+from captum_tgrad.visualization.image_arrays import Array
 
 # The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
 # pixels would darken the rest.

@@ -10,13 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
-from captum_tgrad.visualization.image_arrays import (
-    Array,
-    Images,
-    Numbers,
-    as_images,
-    one_each,
-)
+from captum_tgrad.visualization.arguments import by_method, one_each
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
 from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, warn_if_stretched
 from captum_tgrad.visualization.panels import (
@@ -90,8 +85,7 @@ def methods_figure(
             "attributions must be a dict from names of methods to attributions, got"
             f" {type(attributions).__name__}"
         )
-    if not attributions:
-        raise ValueError("attributions is empty: pass at least one method")
+    attributions = by_method(attributions, "attributions")
     check_choice(scale, Scale, "scale")
     pictures = as_images(images, mean, std)
     labels = one_each(labels, len(pictures), "labels")

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.arguments import by_method
 from captum_tgrad.visualization.layout import SMALL, WIDTH, finish_plot, wrapped, write_title
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.notebook_figure import new_figure
@@ -53,10 +54,7 @@ def similarity_figure(
         >>> similarity_figure(steps).axes[0].get_xlabel()
         'layer randomized last'
     """
-    by_method = steps if isinstance(steps, Mapping) else {"": steps}
-    methods = {name: checked_steps(each) for name, each in by_method.items()}
-    if not methods:
-        raise ValueError("steps is empty: pass at least one method")
+    methods = {name: checked_steps(each) for name, each in by_method(steps, "steps").items()}
     layers = {name: [step.layer for step in each] for name, each in methods.items()}
     first = next(iter(layers.values()))
     for name, each in layers.items():
