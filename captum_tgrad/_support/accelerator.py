@@ -1,18 +1,14 @@
-"""Devices: names, synchronization, caches, and the state of random number generators."""
+"""Devices: names, synchronization, and caches."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
-def _call(name: str, device: torch.device, *arguments: Any) -> Any:
+def call_on_device(name: str, device: torch.device, *arguments: Any) -> Any:
     """Calls a function of ``torch.cuda``, ``torch.xpu`` or ``torch.mps``; None if there is none."""
     module = None if device.type == "cpu" else getattr(torch, device.type, None)
     if not hasattr(module, name):
@@ -30,64 +26,15 @@ def device_of(model: nn.Module) -> torch.device:
 
 def device_name(device: torch.device) -> str:
     """The name of the hardware, or the type of the device if it has none."""
-    return str(_call("get_device_name", device) or device.type)
+    return str(call_on_device("get_device_name", device) or device.type)
 
 
 def synchronize(device: torch.device) -> None:
     """Waits until the device has finished its queued work."""
-    _call("synchronize", device)
+    call_on_device("synchronize", device)
 
 
 def empty_caches() -> None:
     """Releases the device memory that torch caches."""
     if torch.accelerator.is_available():
         torch.get_device_module().empty_cache()
-
-
-def random_state(device: torch.device) -> Tensor | None:
-    """The state of the device's generator; None for a device that uses the CPU's."""
-    state: Tensor | None = _call("get_rng_state", device)
-    return state
-
-
-def set_random_state(device: torch.device, state: Tensor | None) -> None:
-    """Restores what ``random_state`` returned."""
-    if state is not None:
-        _call("set_rng_state", device, state)
-
-
-@contextmanager
-def forked_random_state(device: torch.device) -> Iterator[None]:
-    """A context that restores the generators of the CPU and the device on exit."""
-    with torch.random.fork_rng(devices=[]):
-        state = random_state(device)
-        try:
-            yield
-        finally:
-            set_random_state(device, state)
-
-
-@contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """A context with its own seed, which restores the global generators on exit.
-
-    These are torch's, NumPy's (which Captum's GradientShap uses) and Python's.
-    """
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with forked_random_state(device):
-        torch.default_generator.manual_seed(seed)
-        if random_state(device) is not None:
-            # The module's ``manual_seed`` seeds the current device, or all of them.
-            set_random_state(device, torch.Generator(device).manual_seed(seed).get_state())
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float64, or in float32 on a device without float64."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()

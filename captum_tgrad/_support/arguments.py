@@ -50,7 +50,7 @@ def check_sample(sample: int, samples: int) -> None:
 
 
 def got(value: Any) -> str:
-    """What a value is, and how to make a tensor of it.
+    """The type of a value, and how to convert it to a tensor, for messages.
 
     Example:
         >>> got(np.zeros(2)), got("a")

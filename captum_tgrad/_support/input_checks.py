@@ -103,7 +103,7 @@ def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
     for name, tensor in named:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
-        _check_memory(name, tensor)
+        _check_kind(name, tensor)
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
@@ -139,7 +139,7 @@ def _got_as_inputs(inputs: Any) -> str:
     return got(inputs)
 
 
-def _check_memory(name: str, tensor: Tensor) -> None:
+def _check_kind(name: str, tensor: Tensor) -> None:
     if tensor.is_nested or tensor.layout != torch.strided:
         kind = "nested" if tensor.is_nested else str(tensor.layout)
         raise TypeError(

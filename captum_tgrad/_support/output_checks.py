@@ -39,7 +39,7 @@ def with_batch(output: Any, samples: int, or_else: str = "") -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
-            + _WRAPPER.format(example=tensor_of(output))
+            + _WRAPPER.format(example=logits_expression(output))
             + or_else
         )
     if output.is_complex():
@@ -64,8 +64,8 @@ def with_batch(output: Any, samples: int, or_else: str = "") -> Tensor:
     return output
 
 
-def tensor_of(output: Any) -> str:
-    """How to get the logits from an output that is not a tensor."""
+def logits_expression(output: Any) -> str:
+    """The expression that gets the logits from an output that is not a tensor."""
     if isinstance(output, (tuple, list)):
         return "model(x)[0]"
     if isinstance(output, np.ndarray):

@@ -26,8 +26,8 @@ def _environment(package: str) -> Environment:
     return environment
 
 
-def filled(package: str, name: str, **values: Any) -> str:
-    """Fills in a template; values are escaped, except ``{{ value|safe }}``."""
+def render(package: str, name: str, **values: Any) -> str:
+    """Renders a template; values are escaped, except ``{{ value|safe }}``."""
     return _environment(package).get_template(name).render(values)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import forked_random_state
+from captum_tgrad._support.random_state import forked_random_state
 
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 

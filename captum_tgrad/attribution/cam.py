@@ -38,7 +38,7 @@ from captum_tgrad.attribution.cam_library import (
 )
 from captum_tgrad.attribution.layer_activation import check_not_nested
 from captum_tgrad.decomposition.nested import map_tensors, usable_in_backward
-from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
+from captum_tgrad.decomposition.precision import HALF, in_full_precision, without_autocast
 from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
     uncompiled,
@@ -175,7 +175,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         check_target_layers(self.target_layers, self.forward_func)
         duplicate = copy_model(self.forward_func, share_parameters=True)
         copies = dict(zip(self.forward_func.modules(), duplicate.modules(), strict=True))
-        if images.dtype in (torch.float16, torch.bfloat16):
+        if images.dtype in HALF:
             # The library converts activations to NumPy arrays, and decomposes some of them.
             duplicate.float()
             images, further = map_tensors((images, further), in_full_precision)

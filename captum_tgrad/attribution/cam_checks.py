@@ -103,11 +103,11 @@ class Probe:
     Args:
         model: The model.
         image: Shape ``(1, C, H, W)``.
-        layers: The layers whose outputs are of interest; those of all convolutions are too.
+        layers: The layers to watch; all convolutions are watched, too.
 
     Attributes:
         output: What the model returned.
-        shapes: The shape that each of these layers returned last; None if it was not a tensor.
+        shapes: The shape of the last output of each layer that ran; None if it is not a tensor.
     """
 
     def __init__(self, model: nn.Module, image: Tensor, layers: Sequence[nn.Module] = ()) -> None:

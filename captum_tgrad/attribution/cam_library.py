@@ -32,7 +32,7 @@ class CamModel(nn.Module):
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__()
         # The library reads the device of the first parameter, and a model may have none.
-        self.place = nn.Parameter(images.new_empty(0), requires_grad=False)
+        self.on_device = nn.Parameter(images.new_empty(0), requires_grad=False)
         self.model = model
         self.further: tuple[Any, ...] = ()
 

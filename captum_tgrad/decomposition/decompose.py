@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from captum_tgrad._support.accelerator import forked_random_state
+from captum_tgrad._support.random_state import RandomState, forked_random_state
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
@@ -19,7 +19,6 @@ from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, samples_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
-from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.refusals import (
     refuse_known_errors,

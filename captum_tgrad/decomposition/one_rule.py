@@ -17,11 +17,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
+from captum_tgrad._support.random_state import RandomState, lock
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors
-from captum_tgrad.decomposition.random_state import RandomState, lock
+from captum_tgrad.decomposition.precision import in_double_precision
 
 Op = Callable[..., tuple[Tensor, ...]]
 Tensors = tuple[Tensor, ...]
@@ -182,7 +182,7 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
 def _product(factors: Sequence[Tensor | None], values: Sequence[Tensor]) -> tuple[float, float]:
     """The inner product of two lists of tensors, and the sum of the magnitudes of its terms."""
     terms = [
-        wide((factor * value.conj()).real if value.is_complex() else factor * value)
+        in_double_precision((factor * value.conj()).real if value.is_complex() else factor * value)
         for factor, value in zip(factors, values, strict=True)
         if factor is not None
     ]

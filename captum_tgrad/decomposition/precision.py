@@ -33,6 +33,11 @@ def in_full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
+def in_double_precision(tensor: Tensor) -> Tensor:
+    """``tensor`` in float64, or in float32 on a device without float64."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
 def without_nan(tensor: Tensor) -> Tensor:
     """A copy of ``tensor`` with 0 where it is NaN."""
     return tensor.nan_to_num(0, posinf=torch.inf, neginf=-torch.inf)

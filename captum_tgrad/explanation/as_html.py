@@ -29,11 +29,12 @@ def page_of(explanation: Explanation, name: str) -> str:
         )
     if explanation.cut_away > 0:
         about.append(f"{explanation.cut_away:.0%} of the image is cropped")
+    # In full resolution, if the map covers just the part of the image that the network saw.
     whole, seen = explanation.original, explanation.seen
+    has_border = explanation.map_of_seen.shape != explanation.attribution.shape
     return walkthrough_page(
         _views(explanation, explanation.decomposition),
-        # In full resolution, if it is known which part of the image the network saw.
-        explanation.image if whole is None or seen is None else whole.crop(seen),
+        explanation.image if whole is None or seen is None or has_border else whole.crop(seen),
         title=f"Why {target.name}?",
         about=" \N{MIDDLE DOT} ".join(filter(None, about)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ def _rivals(
     ``rival`` is as for ``explain``; ``inputs`` are ``(N, 3, H, W)``, ``logits`` ``(N, classes)``
     and ``targets`` ``(N,)``.
     """
-    if not isinstance(rival, (int, str)):
+    if not isinstance(rival, (int, Integral, str)):
         raise TypeError(
             "rival must be the index or the name of a class, True or False, not"
             f" {type(rival).__name__}"

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import broken_samples
+from captum_tgrad._support.random_state import own_randomness
 from captum_tgrad.metrics.engine import checks
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.findings import Findings

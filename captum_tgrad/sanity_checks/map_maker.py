@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves
 
-from captum_tgrad._support.accelerator import own_randomness
-from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
+from captum_tgrad._support.captum_private import (
+    GradientAttribution,
+    LayerAttribution,
+    format_additional_forward_args,
+)
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.random_state import own_randomness
 
 _MARK = "_mark_of_the_copy"
 _ADVICE = (
@@ -52,9 +56,7 @@ class MapMaker:
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
-        further = self.additional_forward_args
-        if not isinstance(further, tuple):
-            further = () if further is None else (further,)
+        further = format_additional_forward_args(self.additional_forward_args) or ()
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
@@ -72,7 +74,7 @@ class MapMaker:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network as it is, summed over channels.
+        """The attribution of the copy with its present values, summed over channels.
 
         ``after`` is the layer that was randomized last, for messages. Raises TypeError or
         ValueError unless the method returns one map of the copy for each sample.

@@ -31,10 +31,10 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
     """Compares two batches of maps, ``(N, 1, *spatial)`` or ``(N, features)``, sample by sample.
 
     Spearman's rank correlation (scipy) gives ties their average rank, and is NaN if one of the two
-    maps is constant. The structural similarity SSIM (scikit-image) uses uniform windows of 7 places
-    a side, or the largest odd number that fits into the map. Each map is first scaled to [0, 1],
-    and a constant map is 0. SSIM is NaN for maps smaller than 3 places, and for features, which
-    have no neighbors. All four are NaN for a map that is not finite.
+    maps is constant. The structural similarity SSIM (scikit-image) uses uniform windows of 7
+    positions a side, or the largest odd number that fits into the map. Each map is first scaled to
+    [0, 1], and a constant map is 0. SSIM is NaN for maps smaller than 3 positions, and for
+    features, which have no neighbors. All four are NaN for a map that is not finite.
     """
     pairs = list(zip(_arrays(one), _arrays(other), strict=True))
     absolute = [(np.abs(first), np.abs(second)) for first, second in pairs]
@@ -47,8 +47,8 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
 
 
 def _arrays(maps: Tensor) -> _Array:
-    places = maps[:, 0] if maps.dim() > 2 else maps
-    values: _Array = places.detach().double().cpu().numpy()
+    without_channels = maps[:, 0] if maps.dim() > 2 else maps
+    values: _Array = without_channels.detach().double().cpu().numpy()
     return values
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
+from captum_tgrad.visualization.arguments import check_one_each, one_each
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
-from captum_tgrad.visualization.panels import (
-    BAR_HEIGHT,
-    WIDTH,
-    Column,
-    color_bars,
-    draw_grid,
-    stacked_parts,
-    write_title,
-)
+from captum_tgrad.visualization.panels import BAR_HEIGHT, Column, color_bars, draw_grid
 from captum_tgrad.visualization.similarity_figures import (
     checked_steps,
     draw_similarity,
@@ -42,8 +37,8 @@ def cascade_figure(
     """Draws the maps under parameter randomization, and their similarity to the first.
 
     Rows are images. Columns are steps, starting with the trained network. Each map has its own
-    color scale. The plots below show the similarities of all steps, averaged over the images, with
-    the names of the steps above.
+    color scale. The plots below show the similarities of all steps, averaged over the images; their
+    ticks are at the steps shown above.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
     Saliency Maps".
@@ -84,12 +79,12 @@ def cascade_figure(
             " drawn: use similarity_figure for others"
         )
     pictures = None if images is None else as_images(images, mean, std)
-    for name, given in (("images", pictures), ("labels", labels)):
-        if given is not None:
-            check_one_each(given, shape[0], name)
+    samples, _, height, width = shape
+    if pictures is not None:
+        check_one_each(pictures, samples, "images")
+    labels = one_each(labels, samples, "labels")
     chosen = _chosen(steps, columns)
     shown = [steps[number] for number in chosen]
-    samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
     of_steps = [
@@ -108,6 +103,7 @@ def cascade_figure(
 
 
 def _chosen(steps: Sequence[RandomizationStep], columns: int | Sequence[str]) -> list[int]:
+    columns = int(columns) if isinstance(columns, Integral) else columns
     if isinstance(columns, int):
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")

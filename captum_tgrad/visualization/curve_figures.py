@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_numbers, check_sample, got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletionResult
+from captum_tgrad.visualization.arguments import by_method
 from captum_tgrad.visualization.curve_panels import (
     LEGEND_COLUMNS,
     PerturbedImages,
@@ -19,8 +20,12 @@ from captum_tgrad.visualization.curve_panels import (
     draw_perturbed_images,
 )
 from captum_tgrad.visualization.image_arrays import Numbers, as_images
-from captum_tgrad.visualization.panels import WIDTH, stacked_parts, write_title
-from captum_tgrad.visualization.perturbed_images import CURVES, replaced_and_shares
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
+from captum_tgrad.visualization.perturbed_images import (
+    CURVES,
+    curve_baselines,
+    replaced_and_shares,
+)
 
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
@@ -79,7 +84,7 @@ def curves_figure(
         >>> [axes.get_title() for axes in curves_figure(result).axes]
         ['Insertion: higher is better', 'Deletion: lower is better']
     """
-    methods = _by_name(results, "results")
+    methods = by_method(results, "results")
     _check_results(methods, sample)
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
@@ -92,14 +97,18 @@ def curves_figure(
         )
     perturbed: dict[str, PerturbedImages] = {}
     if inputs is not None:
-        for name, attribution in _by_name(attributions, "attributions").items():
+        scored = by_method(attributions, "attributions")
+        for name, attribution in scored.items():
             _check_scored(name, methods, sample, inputs, attribution)
+        # For the whole batch, as in the score: a callable may depend on all inputs.
+        resolved = curve_baselines(inputs, baselines, preset)
+        one = slice(sample, sample + 1)
+        for name, attribution in scored.items():
             replaced, shares = replaced_and_shares(
-                inputs[sample : sample + 1],
-                attribution[sample : sample + 1],
-                _of_sample(baselines, sample, len(inputs)),
+                inputs[one],
+                attribution[one],
+                {curve: baseline[one] for curve, baseline in resolved.items()},
                 fractions,
-                preset,
                 methods[name].protocol,
             )
             shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
@@ -115,14 +124,6 @@ def curves_figure(
         draw_perturbed_images(part, perturbed, methods, fractions, sample)
     write_title(upper, title)
     return upper.figure
-
-
-def _by_name(value: Any, argument: str) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        if not value:
-            raise ValueError(f"{argument} is empty: pass at least one method")
-        return dict(value)
-    return {"": value}
 
 
 def _check_results(methods: Mapping[str, Any], sample: int) -> None:
@@ -155,14 +156,3 @@ def _check_scored(
         raise ValueError(
             f"{where} holds NaN or inf in sample {sample}, which cannot be ranked: leave it out"
         )
-
-
-def _of_sample(baselines: Any, sample: int, samples: int) -> Any:
-    """The baselines of one sample: its row of each tensor for the whole batch."""
-    if isinstance(baselines, Mapping):
-        return {curve: _of_sample(each, sample, samples) for curve, each in baselines.items()}
-    if isinstance(baselines, tuple) and len(baselines) == 1:
-        return _of_sample(baselines[0], sample, samples)
-    if isinstance(baselines, Tensor) and len(baselines) == samples:
-        return baselines[sample : sample + 1]
-    return baselines

@@ -12,14 +12,9 @@ from matplotlib.ticker import PercentFormatter
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.layout import NORMAL, SMALL, finish_plot, wrapped
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import (
-    NORMAL,
-    SMALL,
-    draw_picture,
-    finish_plot,
-    wrapped,
-)
+from captum_tgrad.visualization.panels import draw_picture
 from captum_tgrad.visualization.perturbed_images import CURVES
 
 LEGEND_COLUMNS = 2

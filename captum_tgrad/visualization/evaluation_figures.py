@@ -15,7 +15,8 @@ from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.notebook_figure import new_figure
 
 _INTERVAL = "#2b2b2b"
-_DECADES_WITHOUT_STEPS = 3.0
+# On an axis of fewer decades, ticks are also at 2 and 5 times the powers of ten.
+_FEW_DECADES = 3.0
 _COLUMNS = 3
 
 
@@ -107,7 +108,7 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
             )
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.5, high * 2.5)  # the last number needs room
-    few = high / low < 10**_DECADES_WITHOUT_STEPS
+    few = high / low < 10**_FEW_DECADES
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))

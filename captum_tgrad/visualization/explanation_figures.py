@@ -8,15 +8,16 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad.visualization.arguments import one_each
 from captum_tgrad.visualization.explanation_panels import (
     boxes_of_pictures,
     draw_panels,
     parts_seen,
 )
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
+from captum_tgrad.visualization.layout import WIDTH, write_title
 from captum_tgrad.visualization.map_values import as_maps, warn_if_stretched
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import WIDTH, write_title
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9
@@ -93,10 +94,10 @@ def explanation_figure(
     titles = [
         given or default_title(*known)
         for given, *known in zip(
-            _each(title, count, "title"),
-            _each(class_name, count, "class_name"),
-            _each(probability, count, "probability"),
-            _each(residual, count, "residual"),
+            one_each(title, count, "title"),
+            one_each(class_name, count, "class_name"),
+            one_each(probability, count, "probability"),
+            one_each(residual, count, "residual"),
             strict=True,
         )
     ]
@@ -134,17 +135,3 @@ def default_title(class_name: Any, probability: Any, residual: Any) -> str:
     if residual is not None:
         parts.append(f"residual {float(residual):+.1e}")
     return ", ".join(parts)
-
-
-def _each(value: Any, count: int, argument: str) -> list[Any]:
-    """One value for each image."""
-    if value is None:
-        return [None] * count
-    if isinstance(value, Tensor):
-        value = value.detach().flatten()
-    if hasattr(value, "tolist"):  # a tensor, or an array or a number of numpy
-        value = value.tolist()
-    if isinstance(value, (str, float, int)):
-        value = [value]
-    check_one_each(value, count, argument)
-    return list(value)

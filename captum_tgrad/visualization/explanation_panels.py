@@ -13,10 +13,11 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
-from captum_tgrad.visualization.image_arrays import Array, check_one_each
+from captum_tgrad.visualization.arguments import check_one_each
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.layout import NORMAL
 from captum_tgrad.visualization.map_values import is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (
-    NORMAL,
     OVERLAY_OPACITY,
     SIDES,
     color_bar,
@@ -55,7 +56,7 @@ def draw_panels(
     draw_map(panels[1], whole, limit, signed)
     draw_map(panels[2], whole, limit, signed, picture)
     cropped = whole.shape != values.shape
-    # Every place of a constant map is a maximum.
+    # In a constant map, every position is a maximum.
     marked = boxes is not None and values.min() < values.max()
     notes = ("gray: not seen" if cropped else "", note, "+: maximum" if marked else "")
     for axes, under, heading, said in zip(

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import filled, source
+from captum_tgrad._support.templates import render, source
 from captum_tgrad.visualization.notebook_figure import rendered
 
 GENERATOR = "captum-tgrad"
@@ -128,7 +128,7 @@ class Report:
 
     def html(self) -> str:
         """The whole page."""
-        return filled(
+        return render(
             _PACKAGE,
             "report.html",
             title=self.title,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,6 @@ def image_of_sample(
     if len(pictures) != samples:
         raise ValueError(f"images has {len(pictures)} images for {samples} samples")
     return pictures[sample]
-
-
-def check_one_each(given: Sized, images: int, argument: str) -> None:
-    """Raises ValueError unless ``given`` has one entry for each image."""
-    if len(given) != images:
-        raise ValueError(f"{argument} must have one entry per image, got {len(given)} for {images}")
 
 
 def _from_pillow(image: Any) -> Array:

@@ -13,18 +13,9 @@ from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
+from captum_tgrad.visualization.layout import SMALL, WIDTH, stacked_parts, wrapped, write_title
 from captum_tgrad.visualization.map_values import as_maps, limit_of, note_on
-from captum_tgrad.visualization.panels import (
-    BAR_HEIGHT,
-    SMALL,
-    WIDTH,
-    color_bars,
-    draw_map,
-    draw_picture,
-    stacked_parts,
-    wrapped,
-    write_title,
-)
+from captum_tgrad.visualization.panels import BAR_HEIGHT, color_bars, draw_map, draw_picture
 from captum_tgrad.visualization.term_scores import choose_terms, draw_scores
 
 _COLUMNS = 5

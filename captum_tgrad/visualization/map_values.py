@@ -11,7 +11,8 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import got
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.visualization.image_arrays import Array, check_one_each
+from captum_tgrad.visualization.arguments import check_one_each
+from captum_tgrad.visualization.image_arrays import Array
 
 # The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
 # pixels would darken the rest.
@@ -59,7 +60,7 @@ def as_maps(
 def warn_if_stretched(
     attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str
 ) -> None:
-    """Warns if the sides of maps and of images differ by more than the rounding of a coarse map."""
+    """Warns if the aspect ratios of maps and images differ, beyond the rounding of coarse maps."""
     height, width = attributions.shape[-2:]
     for size in sizes:
         if abs(math.log(size[0] * width / (size[1] * height))) > 1 / height + 1 / width:

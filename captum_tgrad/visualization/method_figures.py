@@ -10,23 +10,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
-from captum_tgrad.visualization.image_arrays import (
-    Array,
-    Images,
-    Numbers,
-    as_images,
-    check_one_each,
-)
+from captum_tgrad.visualization.arguments import by_method, one_each
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
+from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, warn_if_stretched
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     OVERLAY_OPACITY,
-    WIDTH,
     Column,
     color_bars,
     draw_grid,
-    stacked_parts,
-    write_title,
 )
 
 Scale = Literal["map", "method", "shared"]
@@ -92,12 +85,10 @@ def methods_figure(
             "attributions must be a dict from names of methods to attributions, got"
             f" {type(attributions).__name__}"
         )
-    if not attributions:
-        raise ValueError("attributions is empty: pass at least one method")
+    attributions = by_method(attributions, "attributions")
     check_choice(scale, Scale, "scale")
     pictures = as_images(images, mean, std)
-    if labels is not None:
-        check_one_each(labels, len(pictures), "labels")
+    labels = one_each(labels, len(pictures), "labels")
     sizes = [(len(picture), picture.shape[1]) for picture in pictures]
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()

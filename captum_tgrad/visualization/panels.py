@@ -1,9 +1,8 @@
-"""Shared parts of all figures: colors, images, maps, grids of maps, and color bars."""
+"""Images, maps, grids of maps, and color bars."""
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,54 +11,32 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure, SubFigure
-from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.layout import NORMAL, SMALL, wrapped
 from captum_tgrad.visualization.map_values import note_on
-from captum_tgrad.visualization.notebook_figure import new_figure
 
 # Both are legible with every kind of color vision. The first ends in a color that stands out from
 # a gray image; the second is white where the attribution is 0.
 _SEQUENTIAL = "inferno"
 _DIVERGING = "PuOr_r"
 
-FOR = "#b35806"
-"""The color of evidence for a class: that of positive values in the diverging colors."""
-AGAINST = "#542788"
-"""The color of evidence against a class."""
-
 OVERLAY_OPACITY = 0.65
 """The opacity of a map over its image."""
 
 SIDES = "against the class   |   for the class"
 """The meaning of diverging colors."""
-# Letters per inch in the title of a figure and in the titles of its columns.
-_TITLE_LETTERS, _COLUMN_LETTERS = 10, 9
 
-SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
-"""Font sizes in points, for figures as wide as a page."""
+BAR_HEIGHT = 0.75
+"""The height of a part with color bars, in inches."""
 
-WIDTH, BAR_HEIGHT = 10.5, 0.75
-"""The width of a page and the height of a part with color bars, in inches."""
+# Letters per inch in the title of a column.
+_COLUMN_LETTERS = 9
 
 
 def _colors(signed: bool) -> Colormap:
     """The colors of maps: diverging where there is evidence against the class."""
     return colormaps[_DIVERGING if signed else _SEQUENTIAL]
-
-
-def stacked_parts(width: float, heights: Sequence[float]) -> list[SubFigure]:
-    """The parts of a new figure from top to bottom, with these heights in inches."""
-    figure = new_figure(width, sum(heights))
-    parts: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
-    return list(parts[:, 0])
-
-
-def write_title(part: Figure | SubFigure, text: str | None) -> None:
-    """Writes a title, if any, over a figure or a part of one, in as many lines as it takes."""
-    if text:
-        inches = part.bbox.width / part.dpi
-        part.suptitle(textwrap.fill(text, round(inches * _TITLE_LETTERS)), fontsize=LARGE)
 
 
 def draw_picture(axes: Axes, picture: Array) -> None:
@@ -105,25 +82,26 @@ def draw_grid(
     part: SubFigure,
     columns: Sequence[Column],
     pictures: Sequence[Array] | None,
-    labels: Sequence[object] | Tensor | None,
+    labels: Sequence[object],
     across: int,
     side: float,
     overlay: bool = False,
 ) -> None:
     """Draws the images, if any, in the first column, and the maps in the others.
 
-    ``across`` columns fit beside each other; the others continue below. ``labels`` stand beside the
-    rows. A panel is ``side`` inches wide. With ``overlay``, maps are drawn over their images.
+    ``across`` columns fit beside each other; the others continue below. ``labels``, some of which
+    may be None, stand beside the rows. A panel is ``side`` inches wide. With ``overlay``, maps are
+    drawn over their images.
     """
     titles = [*(() if pictures is None else ("image",)), *(column.title for column in columns)]
     rows, letters = len(columns[0].maps), round(side * _COLUMN_LETTERS)
     blocks = math.ceil(len(titles) / across)
     grid = part.subplots(blocks * rows, across, squeeze=False)
     groups = [group for block in range(blocks) for group in grid[block * rows :][:rows].T]
-    listed = labels.tolist() if isinstance(labels, Tensor) else labels or ()
     for group in groups[::across]:
-        for axes, label in zip(group, listed, strict=False):
-            axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
+        for axes, label in zip(group, labels, strict=True):
+            if label is not None:
+                axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
     for group in groups[len(titles) :]:
         for axes in group:
             axes.remove()
@@ -165,31 +143,3 @@ def color_bar(
     )
     bar.ax.tick_params(labelsize=SMALL)
     bar.set_label(label, fontsize=SMALL)
-
-
-def finish_plot(axes: Axes, *, grid: bool = True) -> None:
-    """Gives a plot of lines or bars the style of all figures."""
-    if grid:
-        axes.grid(linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL, labelleft=True)
-    axes.xaxis.label.set_fontsize(NORMAL)
-    axes.yaxis.label.set_fontsize(NORMAL)
-
-
-def wrapped(text: str, width: int, lines: int = 2) -> str:
-    r"""Breaks a text into lines of ``width`` letters; "..." stands for what does not fit.
-
-    Names of modules are broken at their dots, and shortened at the front: the end tells them apart.
-
-    Example:
-        >>> wrapped("a wide-brimmed hat", 10)
-        'a wide-\nbrimmed...'
-        >>> wrapped("features.0.block.1.conv", 12, lines=1)
-        '...ck.1.conv'
-    """
-    if " " not in text:
-        text = text if len(text) <= width * lines else "..." + text[3 - width * lines :]
-        return "\n".join(text[start : start + width] for start in range(0, len(text), width))
-    broken = textwrap.wrap(text, width, max_lines=lines, placeholder="...")
-    return "\n".join(broken).replace(",...", "...")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.arguments import check_numbers, got
 from captum_tgrad._support.input_checks import broken_samples, listed
+from captum_tgrad.decomposition.precision import in_double_precision
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.importance import (
@@ -66,15 +66,28 @@ def replaced_images(
         "ties": ties,
         "patch_size": patch_size,
     }
-    return replaced_and_shares(inputs, attributions, baselines, fractions, preset, protocol)[0]
+    resolved = curve_baselines(inputs, baselines, preset)
+    return replaced_and_shares(inputs, attributions, resolved, fractions, protocol)[0]
+
+
+def curve_baselines(inputs: Any, baselines: Any, preset: Preset) -> dict[str, Tensor]:
+    """The baseline of each curve, shaped like the inputs.
+
+    Raises TypeError or ValueError unless the inputs are images.
+    """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs must be a tensor, got {got(inputs)}")
+    if inputs.dim() != 4:
+        raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    resolved = resolve_each(baselines, preset, CURVES, (inputs.detach(),), (False,), (1,))
+    return {curve: tensors[0] for curve, (tensors, _) in resolved.items()}
 
 
 def replaced_and_shares(
     inputs: Tensor,
-    attributions: Tensor,
-    baselines: Any,
+    attributions: Any,
+    baselines: Mapping[str, Tensor],
     fractions: Sequence[float],
-    preset: Preset,
     protocol: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """``replaced_images``, and the shares of pixels that are replaced, ``(N, fractions)``.
@@ -82,11 +95,8 @@ def replaced_and_shares(
     Pixels are ranked as the ``protocol`` of a result says. The shares differ from ``fractions``
     where groups of ties or patches are replaced as a whole.
     """
-    for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{argument} must be a tensor, got {got(tensor)}")
-    if inputs.dim() != 4:
-        raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    if not isinstance(attributions, Tensor):
+        raise TypeError(f"attributions must be a tensor, got {got(attributions)}")
     fractions = check_numbers(fractions, "fractions")
     if not fractions:
         raise ValueError("fractions is empty: give at least one, from 0 to 1")
@@ -106,19 +116,14 @@ def replaced_and_shares(
     pixels = inputs.shape[2] * inputs.shape[3]
     ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
-    # The place of each pixel in the order: those before a count have been replaced.
-    place = order.argsort(dim=1)
-    resolved = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
-    found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
+    # The rank of each pixel: those with a rank below a count have been replaced.
+    ranks = order.argsort(dim=1)
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
-    shares = []
-    for fraction in fractions:
-        counts = ranking.counts[:, count_of(fraction, steps)]
-        shares.append(wide(counts) / pixels)
-        gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
-        for name in CURVES:
-            baseline = resolved[name][0][0]
-            pair = (inputs, baseline) if name == "insertion" else (baseline, inputs)
-            found[name].append(torch.where(gone, *pair))
-    images = {name: torch.stack(each, dim=1) for name, each in found.items()}
-    return images, torch.stack(shares, dim=1)
+    counts = ranking.counts[:, [count_of(fraction, steps) for fraction in fractions]]
+    gone = (ranks[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])
+    image = inputs[:, None]
+    images = {
+        "insertion": torch.where(gone, image, baselines["insertion"][:, None]),
+        "deletion": torch.where(gone, baselines["deletion"][:, None], image),
+    }
+    return images, in_double_precision(counts) / pixels

@@ -9,15 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.arguments import by_method
+from captum_tgrad.visualization.layout import SMALL, WIDTH, finish_plot, wrapped, write_title
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import (
-    SMALL,
-    WIDTH,
-    finish_plot,
-    wrapped,
-    write_title,
-)
 
 _HEIGHT = 3.6
 _MOST_NAMES = 10
@@ -59,10 +54,7 @@ def similarity_figure(
         >>> similarity_figure(steps).axes[0].get_xlabel()
         'layer randomized last'
     """
-    by_method = steps if isinstance(steps, Mapping) else {"": steps}
-    methods = {name: checked_steps(each) for name, each in by_method.items()}
-    if not methods:
-        raise ValueError("steps is empty: pass at least one method")
+    methods = {name: checked_steps(each) for name, each in by_method(steps, "steps").items()}
     layers = {name: [step.layer for step in each] for name, each in methods.items()}
     first = next(iter(layers.values()))
     for name, each in layers.items():
@@ -100,7 +92,7 @@ def draw_similarity(
     methods: Mapping[str, Sequence[RandomizationStep]],
     named: Sequence[int],
 ) -> None:
-    """Draws the two panels; all methods have the same steps, of which those ``named`` are."""
+    """Draws the two panels, with ticks at the steps ``named``; all methods have the same steps."""
     steps, *others = methods.values()
     names = [wrapped(steps[number].layer or "trained", _LETTERS, lines=1) for number in named]
     panels: Any = figure.subplots(1, 2, sharey=True)

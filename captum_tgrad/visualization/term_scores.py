@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,13 +15,15 @@ from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Sign
+from captum_tgrad.visualization.layout import SMALL, WIDTH, finish_plot, write_title
 from captum_tgrad.visualization.notebook_figure import new_figure
-from captum_tgrad.visualization.panels import AGAINST, FOR, SMALL, WIDTH, finish_plot, write_title
 
 _HEIGHT = 3.6
 # The most bars with room for the names of their terms.
 _MOST_NAMES = 24
 _FAINT = 0.45
+# Evidence for and against a class, in the diverging colors of maps.
+_FOR, _AGAINST = "#b35806", "#542788"
 
 
 def term_scores_figure(
@@ -55,8 +58,9 @@ def term_scores_figure(
         >>> [label.get_text() for label in axes.get_xticklabels()]
         ['input', 'linear']
     """
-    named = highlight != 0
-    chosen = choose_terms(decomposition, sample, highlight, "all", "highlight") if named else []
+    chosen = []
+    if not (isinstance(highlight, Integral) and highlight == 0):
+        chosen = choose_terms(decomposition, sample, highlight, "all", "highlight")
     figure = new_figure(WIDTH, _HEIGHT)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")
@@ -69,7 +73,7 @@ def draw_scores(
     """Draws a bar for every term; the chosen ones are numbered from 1, the others faint."""
     scores = scores_of(decomposition, sample)
     bars = axes.bar(
-        range(len(scores)), scores, width=0.85, color=[FOR if s > 0 else AGAINST for s in scores]
+        range(len(scores)), scores, width=0.85, color=[_FOR if s > 0 else _AGAINST for s in scores]
     )
     for index, bar in enumerate(bars):
         if chosen and index not in chosen:
@@ -84,7 +88,10 @@ def draw_scores(
     _name_bars(axes, [term.name for term in decomposition.terms], len(decomposition.inputs))
     finish_plot(axes, grid=False)
     axes.legend(
-        handles=[Patch(color=FOR, label="for the class"), Patch(color=AGAINST, label="against it")],
+        handles=[
+            Patch(color=_FOR, label="for the class"),
+            Patch(color=_AGAINST, label="against it"),
+        ],
         fontsize=SMALL,
         frameon=False,
         loc="best",
@@ -125,6 +132,7 @@ def choose_terms(
     """
     scores = scores_of(decomposition, sample)
     check_choice(sign, Sign, "sign")
+    terms = int(terms) if isinstance(terms, Integral) else terms
     if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
         kind = type(terms).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")

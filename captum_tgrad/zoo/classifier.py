@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.arguments import got
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad._support.output_checks import tensor_of
+from captum_tgrad._support.output_checks import logits_expression
 from captum_tgrad.zoo.class_names import resolve_target
 
 Box = tuple[int, int, int, int]
@@ -123,7 +123,7 @@ def check_logits(output: Any, count: int, classes: int | None = None, name: str 
     if not isinstance(output, Tensor):
         raise ValueError(
             f"{name} must return logits of shape {wanted}, got {type(output).__name__}: wrap it in"
-            f" a torch.nn.Module whose forward returns {tensor_of(output)}."
+            f" a torch.nn.Module whose forward returns {logits_expression(output)}."
         )
     if output.dim() != 2 or len(output) != count:
         raise ValueError(

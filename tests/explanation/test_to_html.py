@@ -5,6 +5,7 @@ import io
 import re
 from html import unescape
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -30,6 +31,11 @@ def _images(count=2):
     return [Image.fromarray(each.numpy()) for each in pixels]
 
 
+def _photo_in(page):
+    data = re.search(r'id="photo" src="data:image/webp;base64,([^"]*)"', page)[1]
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
 @pytest.fixture(scope="module")
 def espresso():
     return explain(load_classifier(), [sample_image()], rival=True)[0]
@@ -52,13 +58,21 @@ def test_the_page_of_the_built_in_model(espresso):
 
 
 def test_the_photo_is_what_the_network_saw_at_its_own_resolution(espresso):
-    data = re.search(r'id="photo" src="data:image/webp;base64,([^"]*)"', espresso.to_html())[1]
-    photo = Image.open(io.BytesIO(base64.b64decode(data)))
+    photo = _photo_in(espresso.to_html())
     left, top, right, bottom = espresso.seen
     assert photo.size == (right - left, bottom - top)
     seen = torch.tensor(list(espresso.image.convert("L").tobytes())).double()
     shown = torch.tensor(list(photo.resize(espresso.image.size).convert("L").tobytes())).double()
     assert torch.corrcoef(torch.stack([seen, shown]))[0, 1] > 0.98
+
+
+def test_the_map_of_a_padded_image_is_on_the_padded_image():
+    images = [sample_image().resize((300, 200))]
+    (found,) = explain(load_classifier(resize="pad"), images, keep_terms=True)
+    assert _photo_in(found.to_html()).size == found.image.size == (224, 224)
+    # Squashed images have no border: the map covers the whole photo.
+    (found,) = explain(load_classifier(resize="squash"), images, keep_terms=True)
+    assert _photo_in(found.to_html()).size == (300, 200)
 
 
 def test_each_picture_has_a_rival_of_its_own():
@@ -77,7 +91,7 @@ def test_a_rival_that_is_named():
     found = explain(classifier, images, target="a", rival="c")
     assert {explanation.rival.prediction.name for explanation in found} == {"c"}
     # Where it is the class itself, the most probable other one stands in.
-    found = explain(classifier, images, rival=0)
+    found = explain(classifier, images, rival=np.int64(0))
     for explanation in found:
         wanted = 0 if explanation.target.index else explanation.predictions[1].index
         assert explanation.rival.prediction.index == wanted

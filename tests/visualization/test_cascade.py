@@ -31,7 +31,7 @@ def test_rows_are_images_and_columns_are_steps(steps):
 
 
 def test_columns_are_spread_evenly_or_chosen(steps):
-    assert titles(cascade_figure(iter(steps), columns=3)) == ["trained", "3", "0"]
+    assert titles(cascade_figure(iter(steps), columns=np.int64(3))) == ["trained", "3", "0"]
     assert titles(cascade_figure(steps, columns=["1"])) == ["trained", "1"]
     assert titles(cascade_figure(steps[:1])) == ["trained"]
 

@@ -72,6 +72,26 @@ def test_one_method_needs_no_name(maps):
     assert len([axes for axes in figure.axes if axes.images]) == 6
 
 
+def test_a_baseline_of_the_whole_batch(maps):
+    def mean(inputs):
+        return inputs.mean(0, keepdim=True)
+
+    inputs = images()
+    result = insertion_deletion(
+        small_network(), inputs, maps["one"], mean, target=1, n_steps=4, return_curves=True
+    )
+    options = {"attributions": maps["one"], "fractions": [0.25]}
+    figure = curves_figure(result, 1, inputs=inputs, baselines=mean, **options)
+    panels = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    gone = maps["one"][1] >= maps["one"][1].flatten().sort(descending=True).values[15]
+    expected = (
+        torch.where(gone, inputs[1], inputs.mean(0)),
+        torch.where(gone, inputs.mean(0), inputs[1]),
+    )
+    for panel, image in zip(panels, expected, strict=True):
+        np.testing.assert_allclose(panel, image.permute(1, 2, 0), atol=1e-6)
+
+
 def test_replaced_images_have_so_many_of_the_most_important_pixels():
     image = torch.arange(1.0, 17).reshape(1, 1, 4, 4)
     found = replaced_images(image, image, 0.0, [0.0, 0.25, 1.0])

@@ -31,7 +31,7 @@ def test_the_largest_terms_are_drawn_and_the_input():
     for sign, direction in (("positive", 1), ("negative", -1)):
         scores = {term.name: direction * float(term.score[0]) for term in whole.biases}
         best = max(scores, key=scores.get)
-        figure = layers_figure(whole, sample=0, terms=2, sign=sign)
+        figure = layers_figure(whole, sample=0, terms=np.int64(2), sign=sign)
         assert [title.split("\n")[0] for title in titles(figure)] == ["1  input", f"2  {best}"]
 
 
@@ -82,7 +82,7 @@ def test_the_bars_are_the_scores_of_all_terms_input_first():
 def test_many_bars_have_numbers_for_names():
     model = nn.Sequential(nn.Flatten(), *(nn.Linear(12, 12) for _ in range(30)))
     whole = TGradAttribution(model).decompose(torch.rand(1, 3, 2, 2), target=0)
-    (axes,) = term_scores_figure(whole, highlight=2).axes
+    (axes,) = term_scores_figure(whole, highlight=np.int64(2)).axes
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[0] == "input"
     assert all(label.isdecimal() for label in labels[1:])
@@ -105,12 +105,12 @@ def test_bad_arguments():
         layers_figure(whole, sample=2)
     with pytest.raises(ValueError, match="in terms not found: did you mean 'input'"):
         layers_figure(whole, terms=["inputs"])
-    for terms in ("input", 2.5):
-        kind = type(terms).__name__
-        with pytest.raises(
-            TypeError, match=f"terms must be a number or a list of names, got {kind}"
-        ):
+    for terms in ("input", 2.5, torch.tensor([1, 2])):
+        said = f"must be a number or a list of names, got {type(terms).__name__}"
+        with pytest.raises(TypeError, match=f"terms {said}"):
             layers_figure(whole, terms=terms)
+        with pytest.raises(TypeError, match=f"highlight {said}"):
+            term_scores_figure(whole, highlight=terms)
     with pytest.raises(ValueError, match="terms must be 1 or more, got 0"):
         layers_figure(whole, terms=0)
     for highlight, said in (

@@ -30,7 +30,9 @@ def test_rows_are_pictures_and_columns_are_methods():
     assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([3, 1, 4]), [3, 1, 4], ("3", "1", "4")])
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([3, 1, 4]), np.array([3, 1, 4]), [3, 1, 4], ("3", "1", "4")]
+)
 def test_labels_may_be_the_targets(labels):
     figure = methods_figure(images(3), MAPS, labels=labels)
     assert [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()] == ["3", "1", "4"]

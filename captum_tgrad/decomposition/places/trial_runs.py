@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.random_state import lock
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
@@ -21,7 +22,6 @@ from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of_all
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
 from captum_tgrad.decomposition.places.sums import ScatteredError, mixed
-from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""

@@ -17,10 +17,10 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.replay.node_biases import biases_of, operations_of

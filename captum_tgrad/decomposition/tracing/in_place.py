@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias, identity
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
@@ -23,7 +24,6 @@ from captum_tgrad.decomposition.places.views import (
     places_within,
     same_view_of,
 )
-from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call, ConstantsRead
 from captum_tgrad.decomposition.copy_on_write import Readers
@@ -24,7 +25,6 @@ from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.places.propagation import output_places
 from captum_tgrad.decomposition.places.rules.grids import channels_as_places
 from captum_tgrad.decomposition.places.rules.mixing import places_in_pairs
-from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.tracing.origins import Origins
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.checkpointing import without_checkpointing
 from captum_tgrad.decomposition.maps.summing import Summing
@@ -21,7 +22,6 @@ from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS,
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay.replay import are_small
 from captum_tgrad.decomposition.torch_functions import (

@@ -12,8 +12,8 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.extras import import_from_extra
+from captum_tgrad._support.random_state import own_randomness
 from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.attribution.cam_checks import Probe
 from captum_tgrad.attribution.full_grad import FullGradAttribution

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.extras import import_from_extra
+from captum_tgrad._support.random_state import own_randomness
 from captum_tgrad._support.suggest import did_you_mean, few
 from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.attribution.cam import CamAttribution

@@ -10,8 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import own_randomness, synchronize
+from captum_tgrad._support.accelerator import synchronize
 from captum_tgrad._support.out_of_memory import Halving
+from captum_tgrad._support.random_state import own_randomness
 from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.metrics.engine.importance import importance_maps
 

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.arguments import check_choice, got
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import in_double_precision, in_full_precision
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
@@ -129,8 +128,8 @@ def _map(
 ) -> Tensor:
     attribution = attribution.to(tensor.device)
     # The sum of channels would have ties in half precision, as would large integers in float32.
-    is_float = attribution.is_floating_point()
-    attribution = in_full_precision(attribution) if is_float else wide(attribution)
+    convert = in_full_precision if attribution.is_floating_point() else in_double_precision
+    attribution = convert(attribution)
     if tensor.dim() <= 2:
         tensor = attribution = attribution.reshape(attribution.shape[0], 1, -1)
     if channel_reduce == "abs":

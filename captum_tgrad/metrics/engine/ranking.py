@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.arguments import check_choice
+from captum_tgrad.decomposition.precision import in_double_precision
 from captum_tgrad.metrics.engine.importance import Maps, pooled
 
 Ties = Literal["stable", "group"]
@@ -156,7 +156,7 @@ def patch_means(importance: Tensor, patch_of: Tensor) -> Tensor:
     """The mean importance of the features in each patch, ``(N, patches)``."""
     sizes = patch_of.bincount()
     # In float64, and equal values exactly: rounding of sums would break ties.
-    values, patch = wide(importance), patch_of.expand_as(importance)
+    values, patch = in_double_precision(importance), patch_of.expand_as(importance)
     zeros = values.new_zeros(len(values), len(sizes))
     lowest, highest = (
         zeros.scatter_reduce(1, patch, values, which, include_self=False)

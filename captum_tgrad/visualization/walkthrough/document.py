@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from captum_tgrad._support.templates import filled, source
+from captum_tgrad._support.templates import render, source
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, limit_of
 from captum_tgrad.visualization.walkthrough.numbers import (
@@ -93,7 +93,7 @@ def walkthrough_page(
     height = (top + bottom) or 1.0
     shown = views[0].decomposition.map()[sample : sample + 1]
     scripts = [source(_PACKAGE, name) for name in _SCRIPTS]
-    return filled(
+    return render(
         _PACKAGE,
         "page.html",
         title=title,

@@ -1,0 +1,40 @@
+"""Arguments that have one value for each image or each method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from typing import Any
+
+from torch import Tensor
+
+
+def by_method(value: Any, argument: str) -> dict[str, Any]:
+    """A dict by method, with an empty name for the value of a single method."""
+    if isinstance(value, Mapping):
+        if not value:
+            raise ValueError(f"{argument} is empty: pass at least one method")
+        return dict(value)
+    return {"": value}
+
+
+def check_one_each(given: Sized, images: int, argument: str) -> None:
+    """Raises ValueError unless ``given`` has one entry for each image."""
+    if len(given) != images:
+        raise ValueError(f"{argument} must have one entry per image, got {len(given)} for {images}")
+
+
+def one_each(values: Any, images: int, argument: str) -> list[Any]:
+    """A list with one value for each image, all None if ``values`` is.
+
+    A single text or number is that of a single image.
+    """
+    if values is None:
+        return [None] * images
+    if isinstance(values, Tensor):
+        values = values.detach().flatten()
+    if hasattr(values, "tolist"):  # a tensor, or an array or a number of numpy
+        values = values.tolist()
+    if isinstance(values, (str, float, int)):
+        values = [values]
+    check_one_each(values, images, argument)
+    return list(values)
