@@ -93,9 +93,10 @@ def cascading_randomization(
         attribute_kwargs: Further arguments of the method's ``attribute``. Its ``channel_dim`` is
             also the dimension that is summed; nothing is summed if it is None.
         layers: Names of modules. Each is randomized in one step together with its submodules, in
-            the reverse order of their use; all other modules keep their values. None: one step for
-            every module that has parameters or running statistics of its own. A module that runs
-            several times is randomized once, at the position of its last call.
+            the reverse order of their use; all other modules keep their values. An empty name is
+            the rest of the model, such as a class token. None: one step for every module that has
+            parameters or running statistics of its own. A module that runs several times is
+            randomized once, at the position of its last call.
         mode: ``"cascading"``: earlier layers stay random, from the output to the input.
             ``"bottom_up"``: the same from the input to the output, so that no trained layer is
             between the input and a random one. ``"independent"``: one layer at a time, the others

@@ -92,8 +92,9 @@ def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     """The names of the blocks that a model's forward pass uses.
 
     The blocks are the children of the model; a child that is a list of modules is replaced by its
-    items. Randomizing block by block takes about a tenth of the steps of randomizing every module.
-    They are for ``layers`` of ``cascading_randomization``.
+    items. The rest, such as a class token, is one block, whose name is empty. Randomizing block by
+    block takes about a tenth of the steps of randomizing every module. They are for ``layers`` of
+    ``cascading_randomization``.
 
     Example:
         >>> import torch
@@ -103,13 +104,10 @@ def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
         >>> block_names(model, lambda: model(torch.ones(1, 4)))
         ['0.0', '0.2', '1']
     """
-    used, _ = layers_from_the_output(model, forward)
-    paths = {layer.name for layer in used}
-    return [
-        name
-        for name in _blocks(model, "")
-        if any(f"{path}.".startswith(f"{name}.") for path in paths)
-    ]
+    layers, _ = layers_from_the_output(model, forward)
+    names = [*_blocks(model, ""), ""]
+    used = {_layer_name(layer.name, names) for layer in layers}
+    return [name for name in names if name in used]
 
 
 def _blocks(module: nn.Module, path: str) -> Iterator[str]:

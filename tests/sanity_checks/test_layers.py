@@ -156,3 +156,25 @@ def test_a_subclass_of_a_list_is_one_block():
 
     model = nn.Sequential(Block(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
     assert block_names(model, lambda: model(torch.ones(1, 2))) == ["0", "1"]
+
+
+def test_what_belongs_to_no_block_is_a_block_of_its_own():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.ones(1, 1, 2))
+            self.blocks = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+        def forward(self, x):
+            return self.blocks(torch.cat([self.token, x], 1))
+
+    model = Tokens()
+
+    def forward():
+        return model(torch.ones(1, 3, 2))
+
+    names = block_names(model, forward)
+    assert names == ["blocks.0", "blocks.1", ""]
+    layers, _ = layers_from_the_output(model, forward, names)
+    assert [layer.name for layer in layers] == ["blocks.1", "blocks.0", "Tokens"]
+    assert [tuple(map(id, layer.tensors)) for layer in layers[2:]] == [(id(model.token),)]
