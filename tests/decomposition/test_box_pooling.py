@@ -112,3 +112,17 @@ def test_a_level_of_a_pyramid_without_boxes(pool):
     found = _terms(detected, IMAGES[:1])
     torch.testing.assert_close(found.output, BODY(IMAGES[:1]).sum((1, 2, 3)).detach())
     assert_complete(found)
+
+
+def test_boxes_of_a_padded_crop_have_the_map_of_a_pooling():
+    boxes = _boxes((0, 0, 24, 32), (0, 0, 24, 32))
+
+    def network(pool):
+        return lambda x: pool(F.pad(BODY(x)[..., 2:8], (2, 4))).tanh().sum((2, 3)).tanh().sum(1)
+
+    assert_same_maps(
+        network(lambda h: roi_align(h, boxes, (8, 6), 0.5, 2, aligned=True)),
+        network(lambda h: F.avg_pool2d(h, 2)),
+        IMAGES,
+        aggregations=["paper"],
+    )

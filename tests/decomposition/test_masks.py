@@ -10,6 +10,7 @@ from captum_tgrad import TGradAttribution
 from tests.decomposition.checks import (
     AGGREGATIONS,
     assert_as_alone,
+    assert_complete,
     assert_same_maps,
     filled,
     randn,
@@ -565,3 +566,103 @@ def test_a_batch_norm_masks_channels_only_if_their_scale_is_zero(scale):
     one, other = (TGradAttribution(network(each)).decompose(x)["tanh"] for each in (norm, written))
     torch.testing.assert_close(one.positive, other.positive)
     torch.testing.assert_close(one.negative, other.negative)
+
+
+@pytest.mark.parametrize("by", ["topk", "sort"])
+def test_the_largest_of_masked_scores_have_the_map_of_their_indices(by):
+    mask = torch.arange(8) < LENGTHS[:, None]
+
+    def largest(scores):
+        return scores.topk(4).values if by == "topk" else scores.sort(descending=True).values
+
+    def gathered(scores):
+        found = scores.topk(4) if by == "topk" else scores.sort(descending=True)
+        return scores.gather(1, found.indices)
+
+    def network(pick):
+        def forward(x):
+            scores = OF_TOKEN(x).tanh().square().sum(2) * mask
+            return HEAD(pick(scores).tanh().sum(1, keepdim=True).expand(-1, 5))
+
+        return forward
+
+    assert_same_maps(network(largest), network(gathered), TOKENS, 1, channel_dim=-1)
+
+
+COLUMNS = torch.arange(8) < 5
+
+
+def _turned(h):
+    rows, columns = (torch.linspace(1 / n - 1, 1 - 1 / n, n).to(h) for n in h.shape[2:])
+    points = torch.stack(torch.meshgrid(-columns, rows, indexing="xy"), -1)
+    return F.grid_sample(h, points.expand(len(h), -1, -1, -1), "nearest", align_corners=False)
+
+
+def _as_strided(h):
+    *sizes, rows, columns = h.stride()
+    return h.as_strided(h.mT.shape, (*sizes, columns, rows))
+
+
+def _through_sparse(h):
+    """Of the first columns only."""
+    kept = COLUMNS.expand(h.shape)
+    return torch.sparse_coo_tensor(
+        kept.nonzero().T, h[kept], h.shape, check_invariants=True
+    ).to_dense()
+
+
+def _complex(h):
+    return torch.view_as_complex(h.unflatten(2, (-1, 2)).mT.contiguous())
+
+
+def _real(h):
+    return torch.view_as_real(h).mT.flatten(2, 3)
+
+
+MASKED_AND_MOVED = {
+    "grid_sample": lambda h: _turned(h * COLUMNS).flip(3),
+    "as_strided": lambda h: _as_strided(h * COLUMNS).neg().neg().mT,
+    "sparse": _through_sparse,
+    "sparse of masked": lambda h: _through_sparse(h * COLUMNS),
+    "as complex": lambda h: _real(_complex(h * COLUMNS) * 1j * -1j),
+    "copied complex": lambda h: _real(_complex(h * COLUMNS).clone()),
+    "masked complex": lambda h: _real(_complex(h) * COLUMNS),
+    "written complex": lambda h: _real(_written(_complex(h), COLUMNS.expand(3, 5, 3, 8))),
+    "written parts": lambda h: _real(_written_parts(_complex(h), COLUMNS.expand(3, 5, 3, 8))),
+}
+
+
+def _written_parts(h, mask):
+    h = h.clone()
+    torch.view_as_real(h)[~mask] = 0.0
+    return h
+
+
+@pytest.mark.parametrize("form", MASKED_AND_MOVED.values(), ids=MASKED_AND_MOVED)
+def test_images_are_masked_after_they_are_moved(form):
+    def network(masked):
+        return lambda x: HEAD(masked(OF_IMAGE(x).tanh()).tanh().sum((2, 3)))
+
+    assert_same_maps(network(form), network(lambda h: h * COLUMNS), IMAGES, 1)
+
+
+def test_as_strided_of_a_part_of_a_masked_image():
+    """It may read memory beside the part, so its places are lost."""
+
+    def network(x):
+        part = (OF_IMAGE(x).tanh() * COLUMNS)[..., :6]
+        return HEAD(part.as_strided(part.shape, part.stride()).tanh().sum((2, 3)))
+
+    with pytest.warns(UserWarning, match="as_strided"):
+        assert_complete(TGradAttribution(network).decompose(IMAGES[:1], 1))
+
+
+def test_a_sum_of_masked_complex_numbers_leaves_out_the_masked_ones():
+    def network(pool):
+        return lambda x: HEAD(pool((OF_IMAGE(x).tanh() * COLUMNS).tanh()))
+
+    def summed(h):
+        total = _complex(h).sum((2, 3))
+        return total.real + total.imag
+
+    assert_same_maps(network(summed), network(lambda h: h.sum((2, 3))), IMAGES, 1)

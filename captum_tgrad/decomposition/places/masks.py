@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.gaps import gaps_filled
 from captum_tgrad.decomposition.places.merging import dims_within_sample
 from captum_tgrad.decomposition.places.movement import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
+from captum_tgrad.decomposition.places.views import seen_by_view, written_within
 
 
 def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
@@ -78,9 +78,7 @@ def kept_by_mask(tensor: Tensor) -> Tensor | None:
     if not tensor._is_view() or base is None or _stored_mask(*source) is not None:
         return _kept_after(*source)
     kept = kept_by_mask(base)
-    if kept is None or base.is_complex() or tensor.is_complex():
-        return None
-    return same_view_of(tensor, base, laid_out_as(base, kept.expand(base.shape)))
+    return None if kept is None else seen_by_view(base, tensor, kept.expand(base.shape))
 
 
 def _kept_after(node: Any, number: int) -> Tensor | None:
@@ -184,9 +182,14 @@ def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = Fal
             mask = torch.ones((), device="cpu")
         return as_numbers(tensor, None if mask is None else mask.cpu())
 
+    mover = call.record.places.mover
     try:
-        moved = without_fill(call).run_on(shown)
-    except (RuntimeError, IndexError):  # it may not run on masks
+        if mover is None:
+            moved: Sequence[Tensor] = without_fill(call).run_on(shown)
+        else:
+            run, tensors = mover(call)
+            moved = run(list(map(shown, tensors)))
+    except (NoRuleError, RuntimeError, IndexError):  # it may not run on masks
         return
     for output, mask in zip(call.returned, moved, strict=True):
         set_mask(output, mask != 0)
@@ -197,12 +200,12 @@ def mask_base(base: Tensor, mask: Tensor | None, view: Tensor, kept: Tensor | No
 
     ``kept`` is the mask of that tensor.
     """
-    if (mask is None and kept is None) or base.is_complex() or view.is_complex():
+    if mask is None and kept is None:
         return
     everywhere = torch.ones((), dtype=torch.bool, device=base.device)
-    whole = laid_out_as(base, (everywhere if mask is None else mask).expand(base.shape))
-    same_view_of(view, base, whole).copy_(everywhere if kept is None else kept)
-    set_mask(base, whole)
+    whole = (everywhere if mask is None else mask).expand(base.shape)
+    written = (everywhere if kept is None else kept).expand(view.shape)
+    set_mask(base, written_within(base, view, whole, written))
 
 
 def _mask_of(tensor: Tensor) -> Tensor | None:

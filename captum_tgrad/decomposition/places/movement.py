@@ -26,6 +26,8 @@ from captum_tgrad.decomposition.places.whole_grid import windows_joined, windows
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 """Moves the elements of tensors, and returns the results."""
+Moved = tuple[Movement, Sequence[Tensor]]
+"""How elements are moved, and the tensors that they are moved from."""
 _Arguments = Sequence[Places | None]
 """The places of each argument; None for a constant."""
 

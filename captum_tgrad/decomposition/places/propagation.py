@@ -90,8 +90,6 @@ def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> l
     elif effect in _MOVING:
         move_masks(call, always=effect == Effect.WRITES)
         return every
-    elif effect == Effect.MOVES_BY_VALUE:
-        return every
     filled = [gaps_filled(places) for places in every]
     if effect == Effect.ELEMENTWISE and len(call.dependent) == 1:
         mark_elementwise(outputs[0])

@@ -25,6 +25,19 @@ def numbers_of(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
+def seen_by_view(base: Tensor, view: Tensor, values: Tensor) -> Tensor:
+    """One value for each element of a view, from one for each element of its base."""
+    whole = laid_out_as(numbers_of(base), _for_numbers(base, values))
+    return _of_numbers(view, same_view_of(view, base, whole))
+
+
+def written_within(base: Tensor, view: Tensor, values: Tensor, written: Tensor) -> Tensor:
+    """One value for each element of a base, after those of a view were overwritten."""
+    whole = laid_out_as(numbers_of(base), _for_numbers(base, values))
+    same_view_of(view, base, whole).copy_(_for_numbers(view, written))
+    return _of_numbers(base, whole)
+
+
 def same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
     """Takes the view of ``whole``, laid out as the numbers of ``base``, that ``view`` is of it."""
     part = numbers_of(view)
@@ -36,9 +49,7 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of a base tensor after a view of it was overwritten."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
-        same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
-        return [_of_numbers(base, whole)]
+        return [written_within(base, view, *indices)]
 
     return _places_after(run, base, view, places_of(base), written)
 
@@ -73,8 +84,7 @@ def places_of_view(base: Tensor, view: Tensor, places: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
-        return [_of_numbers(view, same_view_of(view, base, whole))]
+        return [seen_by_view(base, view, *indices)]
 
     return _places_after(run, base, view, places)
 

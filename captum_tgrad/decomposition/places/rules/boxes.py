@@ -11,13 +11,13 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, fro
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.regridding import Line
-from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
+from captum_tgrad.decomposition.places.rules.rule import places_rule
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
 _MOST_BOXES = 16
 
 
-@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
+@places_rule(is_cached=False)
 def pooled_in_boxes(call: Call) -> list[Places]:
     """``torchvision.ops.roi_align`` and ``roi_pool``: the cells of each box divide it evenly.
 

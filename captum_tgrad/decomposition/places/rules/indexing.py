@@ -13,10 +13,10 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import Coordinates, OnAxis
 from captum_tgrad.decomposition.places.copies import with_copies_refined
-from captum_tgrad.decomposition.places.movement import places_after
+from captum_tgrad.decomposition.places.movement import Moved
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
-from captum_tgrad.decomposition.places.rules.moving import assigned
+from captum_tgrad.decomposition.places.rules.moving import assigned, rule_of_mover
 from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
@@ -55,7 +55,8 @@ def put(call: Call) -> list[Places]:
     return _added_at(call, tensor, values, lambda _: sums)
 
 
-def sparse(call: Call) -> list[Places]:
+@rule_of_mover(Effect.WRITES)
+def sparse(call: Call) -> Moved:
     """Places after ``sparse_coo_tensor``, as in the dense tensor."""
     indices, values = (call.bound[name] for name in ("indices", "values"))
     (output,) = call.returned
@@ -64,7 +65,7 @@ def sparse(call: Call) -> list[Places]:
     def run(numbers: list[Tensor]) -> list[Tensor]:
         return [torch.zeros(output.shape, device="cpu").index_put(at, numbers[0])]
 
-    return places_after(run, [values])
+    return run, [values]
 
 
 def _flat_indices(shape: Sequence[int]) -> Tensor:
@@ -117,17 +118,16 @@ def _of_summands(coords: Coordinates, source: Tensor, shape: Sequence[int]) -> C
     return Coordinates(index.expand(shape), coords.cells)
 
 
-@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
-def by_indices(call: Call) -> list[Places]:
+@rule_of_mover(is_cached=False)
+def by_indices(call: Call) -> Moved:
     """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = call.returned[1].detach()
-    (found,) = places_after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
-    return [found for _ in call.returned]
+    return lambda t: [t[0].gather(dim, t[1])] * len(call.returned), [tensor, indices]
 
 
-@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
-def sampled(call: Call) -> list[Places]:
+@rule_of_mover(is_cached=False)
+def sampled(call: Call) -> Moved:
     """Places after ``grid_sample``: those of the element that is nearest to each point."""
     bound = call.bound
     image, grid = bound["input"], bound["grid"].detach().float().cpu()
@@ -136,11 +136,11 @@ def sampled(call: Call) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
 
-    return places_after(run, [image])
+    return run, [image]
 
 
-@places_rule(Effect.MOVES_BY_VALUE, is_cached=False)
-def strided(call: Call) -> list[Places]:
+@rule_of_mover(is_cached=False)
+def strided(call: Call) -> Moved:
     """Places after ``as_strided``, which reads elements by their positions in memory."""
     tensor, size, stride = (call.bound[name] for name in ("input", "size", "stride"))
     start, offset = tensor.storage_offset(), call.bound["storage_offset"]
@@ -151,4 +151,4 @@ def strided(call: Call) -> list[Places]:
         whole = laid_out_as(tensor, indices[0])
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
-    return places_after(run, [tensor])
+    return run, [tensor]

@@ -13,11 +13,13 @@ from captum_tgrad.decomposition.call import Call, ConstantsRead, NoRuleError
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.masks import places_in_sums
+from captum_tgrad.decomposition.places.movement import Moved
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places, samples_only
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
-from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
+from captum_tgrad.decomposition.places.rules.moving import rule_of_mover
+from captum_tgrad.decomposition.places.rules.rule import Effect, PlacesRule, places_rule
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
 
 
@@ -50,10 +52,11 @@ def mixed_along(places: Places | None, dims: set[int], shape: Sequence[int]) -> 
     return make_places(shape, coordinates)
 
 
-def paired(call: Call) -> list[Places]:
+@rule_of_mover()
+def paired(call: Call) -> Moved:
     """Places of the real and imaginary parts, in an additional last dimension."""
-    tensor = call.tensors[0]
-    return [places_in_pairs(places_of(tensor) or make_places(tensor.shape))]
+    (output,) = call.returned
+    return lambda t: [t[0].unsqueeze(-1).expand(output.shape)], call.tensors
 
 
 def places_in_pairs(places: Places) -> Places:
@@ -81,10 +84,15 @@ _pairs: BoundedCache[Places] = BoundedCache(lambda places: places.numbers)
 """What :func:`pairs_at_factor` returns."""
 
 
-def unpaired(call: Call) -> list[Places]:
-    """Places of complex numbers, from pairs in the last dimension."""
+def _unpaired(call: Call) -> list[Places]:
     (tensor,) = call.tensors
     return [mixed_along(places_of(tensor), {tensor.dim() - 1}, call.returned[0].shape)]
+
+
+unpaired = PlacesRule(
+    _unpaired, Effect.MOVES, mover=lambda call: (lambda t: [t[0].amax(-1)], call.tensors)
+)
+"""Places of complex numbers, from pairs in the last dimension."""
 
 
 @places_rule(added="input")

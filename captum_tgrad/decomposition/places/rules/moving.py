@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 from operator import mul
 
@@ -14,10 +15,24 @@ from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Coordinates
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.gaps import gaps_kept
-from captum_tgrad.decomposition.places.movement import as_element, places_after, without_fill
+from captum_tgrad.decomposition.places.movement import (
+    Moved,
+    as_element,
+    places_after,
+    without_fill,
+)
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
-from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
+from captum_tgrad.decomposition.places.rules.rule import Effect, PlacesRule, places_rule
+
+
+def rule_of_mover(
+    effect: Effect = Effect.MOVES, *, is_cached: bool = True
+) -> Callable[[Callable[[Call], Moved]], PlacesRule]:
+    """Makes a rule of a function that returns how a call moves elements."""
+    return lambda mover: PlacesRule(
+        lambda call: places_after(*mover(call)), effect, is_cached, mover=mover
+    )
 
 
 @places_rule(Effect.MOVES)

@@ -11,6 +11,7 @@ from captum_tgrad.decomposition.places.places import Places
 
 if TYPE_CHECKING:
     from captum_tgrad.decomposition.call import Call
+    from captum_tgrad.decomposition.places.movement import Moved
 
 
 class Effect(Enum):
@@ -23,11 +24,9 @@ class Effect(Enum):
     ELEMENTWISE = auto()
     """It does the same to each element of tensors that broadcast."""
     MOVES = auto()
-    """It moves elements, and can run on masks as on elements."""
+    """It moves elements, and masks as elements."""
     WRITES = auto()
     """It moves elements and overwrites or leaves out some of them."""
-    MOVES_BY_VALUE = auto()
-    """It moves elements depending on their values, so it cannot run on masks."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,15 @@ class PlacesRule:
         is_cached: Whether to store the results. They must not depend on other values than constant
             indices, nor on the layout of memory. A fast rule is not worth it.
         added: The argument that is added to a product. Its zeros select nothing.
+        mover: Returns how a call moves elements, and the arguments that it moves, for operations
+            that cannot run on cell numbers and masks, because they depend on values or memory.
     """
 
     find: Callable[[Call], list[Places]]
     effect: Effect = Effect.MIXES
     is_cached: bool = True
     added: str = ""
+    mover: Callable[[Call], Moved] | None = None
 
     def __call__(self, call: Call) -> list[Places]:
         """The places of each result of a call."""
