@@ -80,25 +80,21 @@ def decompose(
         places = [depending_on(each, [number]) for number, each in enumerate(places)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
     replay, device = replay or Replay(is_used_again=False), leaves[0].device
-    summing = Summing(axes, samples_of(places[0]), device, with_magnitudes, replay.skips_nan)
+    summing = Summing(axes, samples_of(places[0]), device, with_magnitudes)
     before, keeps_results = RandomState(device), False
+    explained = _Explained(forward, leaves, places, gradients, select, summing, replay, before)
     while True:
-        explained = _Explained(forward, leaves, places, gradients, select, summing, replay, before)
         trace = Trace(leaves, places, summing)
         recorder = trace.recorder
         recorder.hidden.visible.are_kept = keeps_results
         trace.folded_norms.are_allowed = replay.folds_norms
         try:
             decomposed = explained.decomposed(trace)
-            if not summing.skips_nan and bool(decomposed.delta.isnan().any()):
-                replay.skips_nan, summing = True, replace(summing, skips_nan=True)
             # A replay does not see all constants, such as the value of a padding.
-            elif recorder.is_replayed and not is_complete_to_rounding(
-                decomposed, recorder.precision
-            ):
-                replay.give_up()
-            else:
+            is_recorded = not recorder.is_replayed
+            if is_recorded or is_complete_to_rounding(decomposed, recorder.precision):
                 break
+            replay.give_up()
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
             if not recorder.is_replayed:

@@ -100,32 +100,3 @@ def test_an_output_that_is_nan_is_still_warned_of():
         TGradAttribution(lambda x: _read(F.softmax(x.masked_fill(MASK, -math.inf), -1))).attribute(
             X, channel_dim=None
         )
-
-
-def test_a_network_with_gradients_of_nan_runs_again_once_and_with_the_same_random_numbers():
-    drawn = []
-
-    def network(x):
-        drawn.append(torch.rand(6, dtype=torch.double))
-        y = F.softmax(x.masked_fill(MASK, -math.inf), -1).masked_fill(ROW, 0)
-        return _read(y * drawn[-1])
-
-    method = TGradAttribution(network)
-    torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="draws random numbers"):
-        first = method.decompose(X, channel_dim=2)
-    assert sum(torch.equal(each, drawn[0]) for each in drawn) == 2
-    after = torch.rand(1)
-    torch.manual_seed(0)
-    torch.rand(6, dtype=torch.double)
-    assert torch.equal(torch.rand(1), after)
-
-    count = len(drawn)  # includes the runs that show that the output is random
-    torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="draws random numbers"):
-        later = method.decompose(X, channel_dim=2)
-    assert len(drawn) == count + count / 2
-    assert_complete(first, atol=1e-12)
-    for one, other in zip(first.terms, later.terms, strict=True):
-        assert torch.equal(one.score, other.score)
-        assert torch.equal(one.positive, other.positive)

@@ -63,14 +63,12 @@ class Replay:
     Attributes:
         folds_norms: Whether batch norms may run as parts of the convolutions before them; False
             once the network has read the result of such a convolution.
-        skips_nan: Whether terms are summed without elements that are NaN; True once a term was NaN.
     """
 
     def __init__(self, is_used_again: bool = True) -> None:
         self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
         self.folds_norms = True
-        self.skips_nan = False
         self._is_worth_trying = is_used_again
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
