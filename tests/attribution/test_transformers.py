@@ -4,51 +4,24 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, interpolate
 
-from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import insertion_deletion
 
 
-def _texts(count, generator):
-    """``[CLS]``, ten words, ``[SEP]``; one of the words decides the class."""
-    tokens = torch.randint(20, 100, (count, 12), generator=generator)
-    tokens[:, 0], tokens[:, -1] = 1, 2
-    labels = torch.randint(2, (count,), generator=generator)
-    places = torch.randint(1, 11, (count,), generator=generator)
-    words = torch.randint(10, 15, (count,), generator=generator) + 5 * labels
-    tokens[torch.arange(count), places] = words
-    return tokens, labels, places
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_text_classifier_is_explained_by_the_word_that_decides(seed):
+    pytest.importorskip("transformers")
+    from benchmarks.text_words import Bert, decisive_texts, methods, share_found
 
-
-def test_a_text_classifier_is_explained_by_the_word_that_decides():
-    transformers = pytest.importorskip("transformers")
-    generator = torch.Generator().manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=100,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_labels=2,
-    )
-    model = transformers.BertForSequenceClassification(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for _ in range(120):
-        tokens, labels, _ = _texts(64, generator)
-        optimizer.zero_grad()
-        cross_entropy(model(input_ids=tokens).logits, labels).backward()
-        optimizer.step()
-    model.eval()
-
-    tokens, labels, places = _texts(200, generator)
-    method = LayerTGradAttribution(
-        lambda tokens: model(input_ids=tokens).logits, model.get_input_embeddings()
-    )
-    attributions = method.attribute(tokens, target=labels, channel_dim=-1).sum(2)
-    assert float((attributions[:, 0] / attributions.sum(1)).min()) > 0.9  # the last norm, at [CLS]
-    found = attributions[:, 1:].argmax(1) + 1 == places
-    assert float(found.float().mean()) > 0.95
-    signed = method.attribute(tokens, target=labels, channel_dim=-1, sign="all").sum(2)
-    assert float((signed[:, 1:].argmax(1) + 1 == places).float().mean()) < 0.8
+    model = Bert(seed)
+    tokens, target, places = decisive_texts(model)
+    assert len(tokens) > 80
+    found = {name: method(tokens, target=target) for name, method in methods(model).items()}
+    in_total = found["T-Grad"].sum((1, 2))
+    assert float((found["T-Grad"][:, 0].sum(1) / in_total).min()) > 0.9  # the last norm, at [CLS]
+    assert share_found(found["T-Grad"], places) > 0.95
+    assert share_found(found["T-Grad by levels"], places) > 0.9
+    assert share_found(found['T-Grad, `sign="all"`'], places) < 0.9
 
 
 @pytest.mark.slow
