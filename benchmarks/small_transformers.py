@@ -72,13 +72,13 @@ def texts(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tenso
     return tokens, labels, places
 
 
-def decisive_texts(model: nn.Module, count: int = 200) -> tuple[Tensor, Tensor, Tensor]:
-    """As :func:`texts`, those whose prediction is right, and wrong without the word."""
+def decisive_texts(model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Of 200 :func:`texts`, those whose prediction is right, and wrong without the word."""
     generator = torch.Generator().manual_seed(1)
-    tokens, labels, places = texts(count, generator)
+    tokens, labels, places = texts(200, generator)
     other = tokens.clone()
-    neutral = torch.randint(_FIRST_NEUTRAL, _LAST, (count,), generator=generator)
-    other[torch.arange(count), places] = neutral
+    neutral = torch.randint(_FIRST_NEUTRAL, _LAST, (200,), generator=generator)
+    other[torch.arange(200), places] = neutral
     decides = (model(tokens).argmax(1) == labels) & (model(other).argmax(1) != labels)
     return tokens[decides], labels[decides], places[decides]
 
@@ -122,9 +122,9 @@ def vision_transformer(seed: int) -> nn.Module:
     return model
 
 
-def differences(model: nn.Module, count: int = 100) -> dict[str, float]:
-    """The mean insertion minus deletion of each method, on digits that were not learned."""
-    images = digits()[0][1300 : 1300 + count]
+def differences(model: nn.Module) -> dict[str, float]:
+    """The mean insertion minus deletion of each method, on 100 digits that were not learned."""
+    images = digits()[0][1300:1400]
     target = model(images).argmax(1)
     t_grad = TGradAttribution(model).attribute
     maps = {

@@ -93,8 +93,8 @@ def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
 
     The blocks are the children of the model; a child that is a list of modules is replaced by its
     items. The rest, such as a class token, is one block, whose name is empty. Randomizing block by
-    block takes about a tenth of the steps of randomizing every module. They are for ``layers`` of
-    ``cascading_randomization``.
+    block takes about a tenth of the steps of randomizing every module. The names are for ``layers``
+    of ``cascading_randomization``.
 
     Example:
         >>> import torch

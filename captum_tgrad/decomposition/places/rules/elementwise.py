@@ -10,7 +10,7 @@ from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of, places_of_all
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import moved
-from captum_tgrad.decomposition.places.rules.rule import Effect, PlacesRule, places_rule
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import mixed
 
 
@@ -49,13 +49,10 @@ def like_first(call: Call) -> list[Places]:
     return [places_of(first) or make_places(first.shape)] * len(call.returned)
 
 
-unchanged = PlacesRule(
-    like_first.find,
-    Effect.MOVES,
-    is_cached=False,
-    mover=lambda call: (lambda t: t, call.tensors[:1]),
-)
-"""As :func:`like_first`, for operations that do not change the elements."""
+@places_rule(Effect.MOVES, is_cached=False, mover=lambda call: (lambda t: t, call.tensors[:1]))
+def unchanged(call: Call) -> list[Places]:
+    """As :func:`like_first`, for operations that do not change the elements."""
+    return like_first(call)
 
 
 def along(call: Call) -> list[Places]:

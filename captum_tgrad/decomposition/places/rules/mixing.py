@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.places import Places, make_places, sample
 from captum_tgrad.decomposition.places.rules.contraction import contracted
 from captum_tgrad.decomposition.places.rules.elementwise import elementwise
 from captum_tgrad.decomposition.places.rules.moving import rule_of_mover
-from captum_tgrad.decomposition.places.rules.rule import Effect, PlacesRule, places_rule
+from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
 from captum_tgrad.decomposition.places.sums import mixed_on_axes
 
 
@@ -84,15 +84,11 @@ _pairs: BoundedCache[Places] = BoundedCache(lambda places: places.numbers)
 """What :func:`pairs_at_factor` returns."""
 
 
-def _unpaired(call: Call) -> list[Places]:
+@places_rule(Effect.MOVES, mover=lambda call: (lambda t: [t[0].amax(-1)], call.tensors))
+def unpaired(call: Call) -> list[Places]:
+    """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
     return [mixed_along(places_of(tensor), {tensor.dim() - 1}, call.returned[0].shape)]
-
-
-unpaired = PlacesRule(
-    _unpaired, Effect.MOVES, mover=lambda call: (lambda t: [t[0].amax(-1)], call.tensors)
-)
-"""Places of complex numbers, from pairs in the last dimension."""
 
 
 @places_rule(added="input")

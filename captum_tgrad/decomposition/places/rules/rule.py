@@ -24,7 +24,7 @@ class Effect(Enum):
     ELEMENTWISE = auto()
     """It does the same to each element of tensors that broadcast."""
     MOVES = auto()
-    """It moves elements, and masks as elements."""
+    """It moves elements, and their masks with them."""
     WRITES = auto()
     """It moves elements and overwrites or leaves out some of them."""
 
@@ -37,10 +37,10 @@ class PlacesRule:
         find: Computes the places from those of the arguments. It may raise NoRuleError.
         effect: What the operation does with constants and masked elements.
         is_cached: Whether to store the results. They must not depend on other values than constant
-            indices, nor on the layout of memory. A fast rule is not worth it.
+            indices, nor on the layout of memory. It is not worth it for a fast rule.
         added: The argument that is added to a product. Its zeros select nothing.
         mover: Returns how a call moves elements, and the arguments that it moves, for operations
-            that cannot run on cell numbers and masks, because they depend on values or memory.
+            that cannot run on masks, because they depend on values or memory, or need not run.
     """
 
     find: Callable[[Call], list[Places]]
@@ -55,10 +55,14 @@ class PlacesRule:
 
 
 def places_rule(
-    effect: Effect = Effect.MIXES, *, is_cached: bool = True, added: str = ""
+    effect: Effect = Effect.MIXES,
+    *,
+    is_cached: bool = True,
+    added: str = "",
+    mover: Callable[[Call], Moved] | None = None,
 ) -> Callable[[Callable[[Call], list[Places]]], PlacesRule]:
     """Makes a rule of a function that computes places; see :class:`PlacesRule`."""
-    return lambda find: PlacesRule(find, effect, is_cached, added)
+    return lambda find: PlacesRule(find, effect, is_cached, added, mover)
 
 
 NO_RULE = PlacesRule(lambda call: [])
