@@ -90,9 +90,9 @@ def decompose(
         trace.folded_norms.are_allowed = replay.folds_norms
         try:
             decomposed = explained.decomposed(trace)
+            is_complete = is_complete_to_rounding(decomposed, recorder.precision)
             # A replay does not see all constants, such as the value of a padding.
-            is_recorded = not recorder.is_replayed
-            if is_recorded or is_complete_to_rounding(decomposed, recorder.precision):
+            if is_complete or not recorder.is_replayed:
                 break
             replay.give_up()
         except torch.OutOfMemoryError:
@@ -105,7 +105,7 @@ def decompose(
         except ReadBetweenError:
             replay.folds_norms = False
         before.restore()
-    warn_if_unreliable(decomposed, recorder)
+    warn_if_unreliable(decomposed, recorder, is_complete)
     return decomposed
 
 

@@ -30,9 +30,12 @@ def _allowed(decomposed: RawDecomposition, precision: float) -> Tensor:
     return allowed
 
 
-def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder) -> None:
-    """Warns of all that may be wrong with a decomposition of a network that the recorder saw."""
-    _warn_of_values(decomposed, recorder.precision)
+def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_complete: bool) -> None:
+    """Warns of all that may be wrong with a decomposition of a network that the recorder saw.
+
+    ``is_complete`` is the result of :func:`is_complete_to_rounding`.
+    """
+    _warn_of_values(decomposed, recorder.precision, is_complete)
     if recorder.is_random:
         warn_user(
             "forward_func draws random numbers, as dropout does in training mode, so the map"
@@ -49,16 +52,14 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder) -> None
         warn_of_channels(*recorder.channels_as_places, len(decomposed.of_inputs))
 
 
-def _warn_of_values(decomposed: RawDecomposition, precision: float) -> None:
+def _warn_of_values(decomposed: RawDecomposition, precision: float, is_complete: bool) -> None:
     """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
 
-    ``precision`` is as for :func:`is_complete_to_rounding`.
+    ``precision`` and ``is_complete`` are those of :func:`is_complete_to_rounding`.
     """
-    allowed = _allowed(decomposed, precision)
-    is_complete = _is_within(decomposed.delta, allowed)
     if not is_complete:
         rounding = _rounding_errors(decomposed, precision)
-        allowed = torch.maximum(allowed, rounding.sum(0))
+        allowed = torch.maximum(_allowed(decomposed, precision), rounding.sum(0))
         is_complete = _is_within(decomposed.delta, allowed)
         _warn_of_rounding(decomposed, rounding, allowed)
     if not is_complete:

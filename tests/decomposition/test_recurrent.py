@@ -219,7 +219,7 @@ def test_many_steps_have_the_terms_of_each_step_alone(monkeypatch):
 
     x = randn(2, 6, 4, seed=4)
     together = TGradAttribution(network).decompose(x, channel_dim=2)
-    monkeypatch.setattr(pending_terms, "_ELEMENTS_TOGETHER", 1)
+    monkeypatch.setattr(pending_terms, "_MOST_WAITING", 0)
     alone = TGradAttribution(network).decompose(x, channel_dim=2)
     assert float(together.delta.abs().max()) < 1e-12
     assert len(together.biases) == len(alone.biases)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition import pending_terms
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.places.places import input_places
 from captum_tgrad.decomposition.replay.replay import Replay, are_small
@@ -35,6 +36,19 @@ def test_a_replay_gives_the_same_without_recording(dtype, memory_format, recorde
         found = method.decompose(x, target=seed - 1)
         assert len(recorded) == seed - 1  # not recorded
         assert_equal(found, TGradAttribution(method.forward_func).decompose(x, target=seed - 1))
+
+
+@pytest.mark.parametrize("network", [Residual, Gated, Tokens])
+def test_terms_that_wait_are_the_same(network, recorded, monkeypatch):
+    method, x = TGradAttribution(ready(network())), images()
+    method.decompose(x, target=0)
+    found = []
+    for most in (0, 500, 2**18):  # none waits, they are reduced in several groups, or in one
+        monkeypatch.setattr(pending_terms, "_MOST_WAITING", most)
+        found.append(method.decompose(x, target=0))
+    assert len(recorded) == 1
+    assert_equal(found[1], found[0])
+    assert_equal(found[2], found[0])
 
 
 @pytest.mark.parametrize(

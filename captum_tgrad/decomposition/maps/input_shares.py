@@ -8,13 +8,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import input_axis
 from captum_tgrad.decomposition.places.places import Places
-
-_cache: BoundedCache[Mapping[int, Tensor]] = BoundedCache(
-    lambda shares: sum(map(torch.numel, shares.values()))
-)
 
 
 def input_shares(places: Places) -> Mapping[int, Tensor]:
@@ -27,14 +22,10 @@ def input_shares(places: Places) -> Mapping[int, Tensor]:
         The share of each input, by its number, with size 1 in dimensions along which none changes.
         All have the same shape, and their sum is 1.
     """
-
-    def shares() -> Mapping[int, Tensor]:
-        coordinates = [places.coordinates[input_axis(number)] for number in places.inputs]
-        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in coordinates]
-        depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
-        return dict(zip(places.inputs, depends.double() / depends.sum(0), strict=True))
-
-    return _cache.get_or(places, shares)
+    coordinates = [places.coordinates[input_axis(number)] for number in places.inputs]
+    by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in coordinates]
+    depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
+    return dict(zip(places.inputs, depends.double() / depends.sum(0), strict=True))
 
 
 def _with_padding(depends: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.maps.input_shares import input_shares
 from captum_tgrad.decomposition.maps.reduction import Reduction, reduction
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
@@ -53,6 +54,27 @@ class TermSums(NamedTuple):
     has_equal_shares: bool = True
 
 
+class _Plan(NamedTuple):
+    """How to sum the elements of terms with certain places.
+
+    Args:
+        reductions: For each input on which they depend, how its share is summed.
+        shares: The share of each input in each element; empty if there is one input.
+        kept: For each sum of all elements, the dimensions that it keeps.
+        over: The other dimensions.
+        has_equal_shares: Whether each element is divided equally among the inputs.
+    """
+
+    reductions: Mapping[int, Reduction]
+    shares: Mapping[int, Tensor]
+    kept: Sequence[frozenset[int]]
+    over: Sequence[list[int]]
+    has_equal_shares: bool
+
+
+_plans: BoundedCache[_Plan] = BoundedCache(lambda plan: sum(map(torch.numel, plan.shares.values())))
+
+
 @dataclass(frozen=True)
 class Summing:
     """Sums each term into the cells of the inputs.
@@ -81,56 +103,71 @@ class Summing:
         Raises:
             SamplesLostError: The sample of an element is unknown.
         """
+        plan = self._plan(places)
+        signed, absolute, *ranges = self._summed(gradient, bias, plan)
+        sums, magnitudes = {}, {}
+        for number, to_cells in plan.reductions.items():
+            own_signed, own_absolute = signed, absolute
+            if plan.shares:
+                share = plan.shares[number].to(signed[0].dtype).to(signed[0].device)
+                own_signed = [values * share for values in signed]
+                own_absolute = [values * share for values in absolute]
+            sums[number] = InputSums(
+                to_cells.collected(*own_signed).to(self.device),
+                to_cells.collected(*own_absolute).to(self.device),
+                to_cells,
+            )
+        if self.with_magnitudes:
+            elements = gradient.numel() / self.samples
+            of_all = [values for (values,) in ranges]
+            for number, to_cells in plan.reductions.items():
+                magnitudes[number] = self._magnitudes(
+                    of_all, to_cells, elements, plan.shares.get(number)
+                )
+        return TermSums(sums, magnitudes, plan.has_equal_shares)
+
+    def _plan(self, places: Places) -> _Plan:
+        return _plans.get_or((places, self._key), lambda: self._new_plan(places))
+
+    @cached_property
+    def _key(self) -> object:
+        """What a plan depends on, apart from the places."""
+        axes = tuple((number, *own) for number, own in self.axes.items())
+        return axes, self.samples, self.with_magnitudes
+
+    def _new_plan(self, places: Places) -> _Plan:
         reductions = {
             number: reduction(places, self.axes[number], self.samples) for number in places.inputs
         }
         shares = input_shares(places) if len(reductions) > 1 else {}
-        shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
         kept = next(iter(reductions.values())).kept_by_sum
+        shared = {d for each in shares.values() for d, size in enumerate(each.shape) if size != 1}
         if shares or self.with_magnitudes:
             kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
-        found = self._summed(gradient, bias, kept)
-        signed, absolute, *ranges = found
-        sums = {}
-        for number, each in reductions.items():
-            own = [signed, absolute]
-            if shares:
-                share = shares[number].to(signed[0].dtype).to(signed[0].device)
-                own = [[values * share for values in both] for both in own]
-            own_signed, own_absolute = (each.collected(*values).to(self.device) for values in own)
-            sums[number] = InputSums(own_signed, own_absolute, each)
-        magnitudes = {}
-        if self.with_magnitudes:
-            elements = gradient.numel() / self.samples
-            of_all = [values for (values,) in ranges]
-            for number, each in reductions.items():
-                magnitudes[number] = self._magnitudes(of_all, each, elements, shares.get(number))
-        return TermSums(sums, magnitudes, not shared)
+        over = [[dim for dim in range(len(places.shape)) if dim not in own] for own in kept]
+        return _Plan(reductions, shares, kept, over, not shared)
 
-    def _summed(
-        self, gradient: Tensor, bias: Bias, kept: Sequence[frozenset[int]]
-    ) -> list[list[Tensor]]:
-        """``sum a`` and ``sum |a|`` over all dimensions but each of ``kept``.
+    def _summed(self, gradient: Tensor, bias: Bias, plan: _Plan) -> list[list[Tensor]]:
+        """``sum a`` and ``sum |a|`` over the dimensions of the plan.
 
         With magnitudes, also the smallest and the largest ``|a|``. On a CPU, allocating, writing
         and reading a product as large as an activation takes longer than computing it. Blocks of
         the product fit in the cache and reuse the same memory.
         """
-        over = [[dim for dim in range(gradient.dim()) if dim not in own] for own in kept]
         dim, length = _block_size(gradient, bias.uncut)
         if dim is None:
-            found = self._summed_block(gradient, bias, over)
+            found = self._summed_block(gradient, bias, plan.over)
         else:
             parts = []
             for start in range(0, gradient.shape[dim], length):
                 size = min(length, gradient.shape[dim] - start)
                 part = bias.part(dim, start, size, gradient.shape)
                 block = gradient.narrow(dim, start, size)
-                parts.append(self._summed_block(block, part, over))
+                parts.append(self._summed_block(block, part, plan.over))
             found = [
                 [
                     torch.cat(each, dim) if dim in own else how(torch.stack(each), 0)
-                    for each, own in zip(zip(*blocks, strict=True), kept, strict=True)
+                    for each, own in zip(zip(*blocks, strict=True), plan.kept, strict=True)
                 ]
                 for blocks, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
             ]

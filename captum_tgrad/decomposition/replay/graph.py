@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.rules.contraction import has_zeros
 from captum_tgrad.decomposition.precision import HALF
-from captum_tgrad.decomposition.replay.node_biases import NODES_WITH_BIAS, mask_of
+from captum_tgrad.decomposition.replay.node_biases import MASKS, NODES_WITH_BIAS, mask_of
 from captum_tgrad.decomposition.replay.node_constants import Node, is_constant
 
 
@@ -37,23 +38,25 @@ def graph_of(output: object) -> Graph | None:
     numbers = {output.grad_fn: 0}
     description: list[object] = []
     for node in nodes:
-        kind: Any = type(node)
-        if kind.__name__ not in _KINDS or (zeros := _zeros_of(node)) is None:
+        of_class: Any = type(node)
+        kind = _kinds.get(of_class) or _kind(of_class)
+        zeros = b"" if kind is None or kind.zeros is None else kind.zeros(node)
+        if kind is None or zeros is None:
             return None
         edges: list[int | None] = []
         for source, result in node.next_functions:
-            if is_constant(source):
-                edges.append(None)
-                continue
-            if source not in numbers:
-                numbers[source] = len(nodes)
+            number = numbers.get(source)
+            if number is None:
+                if is_constant(source):
+                    edges.append(None)
+                    continue
+                number = numbers[source] = len(nodes)
                 nodes.append(source)
-            edges += (numbers[source], result)
+            edges += (number, result)
         first = node._input_metadata[0]
-        description += [kind, edges, first.shape, first.dtype, zeros]
-        attributes, weights = _attributes(kind)
-        description += [getattr(node, name) for name in attributes]
-        description += [_address(getattr(node, name)) for name in weights]
+        weights = [_address(getattr(node, name)) for name in kind.weights]
+        options = kind.options(node)
+        description += (of_class, edges, first.shape, first.dtype, zeros, options, weights)
     return Graph(nodes, description)
 
 
@@ -62,33 +65,56 @@ def _address(weight: Tensor | None) -> int:
     return 0 if weight is None or weight.dtype in HALF else weight.data_ptr()
 
 
-@cache
-def _attributes(kind: Any) -> tuple[list[str], list[str]]:
-    """The attributes of a kind of node that are not tensors, and those that are weights.
+class _Kind(NamedTuple):
+    """What describes a node of a known kind.
+
+    Args:
+        options: Reads the attributes that are not tensors.
+        weights: The names of the attributes that hold weights.
+        zeros: Returns what identifies the elements that the operation leaves out: empty if it
+            leaves out none, None if they are unknown, or follow from the values of activations.
+            None if no such operation leaves out elements.
+    """
+
+    options: Callable[[Node], object]
+    weights: list[str]
+    zeros: Callable[[Node], bytes | None] | None
+
+
+_kinds: dict[Any, _Kind] = {}
+
+
+def _kind(of_class: Any) -> _Kind | None:
+    """What describes the nodes of this class; None if they are of no known kind.
 
     Most sizes are left out: some are saved only for the gradients of parameters.
     """
-    names = [name for name in dir(kind) if name.startswith("_saved_")]
-    plain = [name for name in names if not hasattr(kind, f"_raw{name}")]
-    weights = [] if kind.__name__ == _OF_ACTIVATIONS else [n for n in names if n in _WEIGHTS]
-    return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
+    name = of_class.__name__
+    if name not in _KINDS:
+        return None
+    saved = [each for each in dir(of_class) if each.startswith("_saved_")]
+    plain = [each for each in saved if not hasattr(of_class, f"_raw{each}")]
+    plain = [each for each in plain if "_sym_" not in each or each == _BIAS_SIZES]
+    weights = [] if name == _OF_ACTIVATIONS else [each for each in saved if each in _WEIGHTS]
+    # attrgetter needs a name: the class, if there are no options.
+    kind = _Kind(attrgetter(*plain or ["__class__"]), weights, _ZEROS.get(name))
+    return _kinds.setdefault(of_class, kind)
 
 
-def _zeros_of(node: Node) -> object:
-    """What identifies the elements that an operation leaves out; empty if it leaves out none.
+def _zeros_of_softmax(node: Node) -> bytes | None:
+    return b"" if bool(node._saved_result.all()) else None
 
-    None if they are unknown, or follow from the values of activations.
-    """
-    kind = type(node).__name__
-    if kind == "SoftmaxBackward0":
-        return b"" if bool(node._saved_result.all()) else None
-    if kind == "MulBackward0":
-        factors = (node._saved_self, node._saved_other)
-        edges = zip(node.next_functions, factors, strict=True)
-        constants = [factor for (source, _), factor in edges if is_constant(source)]
-        if any(factor is None for factor in constants):
-            return None
-        return b"".join(map(_digest_of_zeros, constants))
+
+def _zeros_of_factors(node: Node) -> bytes | None:
+    factors = (node._saved_self, node._saved_other)
+    edges = zip(node.next_functions, factors, strict=True)
+    constants = [factor for (source, _), factor in edges if is_constant(source)]
+    if any(factor is None for factor in constants):
+        return None
+    return b"".join(map(_digest_of_zeros, constants))
+
+
+def _zeros_of_mask(node: Node) -> bytes:
     mask = mask_of(node)
     if mask is None:
         return b""
@@ -178,6 +204,13 @@ _KINDS = {
     "UpsampleTrilinear3DBackward0",
 }
 """The known kinds of nodes."""
+
+_ZEROS: dict[str, Callable[[Node], bytes | None]] = {
+    "MulBackward0": _zeros_of_factors,
+    "SoftmaxBackward0": _zeros_of_softmax,
+    **dict.fromkeys(MASKS, _zeros_of_mask),
+}
+"""The kinds of nodes whose operations may leave out elements."""
 
 _OF_ACTIVATIONS = "BmmBackward0"
 """A product of matrices of which neither needs to be a weight."""

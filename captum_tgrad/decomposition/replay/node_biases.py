@@ -92,9 +92,8 @@ def _of_attention(node: Node) -> Bias:
 
 
 def mask_of(node: Node) -> Tensor | None:
-    """The mask of attention; None for another operation."""
-    name = _MASKS.get(type(node).__name__)
-    mask: Tensor | None = None if name is None else getattr(node, name)
+    """The mask of a node of attention; None if it has none."""
+    mask: Tensor | None = getattr(node, MASKS[type(node).__name__])
     return mask
 
 
@@ -220,7 +219,7 @@ def _clamp(operations: str) -> NodeWithBias:
 
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
 """The attributes that hold the constant of a batch norm, by kind of node."""
-_MASKS = {
+MASKS = {
     "ScaledDotProductEfficientAttentionBackward0": "_saved_attn_bias",  # on a GPU, in float32
     "ScaledDotProductFlashAttentionForCpuBackward0": "_saved_attn_mask",
 }
@@ -303,6 +302,6 @@ NODES_WITH_BIAS = {
         NodeWithBias("linear bmm matmul einsum", bias_of_product, is_product),
     ),
     **dict.fromkeys(_EPS, NodeWithBias("batch_norm", _of_batch_norm)),
-    **dict.fromkeys(_MASKS, NodeWithBias("scaled_dot_product_attention", _of_attention)),
+    **dict.fromkeys(MASKS, NodeWithBias("scaled_dot_product_attention", _of_attention)),
 }
 """The kinds of nodes whose operations have biases."""

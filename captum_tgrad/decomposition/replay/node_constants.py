@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -14,6 +15,8 @@ from captum_tgrad.decomposition.operations.native import as_subscript
 Node = Any
 """A node of autograd's graph."""
 
+_PARAMETER = torch._C._functions.AccumulateGrad
+
 
 def is_constant(source: Node) -> bool:
     """Whether a source of a node is a parameter or was moved from one, or requires no gradient.
@@ -21,6 +24,8 @@ def is_constant(source: Node) -> bool:
     Examples are the transposed weight of a linear layer, an expanded class token, and position
     biases that are picked from a table.
     """
+    if source is None or type(source) is _PARAMETER:
+        return True
     kind = type(source).__name__
     while kind in _MOVE_CONSTANTS:
         child, (source, _) = source, source.next_functions[0]

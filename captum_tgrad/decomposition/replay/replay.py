@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -181,8 +180,16 @@ def _modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | N
 
     In training mode, a batch norm would update its statistics.
     """
-    modules = [module for network in networks for module in network.modules()]
-    return None if any(module.training for module in modules) else modules
+    found = dict.fromkeys(networks)
+    modules = list(found)
+    for module in modules:  # four times as fast as network.modules()
+        if module.training:
+            return None
+        for child in module._modules.values():
+            if child is not None and child not in found:
+                found[child] = None
+                modules.append(child)
+    return modules
 
 
 def _run(
@@ -255,7 +262,7 @@ def _with_biases(
     if len(found) < len(nodes) or any(biases.values()):
         return None  # for example, a number that was 0 has changed
     terms = zip(nodes, recorded.terms, found, strict=True)
-    return [(node, replace(term, bias=bias)) for node, (_, term), bias in terms]
+    return [(node, term.with_bias(bias)) for node, (_, term), bias in terms]
 
 
 def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
@@ -267,7 +274,7 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
-            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+            found.append((node._sequence_nr(), number, term.with_bias(None)))
             products.add(product_of(node))
         elif term is not None:
             return None
