@@ -150,7 +150,8 @@ class _Explained:
                     refuse_known_errors(error)
                     raise
             assert selected is not None
-            with torch.no_grad(), without_autocast(self.leaves[0]):
+            # Terms that waited may differentiate, which inference mode would not allow.
+            with torch.inference_mode(False), torch.no_grad(), without_autocast(self.leaves[0]):
                 return self._result(gradients, trace.recorder.terms(), selected)
         finally:
             trace.recorder.release()

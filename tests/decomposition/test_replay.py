@@ -51,6 +51,17 @@ def test_terms_that_wait_are_the_same(network, recorded, monkeypatch):
     assert_equal(found[2], found[0])
 
 
+@pytest.mark.parametrize("network", [Residual, replayed.Smooth])
+def test_a_replay_in_inference_mode_is_the_same(network, recorded):
+    method = TGradAttribution(ready(network()))
+    for _ in range(2):
+        expected = method.decompose(images(), target=0)
+    with torch.inference_mode():
+        found = method.decompose(images(), target=0)
+    assert len(recorded) == 1
+    assert_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     "network",
     [
