@@ -109,7 +109,7 @@ class PendingTerms:
 
     Between two operations of a backward pass, Python is no longer in the processor's cache. It runs
     about twice as fast for terms that wait for each other. A recorded network may overwrite a
-    gradient, so its terms only wait if their biases are computed together.
+    gradient, so its terms only wait if their biases are computed together, with a copy of it.
     """
 
     def __init__(self) -> None:
@@ -206,6 +206,8 @@ class PendingTerms:
         if size > _MOST_WAITING or not (self._all_wait or bias.alike is not None):
             self._reduce(pending, bias, gradient)
             return
+        if not self._all_wait:
+            gradient = gradient.clone()  # a custom function may overwrite it
         self._waiting.append((pending, bias, gradient))
         self._elements_waiting += size
         if self._elements_waiting > _MOST_WAITING:

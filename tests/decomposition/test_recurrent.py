@@ -18,6 +18,7 @@ from tests.decomposition.checks import (
     assert_complete,
     assert_input_term_is_gradient_times_input,
     assert_same_maps,
+    custom_function,
     randn,
 )
 
@@ -226,6 +227,31 @@ def test_many_steps_have_the_terms_of_each_step_alone(monkeypatch):
     for term, expected in zip(together.biases, alone.biases, strict=True):
         torch.testing.assert_close(term.positive, expected.positive, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(term.negative, expected.negative, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gradients_at_steps_may_be_overwritten_after_them(name):
+    kind, _, options = CELLS[name]
+    cell, x = kind(3, 3, **options).double(), randn(2, 6, 3, seed=3)
+    doubled = custom_function(lambda z: 2 * z, lambda z, gradient: gradient.mul_(2))
+
+    def network(x, doubled):
+        state = None
+        for step in x.unbind(1):
+            before = doubled(step)  # its backward runs after that of the cell
+            state = cell(step, state)
+            hidden, *rest = state if name == "lstm" else (state,)
+            added = before + hidden  # which has the same gradient at both
+            state = (added, *rest) if name == "lstm" else added
+        return (3 * added).sum(1)
+
+    plain = TGradAttribution(lambda x: network(x, lambda z: 2 * z)).decompose(x, channel_dim=2)
+    found = TGradAttribution(lambda x: network(x, doubled)).decompose(x, channel_dim=2)
+    assert_complete(found, atol=1e-12)
+    of_cells = [[term for term in whole if "cell" in term.name] for whole in (found, plain)]
+    for term, expected in zip(*of_cells, strict=True):
+        torch.testing.assert_close(term.positive, expected.positive)
+        torch.testing.assert_close(term.negative, expected.negative)
 
 
 class _ByCell(nn.Module):
