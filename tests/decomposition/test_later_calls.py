@@ -1,5 +1,6 @@
 """A later call on inputs of the same shape finds no places again, also if it is recorded."""
 
+import gc
 import sys
 
 import pytest
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.maps.reduction import Reduction
+from captum_tgrad.decomposition.places import bounded_cache
 from captum_tgrad.decomposition.places.places import make_places
 from captum_tgrad.decomposition.replay import replay
 from tests.networks.replayed import Gated, Moved, Tokens, ready
@@ -108,3 +111,14 @@ def test_a_column_of_indices_is_not_a_row_of_the_same_indices():
         )
         is_placed = method.attribute(torch.rand(1, 1, 4, 4)).nonzero()
         assert is_placed.tolist() == [[0, 0, 0, picked]]
+
+
+def test_what_is_kept_of_many_shapes_is_bounded(monkeypatch):
+    most = 2**16
+    monkeypatch.setattr(bounded_cache, "_MOST", most)
+    network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Softplus(), nn.Flatten()).eval()
+    method = TGradAttribution(lambda x: network(x.flip(3)).sum(1))
+    for size in range(100, 130):
+        _ = method.attribute(torch.rand(1, 3, size, 100))
+    kept = [each for each in gc.get_objects() if type(each) is Reduction]
+    assert 0 < sum(index.numel() for each in kept for index in each.indices) < most

@@ -77,6 +77,11 @@ class Reduction:
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
     _ready_spread: dict[object, list[Tensor | Bags | None]] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> int:
+        """The size of the indices in memory, as a number of elements."""
+        return sum(map(torch.numel, self.indices))
+
     @cached_property
     def kept(self) -> frozenset[int]:
         """The dimensions that are not summed over."""
@@ -245,7 +250,7 @@ def _moved_from_empty_cells(cells: Tensor, elements: Tensor) -> Tensor:
     return kept * torch.where(total > 0, cells.sum(dims, keepdim=True) / total, 0)
 
 
-_cache: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel, known.indices)))
+_cache: BoundedCache[Reduction] = BoundedCache(lambda known: known.numbers)
 
 
 def reduction(places: Places, axes: Sequence[Axis], samples: int) -> Reduction:

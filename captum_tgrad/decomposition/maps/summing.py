@@ -71,8 +71,14 @@ class _Plan(NamedTuple):
     over: Sequence[list[int]]
     has_equal_shares: bool
 
+    @property
+    def numbers(self) -> int:
+        """The size of its tensors in memory, as a number of elements."""
+        of_reductions = sum(each.numbers for each in self.reductions.values())
+        return of_reductions + sum(map(torch.numel, self.shares.values()))
 
-_plans: BoundedCache[_Plan] = BoundedCache(lambda plan: sum(map(torch.numel, plan.shares.values())))
+
+_plans: BoundedCache[_Plan] = BoundedCache(lambda plan: plan.numbers)
 
 
 @dataclass(frozen=True)
