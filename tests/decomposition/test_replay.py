@@ -366,6 +366,15 @@ def test_a_replay_leaves_nothing_behind():
 _FUSED_ATTENTION = ("is_causal", "key", "output", "query", "scale", "value")
 
 
+@pytest.mark.parametrize("function", [torch.square, torch.exp, torch.tanh, torch.sin])
+def test_terms_of_complex_numbers_are_recorded(function):
+    shift = nn.Parameter(torch.tensor(1 + 2j))
+    for dtype in (torch.complex64, torch.float32):  # a real number becomes complex with the shift
+        method = TGradAttribution(lambda x, dtype=dtype: function(x.to(dtype) + shift).abs().sum(1))
+        for _ in range(2):
+            assert_as_recorded(method, images(2, 4))
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     {

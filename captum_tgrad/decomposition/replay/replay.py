@@ -273,7 +273,8 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
     found, missing, products = [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
-        if term is not None and term.operation in operations:
+        is_real = not node._input_metadata[0].dtype.is_complex  # others have terms in pairs
+        if term is not None and term.operation in operations and is_real:
             found.append((node._sequence_nr(), number, term.with_bias(None)))
             products.add(product_of(node))
         elif term is not None:
