@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torchvision.models
 
@@ -37,41 +38,28 @@ _FACTS = (
 )
 
 
-@dataclass(frozen=True)
-class ListedModel:
-    """A classifier of ``load_classifier``.
-
-    Attributes:
-        multiply_adds: Of a forward pass for one image.
-        source: Where its ImageNet weights come from.
-        extra: The extra of this package that it needs; empty if none.
-    """
-
-    name: str
-    parameters: int
-    multiply_adds: float
-    source: str
-    extra: str
-    installed: bool
-
-
 def classifier_names() -> list[str]:
     """All names for ``load_classifier``."""
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
-def listed_models() -> list[ListedModel]:
-    """All classifiers; those without a download come first."""
-    found = [
-        ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
+def listed_models() -> list[dict[str, Any]]:
+    """The facts about each classifier, for a table; those without a download come first.
+
+    ``multiply_adds`` are those of a forward pass for one image. ``extra`` is the extra of this
+    package that the classifier needs; empty if none.
+    """
+    keys = ("name", "parameters", "multiply_adds", "source", "extra", "installed")
+    rows: list[tuple[object, ...]] = [
+        (name, parameters, cost, "with the extra", extra, is_installed(*modules))
         for name, parameters, cost, extra, *modules in _FACTS
     ]
     for name in architectures():
         meta = torchvision.models.get_model_weights(name).DEFAULT.meta
-        parameters, cost = meta["num_params"], meta["_ops"] * 1e9
         source = f"download, {meta['_file_size']:.0f} MB"
-        found.append(ListedModel(f"{_TORCHVISION}{name}", parameters, cost, source, "", True))
-    return found
+        cost = meta["_ops"] * 1e9
+        rows.append((f"{_TORCHVISION}{name}", meta["num_params"], cost, source, "", True))
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def load_classifier(
