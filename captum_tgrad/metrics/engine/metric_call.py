@@ -117,7 +117,7 @@ class MetricCall:
             buffer = ExampleBuffer(self.inputs, self.channel_dims, capacity, self.scorer, bar)
             yield self.clean, buffer
             buffer.finish()
-            bar.update(further - buffer.scored)
+            bar.update(total - bar.n)
 
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
         """The entries of the protocol, other than the name of the metric and versions."""
