@@ -18,13 +18,22 @@ lock = threading.RLock()
 
 
 class RandomState:
-    """The present state of the random generators of the CPU and of a device."""
+    """The present state of the random generators of the CPU and of a device.
+
+    As a context, it restores them on exit.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._cpu = torch.get_rng_state()
         # None for a device that uses the CPU's generator.
         self._on_device: Tensor | None = call_on_device("get_rng_state", device)
+
+    def __enter__(self) -> RandomState:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
 
     def is_current(self) -> bool:
         """Whether no random number has been drawn since."""
@@ -52,19 +61,9 @@ class RandomState:
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """A context that draws from this state and restores the generators at the end."""
-        with forked_random_state(self._device):
+        with RandomState(self._device):
             self.restore()
             yield
-
-
-@contextmanager
-def forked_random_state(device: torch.device) -> Iterator[RandomState]:
-    """A context that restores the generators of the CPU and the device on exit."""
-    state = RandomState(device)
-    try:
-        yield state
-    finally:
-        state.restore()
 
 
 @contextmanager
@@ -74,7 +73,7 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     These are torch's, NumPy's (which Captum's GradientShap uses) and Python's.
     """
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    with forked_random_state(device) as state:
+    with RandomState(device) as state:
         state.seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

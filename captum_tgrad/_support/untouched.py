@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.random_state import forked_random_state
+from captum_tgrad._support.random_state import RandomState
 
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
@@ -52,7 +52,7 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     parameters: copying and comparing them costs less than one of the many passes of a metric.
     """
     modules = forward_func.modules() if isinstance(forward_func, nn.Module) else ()
-    with torch.no_grad(), forked_random_state(device):
+    with torch.no_grad(), RandomState(device):
         saved = [
             (module, name, buffer, None if buffer is None else buffer.detach().clone())
             for module in modules

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
@@ -29,7 +28,7 @@ def run_list(options: argparse.Namespace) -> int:
         rows = [[each["name"], each["cost"], each["source"], _needs(each)] for each in listed]
         headings = ["name", "cost per image", "source", "extra"]
     else:
-        listed = [asdict(each) for each in listed_models()]
+        listed = listed_models()
         rows = [
             [
                 each["name"],

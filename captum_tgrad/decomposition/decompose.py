@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
-from captum_tgrad._support.random_state import RandomState, forked_random_state
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
@@ -230,7 +230,7 @@ def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torc
 
     The output of a recorded run may differ from that of others by rounding.
     """
-    with forked_random_state(device):
+    with RandomState(device):
         other = run()
         return not torch.equal(output, other) and not torch.equal(other, run())
 

@@ -105,8 +105,7 @@ def _increase(
     clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]
 ) -> IncreaseInConfidenceResult:
     increase = (clean_score < masked_score).to(clean_score) * 100
-    undefined = torch.isnan(masked_score) | torch.isnan(clean_score)
-    increase = increase.masked_fill(undefined, torch.nan)
+    increase = increase.masked_fill(torch.isnan(masked_score), torch.nan)
     mean = increase.nanmean()
     return IncreaseInConfidenceResult(mean, increase, clean_score, masked_score, protocol)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_number
+from captum_tgrad.decomposition.precision import in_full_precision
 
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
@@ -28,9 +29,8 @@ class _Blur:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         _check_spatial(inputs, "blur")
-        dtype = torch.promote_types(inputs.dtype, torch.float32)
-        kernel = self._kernel().to(inputs.device, dtype)
-        blurred = inputs.to(dtype)
+        blurred = in_full_precision(inputs)
+        kernel = self._kernel().to(blurred)
         for dimension in range(2, inputs.dim()):
             lines = _blur_lines(blurred.movedim(dimension, -1), kernel)
             blurred = lines.movedim(-1, dimension)

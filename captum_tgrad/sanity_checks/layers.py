@@ -25,22 +25,21 @@ class Layer:
 
     Attributes:
         name: The path of the module in the model; the name of the class for the model itself.
-        tensors: Parameters and running means, of any sign.
-        variances: Running variances, which are positive.
+        tensors: Parameters and running statistics, each with whether it is a running variance,
+            which is positive. The variances come last.
     """
 
     name: str
-    tensors: tuple[Tensor, ...]
-    variances: tuple[Tensor, ...]
+    tensors: tuple[tuple[Tensor, bool], ...]
 
     def values(self) -> list[Tensor]:
         """A copy of all values."""
-        return [tensor.detach().clone() for tensor in (*self.tensors, *self.variances)]
+        return [tensor.detach().clone() for tensor, _ in self.tensors]
 
     @torch.no_grad()
     def restore(self, values: list[Tensor]) -> None:
         """Restores what ``values()`` returned."""
-        for tensor, earlier in zip((*self.tensors, *self.variances), values, strict=True):
+        for (tensor, _), earlier in zip(self.tensors, values, strict=True):
             tensor.copy_(earlier)
 
 
@@ -81,9 +80,8 @@ def layers_from_the_output(
         }
         taken.update(own)
         if own:
-            tensors = tuple(tensor for tensor, is_variance in own.values() if not is_variance)
-            variances = tuple(tensor for tensor, is_variance in own.values() if is_variance)
-            layers.append(Layer(name or type(model).__name__, tensors, variances))
+            tensors = tuple(sorted(own.values(), key=lambda each: each[1]))
+            layers.append(Layer(name or type(model).__name__, tensors))
     _check_layers(layers, names)
     return layers, output
 

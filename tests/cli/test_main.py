@@ -10,7 +10,7 @@ import pytest
 
 import captum_tgrad
 from captum_tgrad.cli.main import main
-from captum_tgrad.zoo.packaged_networks import EFFICIENTNET_LITES
+from captum_tgrad.zoo.packaged_networks import PACKAGES
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,8 +130,8 @@ def test_help_lists_every_option(command, own, capsys):
 def test_help_names_every_network_that_needs_no_download(command, capsys):
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    named = re.findall(r"efficientnet_lite\d", capsys.readouterr().out)
-    assert set(named) == set(EFFICIENTNET_LITES)
+    named = re.findall(r"efficientnet_lite\d|squeezenet1_1", capsys.readouterr().out)
+    assert set(named) == set(PACKAGES)
 
 
 def test_whoever_reads_the_output_may_stop():

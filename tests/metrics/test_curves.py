@@ -127,6 +127,14 @@ def test_inputs_are_ranked_together_and_none_freezes_one():
     assert frozen.protocol["baseline"]["insertion"] == ["frozen", "0"]
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_an_unchanged_input_may_have_a_dtype_that_torch_cannot_index(samples):
+    inputs = (torch.ones(samples, 2), torch.ones(samples, 3).to(torch.uint16))
+    maps = (torch.tensor([2.0, 1.0]).expand(samples, -1), None)
+    result = insertion_deletion(lambda x, _: x.sum(1), inputs, maps, n_steps=2)
+    assert result.insertion.tolist() == [1.0] * samples
+
+
 def test_samples_whose_inputs_take_turns_differently():
     def model(a, b):
         return a.sum(1) + 10 * b.sum(1)

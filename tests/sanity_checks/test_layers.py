@@ -43,8 +43,10 @@ def test_bare_parameters_and_statistics_without_parameters():
     assert names(nn.Sequential(model), images()) == ["0.body", "0"]
     statistics = nn.Sequential(nn.BatchNorm2d(3, affine=False)).eval()
     (layer,), _ = layers_from_the_output(statistics, lambda: statistics(images()))
-    assert layer.tensors[0] is statistics[0].running_mean
-    assert layer.variances[0] is statistics[0].running_var
+    (mean, of_mean), (variance, of_variance) = layer.tensors
+    assert mean is statistics[0].running_mean
+    assert variance is statistics[0].running_var
+    assert (of_mean, of_variance) == (False, True)
 
 
 def test_a_projection_that_another_module_uses():
@@ -88,8 +90,8 @@ def test_named_layers_hold_all_that_is_in_them():
     assert names(model, images(), ["0", "1.3", "1"]) == ["1", "1.3", "0"]
     layers, _ = layers_from_the_output(model, lambda: model(images()), ["0", "1"])
     assert [layer.name for layer in layers] == ["1", "0"]
-    assert [len(layer.tensors) for layer in layers] == [3, 5]
-    assert [len(layer.variances) for layer in layers] == [0, 1]
+    variances = [[is_variance for _, is_variance in layer.tensors] for layer in layers]
+    assert variances == [[False] * 3, [False] * 5 + [True]]
 
 
 def test_tracing_changes_nothing():
@@ -110,7 +112,7 @@ def test_tracing_changes_nothing():
 def test_equal_values_change_too(value, dtype):
     tensor = torch.full((50,), value, dtype=dtype)
     variance = torch.ones(50, dtype=dtype)
-    randomize(Layer("", (tensor,), (variance,)), torch.Generator().manual_seed(0))
+    randomize(Layer("", ((tensor, False), (variance, True))), torch.Generator().manual_seed(0))
     assert bool(tensor.isfinite().all())
     assert len(tensor.unique()) > 40
     assert bool((variance > 0).all())
@@ -121,7 +123,7 @@ def test_values_keep_mean_and_spread_within_the_cut():
     generator = torch.Generator().manual_seed(0)
     tensor = 3 + 2 * torch.randn(20_000, generator=generator, dtype=torch.float64)
     before = tensor.clone()
-    randomize(Layer("", (tensor,), ()), generator)
+    randomize(Layer("", ((tensor, False),)), generator)
     # scipy.stats.truncnorm(-2, 2).std() is 0.8796
     assert float(tensor.mean()) == pytest.approx(float(before.mean()), abs=0.05)
     assert float(tensor.std()) == pytest.approx(0.8796 * float(before.std()), rel=0.02)
@@ -133,7 +135,7 @@ def test_the_same_seed_gives_the_same_values():
     values = []
     for seed in (0, 0, 1):
         tensor = torch.linspace(-1, 1, 10)
-        randomize(Layer("", (tensor,), ()), torch.Generator().manual_seed(seed))
+        randomize(Layer("", ((tensor, False),)), torch.Generator().manual_seed(seed))
         values.append(tensor)
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[0], values[2])
@@ -177,4 +179,6 @@ def test_what_belongs_to_no_block_is_a_block_of_its_own():
     assert names == ["blocks.0", "blocks.1", ""]
     layers, _ = layers_from_the_output(model, forward, names)
     assert [layer.name for layer in layers] == ["blocks.1", "blocks.0", "Tokens"]
-    assert [tuple(map(id, layer.tensors)) for layer in layers[2:]] == [(id(model.token),)]
+    assert [tuple(id(tensor) for tensor, _ in layer.tensors) for layer in layers[2:]] == [
+        (id(model.token),)
+    ]

@@ -139,7 +139,7 @@ def _fields(
 
 def _alike(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[slice]:
     """Slices of samples that replace the same number of features of every input at every point."""
-    counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
+    counts = torch.cat([each.counts for each in ranking.inputs], 1)
     alike = bool((counts == counts[:1]).all())
     return buffer.chunks(len(counts), None if alike else 1)
 
@@ -161,7 +161,7 @@ def _curve_examples(
     for before, after, ordered, dim in zip(
         start, finish, ranking.inputs, channel_dims, strict=True
     ):
-        if ordered is None:
+        if ordered.order.shape[1] == 0:  # a frozen input, which may have a dtype without indexing
             examples.append(before[here])
             continue
         first = channels_first(before[here], dim)

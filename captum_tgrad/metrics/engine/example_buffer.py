@@ -21,7 +21,6 @@ class ExampleBuffer:
 
     Attributes:
         capacity: The number of examples in one call of the model.
-        scored: The number of scored examples.
     """
 
     def __init__(
@@ -34,7 +33,6 @@ class ExampleBuffer:
     ) -> None:
         """``evaluate`` computes scores from examples and their sample indices."""
         self.capacity = capacity
-        self.scored = 0
         self._evaluate, self._progress = evaluate, progress
         self._examples = tuple(
             empty_examples(capacity, like, dim)
@@ -77,5 +75,4 @@ class ExampleBuffer:
         for place, scores in zip(self._places, torch.split(found, sizes), strict=True):
             place.copy_(scores)
         self._progress.update(len(self._samples))
-        self.scored += len(self._samples)
         self._samples, self._places = [], []

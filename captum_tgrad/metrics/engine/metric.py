@@ -46,10 +46,10 @@ class Metric(Protocol[Options, Result]):
 
 @dataclass(frozen=True)
 class Declared:
-    """A declared metric: its name and signature, and the arguments of ``metric``."""
+    """A declared metric: its name, its own arguments' defaults, and the arguments of ``metric``."""
 
     name: str
-    signature: inspect.Signature
+    defaults: dict[str, Any]
     run: Callable[..., Scores]
     result: Callable[..., Any]
 
@@ -70,6 +70,8 @@ class Declared:
 DECLARED: dict[str, Declared] = {}
 """All declared metrics by name."""
 
+_CALL_ARGUMENTS = inspect.signature(MetricCall).parameters.keys()
+
 _Inputs = Tensor | tuple[Tensor, ...]
 _ByMethod = Attributions | Mapping[str, Attributions]
 Declaration = Callable[Concatenate[Callable[..., Any], _Inputs, _ByMethod, Options], Any]
@@ -88,12 +90,15 @@ def metric(
     """
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
-        name = declaration.__name__
-        own = DECLARED[name] = Declared(name, inspect.signature(declaration), run, result)
+        name, known = declaration.__name__, inspect.signature(declaration).parameters.values()
+        # Of the arguments that not all metrics have.
+        defaults = {each.name: each.default for each in known if each.name not in _CALL_ARGUMENTS}
+        own = DECLARED[name] = Declared(name, defaults, run, result)
 
         def compute(**arguments: Any) -> list[Result]:
+            options = {key: arguments.pop(key) for key in defaults}
             call = MetricCall(name, **arguments)
-            results: list[Result] = own.results(call, own.scores(call, **call.options))
+            results: list[Result] = own.results(call, own.scores(call, **options))
             call.findings.warn()
             return results
 
@@ -160,9 +165,6 @@ def protocol_of(metric: str, entries: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_CALL_ARGUMENTS = inspect.signature(MetricCall).parameters.keys()
-
-
 def together(
     metrics: Mapping[str, Mapping[str, Any]],
     forward_func: Callable[..., Any],
@@ -180,11 +182,7 @@ def together(
     results = {}
     for name, own in metrics.items():
         known = DECLARED[name]
-        options = {
-            key: own.get(key, parameter.default)
-            for key, parameter in known.signature.parameters.items()
-            if key not in _CALL_ARGUMENTS
-        }
+        options = {**known.defaults, **own}
         key = (known.run, *options.items())
         if key not in scores:
             scores[key] = known.scores(call, **options)

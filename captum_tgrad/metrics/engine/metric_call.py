@@ -37,7 +37,6 @@ class MetricCall:
 
     Attributes:
         name: The name of the metric, for the progress bar.
-        options: The arguments that not all metrics have.
         inputs: The inputs as a tuple, without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         methods: The attributions of each method, by their name in error messages.
@@ -63,10 +62,8 @@ class MetricCall:
         interpolate_mode: InterpolateMode = "bilinear",
         nan_policy: NanPolicy = "raise",
         show_progress: bool = False,
-        **options: Any,
     ) -> None:
-        self.name, self.options = name, options
-        self.forward_func = forward_func
+        self.name, self.forward_func = name, forward_func
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self.clean: Tensor | None = None
@@ -117,7 +114,7 @@ class MetricCall:
             buffer = ExampleBuffer(self.inputs, self.channel_dims, capacity, self.scorer, bar)
             yield self.clean, buffer
             buffer.finish()
-            bar.update(further - buffer.scored)
+            bar.update(total - bar.n)
 
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
         """The entries of the protocol, other than the name of the metric and versions."""

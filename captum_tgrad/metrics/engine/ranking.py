@@ -33,7 +33,7 @@ class Ranking:
     """The order in which features are replaced.
 
     Attributes:
-        inputs: The order of each input; None for a frozen input.
+        inputs: The order of each input; that of a frozen input has no features.
         counts: How many features of all inputs together are replaced at each point, ``(N,
             points)``, from 0 to all.
         tied_share: The share of features whose importance equals that of another, ``(N,)``.
@@ -41,7 +41,7 @@ class Ranking:
             ``ties="stable"``, their raster order affects the curve.
     """
 
-    inputs: tuple[InputOrder | None, ...]
+    inputs: tuple[InputOrder, ...]
     counts: Tensor
     tied_share: Tensor
     arbitrary_share: Tensor
@@ -95,13 +95,10 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
         counts = _nearest_ends(same_as_next, counts)
     if patch_of is not None:
         order, counts = features_of_patches(order, counts, patch_of)
-    inputs: list[InputOrder | None] = []
+    inputs: list[InputOrder] = []
     first = 0
     for each in maps:
-        if each is None:
-            inputs.append(None)
-            continue
-        size = each[0].numel()
+        size = 0 if each is None else each[0].numel()
         own = (order >= first) & (order < first + size)
         gone = F.pad(own.cumsum(1), (1, 0)).gather(1, counts)
         inputs.append(InputOrder(order[own].reshape(samples, size) - first, gone))
