@@ -117,7 +117,7 @@ def compare(
     progress("metrics")
     chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     settings = Settings("predicted", n_steps, 1, chunk, "softmax", "stable", 0)
-    maps = {name: found.importance[None] for name, found in explained.items()}
+    maps = {name: found.importance for name, found in explained.items()}
     scored = Scoring(classifier.model, settings)(inputs, targets, maps)
     records = {
         name: scored.record("image", name, found, index) for name, found in explained.items()
