@@ -56,7 +56,7 @@ def main() -> None:
     axes_of_maps = [*first[1:], *below.subplots(1, len(panels))]
     for axes, (title, found) in zip(axes_of_maps, [*wholes, *reversed(panels)], strict=True):
         values = found.numpy()
-        draw_map(axes, values, limit_of([values]), signed=False)
+        draw_map(axes, values / limit_of([values]), signed=False)
         axes.set_title(title, fontsize=9)
     for axes in figure.axes:
         axes.set_axis_off()

@@ -118,11 +118,11 @@ def _rival(options: argparse.Namespace, classifier: Classifier, target: int | No
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
     """Writes the map and the figures of one image, and returns the figures."""
-    target, photo = explanation.target, explanation.photo
+    target = explanation.target
     figures = {
         "map": explanation_figure(
-            explanation.image if photo is None else photo,
-            explanation.attribution if photo is None else explanation.map_of_seen,
+            explanation.photo or explanation.image,
+            explanation.map_of_seen,
             method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
             class_name=f"{target.name} ({target.index})",
             probability=target.probability,

@@ -80,9 +80,7 @@ def plan_jobs(
     return jobs
 
 
-def check_files(
-    command: str, pictures: Sequence[Path], out: Path, names: Sequence[str], report: str = REPORT
-) -> None:
+def check_files(command: str, pictures: Sequence[Path], out: Path, names: Sequence[str]) -> None:
     """Checks that images can be read, and that a command may write files of these names to ``out``.
 
     Raises as ``check_image``, ``check_folder`` and ``check_owner``, and ValueError if a file would
@@ -95,7 +93,7 @@ def check_files(
     for name in names:
         if (out / name).resolve() in sources:
             raise ValueError(f"the figure {out / name} would overwrite an image: use another --out")
-    check_owner(out, command, names, report)
+    check_owner(out, command, names)
 
 
 def load_or_sample(picture: Path | None) -> Image:

@@ -46,7 +46,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         method = get_method(options.method)
         stem = f"{method.name}-{options.mode}"
         names = [f"{stem}.html", f"{stem}.png", f"{stem}.csv"]
-        check_files("sanity-check", options.images, options.out, names, names[0])
+        check_files("sanity-check", options.images, options.out, names)
         pictures = options.images or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained and a randomized network")

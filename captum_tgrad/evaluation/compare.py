@@ -108,7 +108,14 @@ def compare(
     titles = titles_of(chosen)
     inputs, logits, targets = classified(classifier, [image], target)
     inputs, index = channels_last(inputs), int(targets)
-    explained, skipped, notes = _explain(classifier, chosen, inputs, targets, progress)
+    black, at_once = black_image(classifier), examples_at_once(inputs.device)
+    timed = [TimedMethod(each, classifier.model, black, 1, at_once) for each in chosen]
+    outcomes = {}
+    for method in timed:
+        progress(method.method.title)
+        (outcomes[method.method.name],) = method(inputs, targets, [0])
+    explained = {name: each for name, each in outcomes.items() if isinstance(each, ExplainedImage)}
+    skipped = {name: each for name, each in outcomes.items() if isinstance(each, str)}
     if not explained:
         raise NoMethodRanError(
             "none of the methods can run: "
@@ -117,7 +124,7 @@ def compare(
     progress("metrics")
     chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     settings = Settings("predicted", n_steps, 1, chunk, "softmax", "stable", 0)
-    maps = {name: found.importance[None] for name, found in explained.items()}
+    maps = {name: found.importance for name, found in explained.items()}
     scored = Scoring(classifier.model, settings)(inputs, targets, maps)
     records = {
         name: scored.record("image", name, found, index) for name, found in explained.items()
@@ -126,7 +133,7 @@ def compare(
         "model": classifier.name,
         **settings.protocol(),
         "target": f"{classifier.class_names[index]} ({index})",
-        "examples_at_once": examples_at_once(inputs.device),
+        "examples_at_once": at_once,
         "device": inputs.device.type,
     }
     reasons = [{"image": None, "method": name, "reason": why} for name, why in skipped.items()]
@@ -144,30 +151,5 @@ def compare(
         curves=dict(scored.curves),
         records=records,
         summary=summarize(list(records.values()), reasons, titles, protocol),
-        notes=(*notes, *scored.findings.messages()),
+        notes=(*(each.shortage for each in timed if each.shortage), *scored.findings.messages()),
     )
-
-
-def _explain(
-    classifier: Classifier,
-    methods: Sequence[Method],
-    inputs: Tensor,
-    targets: Tensor,
-    progress: Callable[[str], None],
-) -> tuple[dict[str, ExplainedImage], dict[str, str], list[str]]:
-    """The results of the methods by name, the reasons of those that failed, and notes."""
-    black, at_once = black_image(classifier), examples_at_once(inputs.device)
-    explained: dict[str, ExplainedImage] = {}
-    skipped: dict[str, str] = {}
-    notes = []
-    for method in methods:
-        progress(method.title)
-        timed = TimedMethod(method, classifier.model, black, 1, at_once)
-        (found,) = timed(inputs, targets, [0])
-        if isinstance(found, str):
-            skipped[method.name] = found
-        else:
-            explained[method.name] = found
-        if timed.shortage is not None:
-            notes.append(timed.shortage)
-    return explained, skipped, notes

@@ -175,7 +175,7 @@ def evaluate(
     samples = Samples(dataset, limit)
     classifier, module = (model, model.model) if isinstance(model, Classifier) else (None, model)
     if black is None:
-        black = 0.0 if classifier is None else black_image(classifier)
+        black = black_image(model)
     check_arguments(module, out, resume, black, budget)
     device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)

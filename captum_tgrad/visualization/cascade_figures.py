@@ -88,7 +88,7 @@ def cascade_figure(
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
     of_steps = [
-        Column(step.layer or "trained", of_step, [limit_of([each]) for each in of_step], signed)
+        Column(step.layer or "trained", [each / limit_of([each]) for each in of_step], signed)
         for step, of_step in zip(shown, maps, strict=True)
     ]
     across = len(of_steps) + (pictures is not None)

@@ -49,12 +49,12 @@ def draw_panels(
 
     ``values`` is the map of the part ``seen`` of the image; outside of it, all panels are gray.
     """
-    limit, signed, note = limit_of([values]), is_signed([values]), note_on(values)
+    signed, note = is_signed([values]), note_on(values)
     (height, width), (left, top, right, bottom) = picture.shape[:2], seen
-    whole = np.pad(values, ((top, height - bottom), (left, width - right)))
+    whole = np.pad(values / limit_of([values]), ((top, height - bottom), (left, width - right)))
     draw_picture(panels[0], picture)
-    draw_map(panels[1], whole, limit, signed)
-    draw_map(panels[2], whole, limit, signed, picture)
+    draw_map(panels[1], whole, signed)
+    draw_map(panels[2], whole, signed, picture)
     cropped = whole.shape != values.shape
     # In a constant map, every position is a maximum.
     marked = boxes is not None and values.min() < values.max()

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import render, source
+from captum_tgrad.visualization.html_templates import render, source
 from captum_tgrad.visualization.notebook_figure import rendered
 
 GENERATOR = "captum-tgrad"
@@ -19,7 +19,6 @@ GENERATOR = "captum-tgrad"
 
 _DOTS_PER_INCH = 110
 _QUALITY = 90
-_PACKAGE = "captum_tgrad.visualization"
 
 
 class Report:
@@ -129,12 +128,11 @@ class Report:
     def html(self) -> str:
         """The whole page."""
         return render(
-            _PACKAGE,
             "report.html",
             title=self.title,
             generator=self._generator,
             summary=self.summary,
-            style=source(_PACKAGE, "report.css"),
+            style=source("report.css"),
             parts=self._parts,
             in_two_lines=_in_two_lines,
         )

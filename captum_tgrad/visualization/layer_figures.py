@@ -96,7 +96,7 @@ def layers_figure(
         term = decomposition.terms[index]
         axes = panels[number - 1 + first]
         (values,) = as_maps(_evidence(term, sample, sign), [size])
-        draw_map(axes, values, limit_of([values]), signed=sign == "all")
+        draw_map(axes, values / limit_of([values]), signed=sign == "all")
         axes.set_title(_heading(number, term, sample, output, values), fontsize=SMALL)
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
     color_bars(middle, [sign == "all"], sides[sign] + "scaled to the 98th percentile of each map")

@@ -95,8 +95,7 @@ def methods_figure(
     }
     for name, each in attributions.items():
         warn_if_stretched(each, sizes, f"attributions[{name!r}]")
-    limits = _limits(maps, scale)
-    columns = [Column(name, each, limits[name], is_signed(each)) for name, each in maps.items()]
+    columns = [Column(name, each, is_signed(each)) for name, each in _scaled(maps, scale).items()]
     # As few blocks as are legible, filled as evenly as possible.
     most = _ACROSS_FOR_ONE_PICTURE if len(pictures) == 1 else _MOST_ACROSS
     blocks = math.ceil((1 + len(columns)) / most)
@@ -112,11 +111,12 @@ def methods_figure(
     return upper.figure
 
 
-def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:
-    """The value with the strongest color, for each map of each method."""
+def _scaled(maps: Mapping[str, list[Array]], scale: Scale) -> dict[str, list[Array]]:
+    """The maps of each method, divided by the value with the strongest color."""
     if scale == "map":
-        return {name: [limit_of([each]) for each in of_method] for name, of_method in maps.items()}
+        return {name: [one / limit_of([one]) for one in each] for name, each in maps.items()}
     if scale == "method":
-        return {name: [limit_of(each)] * len(each) for name, each in maps.items()}
-    limit = limit_of([each for of_method in maps.values() for each in of_method])
-    return {name: [limit] * len(of_method) for name, of_method in maps.items()}
+        limits = {name: limit_of(each) for name, each in maps.items()}
+    else:
+        limits = dict.fromkeys(maps, limit_of([one for each in maps.values() for one in each]))
+    return {name: [one / limits[name] for one in each] for name, each in maps.items()}

@@ -45,15 +45,13 @@ def draw_picture(axes: Axes, picture: Array) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def draw_map(
-    axes: Axes, values: Array, limit: float, signed: bool, picture: Array | None = None
-) -> None:
-    """Draws a map, alone or over its gray image; ``limit`` has the strongest color."""
+def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
+    """Draws a map, alone or over its gray image; 1 and -1 have the strongest colors."""
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-    # Clipped first, so that the pixels above the limit do not brighten their neighbors.
+    # Clipped first, so that the pixels above 1 do not brighten their neighbors.
     axes.imshow(
-        (values / limit).clip(-1, 1),
+        values.clip(-1, 1),
         cmap=_colors(signed),
         vmin=-1 if signed else 0,
         vmax=1,
@@ -67,14 +65,12 @@ class Column(NamedTuple):
 
     Attributes:
         title: The name of the method or the step.
-        maps: ``(H, W)`` each.
-        limits: For each map the value with the strongest color.
+        maps: ``(H, W)`` each, as for ``draw_map``.
         signed: Whether the maps have diverging colors.
     """
 
     title: str
     maps: Sequence[Array]
-    limits: Sequence[float]
     signed: bool
 
 
@@ -113,7 +109,7 @@ def draw_grid(
     for group, column in zip(groups, columns, strict=False):
         for number, (axes, values) in enumerate(zip(group, column.maps, strict=True)):
             under = pictures[number] if overlay and pictures is not None else None
-            draw_map(axes, values, column.limits[number], column.signed, under)
+            draw_map(axes, values, column.signed, under)
             if note := note_on(values):
                 place = {"transform": axes.transAxes, "ha": "center", "fontsize": SMALL}
                 box = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2}

@@ -123,20 +123,16 @@ def checked_methods(methods: Sequence[str | Method]) -> list[Method]:
             )
     if not chosen:
         raise ValueError("methods is empty: pass at least one name or Method.")
+    names = [each.name for each in chosen]
+    if len(set(names)) < len(names):
+        raise ValueError(f"methods must be distinct, got {names}")
     return chosen
 
 
 def titles_of(methods: Sequence[Method]) -> dict[str, str]:
-    """The titles of methods by name; equal titles are followed by the names.
-
-    A method that occurs twice raises ValueError.
-    """
+    """The titles of methods by name; equal titles are followed by the names."""
     count = Counter(method.title for method in methods)
-    titles = {
+    return {
         method.name: method.title if count[method.title] == 1 else f"{method.title} ({method.name})"
         for method in methods
     }
-    if len(titles) < len(methods):
-        names = [method.name for method in methods]
-        raise ValueError(f"methods must be distinct, got {names}")
-    return titles

@@ -133,15 +133,14 @@ class Method:
             ValueError: The method does not support this model, for example for lack of a layer.
             ModuleNotFoundError: An extra of this package is missing.
         """
-        if isinstance(model, Classifier):
-            black = black_image(model) if black is None else black
-            model = model.model
-        return Explainer(self.builder(model, 0.0 if black is None else black))
+        black = black_image(model) if black is None else black
+        module = model.model if isinstance(model, Classifier) else model
+        return Explainer(self.builder(module, black))
 
 
-def black_image(classifier: Classifier) -> Tensor:
-    """A classifier's input for a black image, ``(C, H, W)``: not 0, since inputs are normalized."""
-    return classifier.preprocess(Image.new("RGB", (64, 64)))
+def black_image(model: nn.Module | Classifier) -> Black:
+    """The input for a black image: of a classifier, which normalizes it, ``(C, H, W)``; else 0."""
+    return model.preprocess(Image.new("RGB", (64, 64))) if isinstance(model, Classifier) else 0.0
 
 
 def image_seed(image: str, seed: int = 0) -> int:

@@ -117,7 +117,7 @@ class ImageShow:
             if isinstance(found, ExplainedImage):
                 # Adding 0.0 turns -0.0 into 0.0.
                 title = f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"
-                maps[title] = found.importance[None].cpu()
+                maps[title] = found.importance.cpu()
         return maps
 
     def _figure(self, image: Tensor, maps: Mapping[str, Tensor], target: int) -> Figure:

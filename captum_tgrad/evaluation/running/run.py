@@ -201,7 +201,7 @@ class Run:
     ) -> None:
         if not explained:
             return
-        maps = {method: each.importance[None] for method, each in explained.items()}
+        maps = {method: each.importance for method, each in explained.items()}
         self._outside += image.region is not None and not bool(image.region.any())
         localized = {} if self.regions is None else localization(maps, image.region)
         region = region_digest(self.regions, image.name)

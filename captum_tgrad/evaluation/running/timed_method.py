@@ -27,7 +27,7 @@ _LONG = 1.0
 class ExplainedImage:
     """The result of a method for one image."""
 
-    importance: Tensor  # of each place, (1, H, W)
+    importance: Tensor  # of each place, (1, 1, H, W)
     residual: float | None  # T-Grad's convergence delta; None for other methods
     seconds: float  # the time of its batch, divided by the number of images
 
@@ -139,7 +139,7 @@ class TimedMethod:
         assert importance is not None  # ``importance_maps`` raises
         residuals = [None] * len(inputs) if residual is None else residual.tolist()
         return [
-            ExplainedImage(each[None], rest, seconds)
+            ExplainedImage(each[None, None], rest, seconds)
             if bool(torch.isfinite(each).all())
             else "its map holds NaN or inf"
             for each, rest in zip(importance, residuals, strict=True)

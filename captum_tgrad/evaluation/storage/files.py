@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from captum_tgrad.visualization.html_report import GENERATOR
@@ -19,13 +19,13 @@ class OutputError(ValueError):
     """The output folder has records or files that conflict with this run."""
 
 
-def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
+def check_owner(folder: Path, command: str, names: Sequence[str]) -> None:
     """Raises OutputError if a command would overwrite files of another command or program.
 
-    The ``report`` in the folder says which command wrote it.
+    The first page among ``names``, if it is in the folder, says which command wrote it.
     """
-    names = list(names)
-    is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
+    report = next(name for name in names if name.endswith(".html"))
+    is_evaluation = report == REPORT and (folder / PROTOCOL_FILE).exists()
     owner = "evaluate" if is_evaluation else _writer(folder / report)
     if owner == command:
         return

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from matplotlib.colors import LinearSegmentedColormap
 from PIL import Image
 
-from captum_tgrad._support.templates import render, source
+from captum_tgrad.visualization.html_templates import render, source
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, limit_of
 from captum_tgrad.visualization.walkthrough.numbers import (
@@ -22,7 +22,6 @@ from captum_tgrad.visualization.walkthrough.numbers import (
     signed,
 )
 
-_PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
 # The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both start
 # at black, so that a place without evidence only darkens the photo.
@@ -92,14 +91,13 @@ def walkthrough_page(
     top, bottom = max(0.0, *scores), -min(0.0, *scores)
     height = (top + bottom) or 1.0
     shown = views[0].decomposition.map()[sample : sample + 1]
-    scripts = [source(_PACKAGE, name) for name in _SCRIPTS]
+    scripts = [source(name) for name in _SCRIPTS]
     return render(
-        _PACKAGE,
         "page.html",
         title=title,
         about=about,
         policy=_policy(scripts),
-        style=source(_PACKAGE, "page.css"),
+        style=source("page.css"),
         ramps=_RAMPS,
         summary=numbers[0]["summary"],
         photo=_photo_of(picture),
