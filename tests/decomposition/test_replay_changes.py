@@ -39,6 +39,7 @@ CHANGES = {
         "stride": lambda net: setattr(net.stem, "stride", (1, 1)),
         "another layer": lambda net: setattr(net.main, "0", ready(nn.Conv2d(4, 4, 3, padding=1))),
         "no bias": lambda net: setattr(net.stem, "bias", None),
+        "another name": lambda net: setattr(net, "stem", nn.Sequential(net.stem).eval()),
         "frozen": lambda net: net.requires_grad_(False),
         "frozen bias": lambda net: net.stem.bias.requires_grad_(False),
         "another weight": lambda net: setattr(

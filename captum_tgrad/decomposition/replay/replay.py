@@ -40,6 +40,7 @@ class _Recorded(NamedTuple):
             of a recorded pass does not even show parameters.
         description: The description of the graph.
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
+        names: The names of the children of each module, because terms are named after modules.
             no zeros.
         dtypes: The dtypes that operations computed in.
         terms: The terms with the numbers of their nodes, in forward order, without their biases.
@@ -50,6 +51,7 @@ class _Recorded(NamedTuple):
     description: list[object]
     needs_dense_weights: bool
     dtypes: set[torch.dtype]
+    names: list[list[str]]
     terms: list[tuple[int, PendingTerm]]
 
 
@@ -105,6 +107,7 @@ class Replay:
             graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
         )  # fmt: skip
         if len(self._recorded) > _MOST_SHAPES:
+            _names_of_children(modules),
             del self._recorded[next(iter(self._recorded))]
         self._is_worth_trying = True
 
@@ -140,6 +143,8 @@ class Replay:
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(forward, modules, arguments)
+        if _names_of_children(modules) != recorded.names:
+            return None
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -196,6 +201,10 @@ def _run(
     forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
 ) -> Any:
     """The output of ``forward``, which runs these modules.
+def _names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
+    return [list(module._modules) for module in modules]
+
+
 
     None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters.
     """
