@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias
@@ -206,21 +210,37 @@ def _names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
 
 
 
-    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters.
+    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
+    another norm would update its statistics.
     """
     leaf, *further = arguments
     copied = leaf.clone()
     frozen = _frozen(modules)
+    handle = register_module_forward_pre_hook(partial(_refuse_training, get_ident()))
     try:
         # With activation checkpointing, reading a node would run a block again.
         with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(frozen):
             return forward(copied, *further)
+    except _TrainingModeError:
+        return None
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
     except RuntimeError as error:
         if frozen or _NO_HOOKS in str(error):
             return None  # as parameter.numpy(); an error of the network itself comes again
         raise
+    finally:
+        handle.remove()
+
+
+class _TrainingModeError(Exception):
+    """A norm in training mode would run and update its statistics."""
+
+
+def _refuse_training(thread: int, module: nn.Module, inputs: Any) -> None:
+    """Raises _TrainingModeError before such a norm runs in this thread."""
+    if isinstance(module, _NormBase) and module.training and get_ident() == thread:
+        raise _TrainingModeError
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"
