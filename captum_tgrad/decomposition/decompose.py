@@ -160,15 +160,15 @@ class _Explained:
         recorder, device = trace.recorder, self.leaves[0].device
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
         output = self.replay.run(self.forward, replayable, arguments, recorder, self.before)
-        if output is not None:
-            return self.select(output)
-        output = self._recorded(arguments, trace)
+        if not recorder.is_replayed:
+            output = self._recorded(arguments, trace)
         has_drawn = not self.before.is_current()
-        if replayable and not has_drawn:
-            self.replay.keep(replayable, output, recorder)
-        samples, rank = self.summing.samples, self.leaves[0].dim()
-        refuse_other_order(output, samples, rank, recorder.pending)
-        selected = self.select(output)
+        if not recorder.is_replayed:
+            if replayable and not has_drawn:
+                self.replay.keep(replayable, output, recorder)
+            samples, rank = self.summing.samples, self.leaves[0].dim()
+            refuse_other_order(output, samples, rank, recorder.pending)
+        selected: Tensor = self.select(output)
         if has_drawn and not recorder.is_random:
             further = arguments[len(self.leaves) :]
             recorder.is_random = _uses_random_numbers(

@@ -378,6 +378,14 @@ def _dropout(net, x):
     return net.last(F.dropout(net.conv(x), 0.5, net.flag))
 
 
+def _random_summand(net, x):
+    return net.last(net.conv(x) + (torch.rand(4, 1, 1) if net.flag else torch.ones(4, 1, 1)))
+
+
+def _random_factor(net, x):
+    return net.last(net.conv(x) * (1 + torch.rand(4, 1, 1) if net.flag else torch.ones(4, 1, 1)))
+
+
 def _random_dropout(net, x):
     return net.last(F.dropout(net.conv(x), 0.5 if net.flag else 0.0, training=True))
 
@@ -394,6 +402,8 @@ def _random_dropout(net, x):
         _only_bfloat16_mean,
         _random_branch,
         _dropout,
+        _random_summand,
+        _random_factor,
         _random_dropout,
     ],
 )
