@@ -91,7 +91,7 @@ def decompose(
         try:
             decomposed = explained.decomposed(trace)
             is_complete = is_complete_to_rounding(decomposed, recorder.precision)
-            # A replay does not see all constants, such as the value of a padding.
+            # A replay does not see what changes values or gradients without autograd.
             if is_complete or not recorder.is_replayed:
                 break
             replay.give_up()

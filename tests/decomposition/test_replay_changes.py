@@ -444,6 +444,44 @@ def test_a_bias_that_the_network_overwrites_after_use(is_data):
         assert_equal(*results)
 
 
+class Registers(nn.Module):
+    """Constant tokens before and after the patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.mix = nn.Conv2d(3, 8, 3, stride=3), nn.Linear(8, 8)
+        self.before, self.after = (nn.Parameter(torch.ones(2, n, 8)) for n in (1, 3))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.mix(torch.cat([self.before, x, self.after], 1)).sigmoid()
+        return self.head(x[:, :5].mean(1))
+
+
+def test_other_numbers_of_tokens_before_and_after_the_patches():
+    network = ready(Registers()).double()
+    method = TGradAttribution(network)
+    for _ in range(4):
+        for _ in range(2):
+            assert_close_to_recorded(method, images().double(), target=0)
+        network.before, network.after = network.after, network.before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_value_of_a_padding_is_seen_although_the_terms_add_up_without_it(dtype, recorded):
+    network, value = ready(nn.Conv2d(3, 4, 3)).to(dtype), {}
+
+    def forward(x):
+        x = F.pad(network(x), (1, 1), value=value["now"])
+        return x[..., 0].mean((1, 2)) - x[..., -1].mean((1, 2)) + x.mean((1, 2, 3))
+
+    method = TGradAttribution(forward)
+    for value["now"] in (0.0, 0.0, 1e-3, 1e-3, 0.5, 0.0):
+        assert_close_to_recorded(method, images().to(dtype), target=None)
+    assert len(recorded) == 6 + 5  # those of fresh methods, and all but the second call
+
+
 def test_a_branch_that_depends_on_the_input_is_seen():
     class Flipping(nn.Module):
         def __init__(self):

@@ -40,22 +40,22 @@ class _Recorded(NamedTuple):
 
     Args:
         networks: The outermost modules that ran.
+        names: The names of the children of each module, because terms are named after modules.
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
             of a recorded pass does not even show parameters.
         description: The description of the graph.
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
-        names: The names of the children of each module, because terms are named after modules.
             no zeros.
         dtypes: The dtypes that operations computed in.
         terms: The terms with the numbers of their nodes, in forward order, without their biases.
     """
 
     networks: list[ReferenceType[nn.Module]]
+    names: list[list[str]]
     adds_constants: bool
     description: list[object]
     needs_dense_weights: bool
     dtypes: set[torch.dtype]
-    names: list[list[str]]
     terms: list[tuple[int, PendingTerm]]
 
 
@@ -107,11 +107,11 @@ class Replay:
             return
         self._recorded[forward_pass] = _Recorded(
             [ref(network) for network in networks],
+            _names_of_children(modules),
             any(map(_adds_constant, graph.nodes)),
             graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
         )  # fmt: skip
         if len(self._recorded) > _MOST_SHAPES:
-            _names_of_children(modules),
             del self._recorded[next(iter(self._recorded))]
         self._is_worth_trying = True
 
@@ -143,17 +143,17 @@ class Replay:
         modules = _modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
             return None
+        if _names_of_children(modules) != recorded.names:
+            return None
         self._is_worth_trying = False  # unless all goes well
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(forward, modules, arguments)
-        if _names_of_children(modules) != recorded.names:
-            return None
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
-            sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
-            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(sums))
-            terms = _with_biases(recorded, graph, constants.biases_of(sums))
+            adding = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
+            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(adding))
+            terms = _with_biases(recorded, graph, constants.biases_of(adding))
         if terms is None:
             self._recorded.clear()
             before.restore()
@@ -201,14 +201,14 @@ def _modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | N
     return modules
 
 
-def _run(
-    forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
-) -> Any:
-    """The output of ``forward``, which runs these modules.
 def _names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
     return [list(module._modules) for module in modules]
 
 
+def _run(
+    forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
+) -> Any:
+    """The output of ``forward``, which runs these modules.
 
     None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
     another norm would update its statistics.
@@ -276,8 +276,8 @@ def _with_biases(
     Args:
         recorded: The recorded forward pass.
         graph: The graph of a later one, with the same description.
-        added: The biases of the sums whose constants the graph does not show; None if one is
-            unknown.
+        added: The biases of the sums and paddings whose constants the graph does not show; None if
+            one is unknown.
     """
     if added is None or (recorded.needs_dense_weights and not has_dense_weights(graph)):
         return None  # a matrix with zeros may only move elements
@@ -325,5 +325,8 @@ def _has_zero_bias(node: Node) -> bool:
 
 def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
-    is_sum = type(node).__name__ in ("AddBackward0", "RsubBackward1", "SubBackward0")
-    return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
+    may_add = type(node).__name__ in _MAY_ADD_CONSTANTS
+    return may_add and bool(operations_of(node)) and biases_of([node]) == [None]
+
+
+_MAY_ADD_CONSTANTS = ("AddBackward0", "ConstantPadNdBackward0", "RsubBackward1", "SubBackward0")
