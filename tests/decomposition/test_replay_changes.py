@@ -248,9 +248,11 @@ def test_constants_that_are_added_in_other_ways(add):
         )
 
 
-def test_a_saturated_clamp_is_seen_after_one_that_was_not(recorded):
+@pytest.mark.parametrize("normalized_again", [torch.neg, F.normalize])
+def test_a_saturated_clamp_is_seen_after_one_that_was_not(normalized_again, recorded):
+    """If the result is normalized again, the terms also add up without the term of the clamp."""
     network = ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3, bias=False)))
-    method = TGradAttribution(lambda x: F.normalize(network(x), eps=1e-3))
+    method = TGradAttribution(lambda x: normalized_again(F.normalize(network(x), eps=1e-3)))
     for factor in (1, 1, 1e-6):
         method.attribute(images() * factor, target=0)
         assert_close_to_recorded(method, images() * factor, target=0)

@@ -48,6 +48,7 @@ class _Recorded(NamedTuple):
             no zeros.
         dtypes: The dtypes that operations computed in.
         terms: The terms with the numbers of their nodes, in forward order, without their biases.
+        without_terms: The numbers of nodes that had no term because their bias was zero.
     """
 
     networks: list[ReferenceType[nn.Module]]
@@ -57,6 +58,7 @@ class _Recorded(NamedTuple):
     needs_dense_weights: bool
     dtypes: set[torch.dtype]
     terms: list[tuple[int, PendingTerm]]
+    without_terms: list[int]
 
 
 class Replay:
@@ -102,14 +104,14 @@ class Replay:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        terms = None if graph is None else _terms(graph, recorder)
-        if graph is None or terms is None:
+        found = None if graph is None else _terms(graph, recorder)
+        if graph is None or found is None:
             return
         self._recorded[forward_pass] = _Recorded(
             [ref(network) for network in networks],
             _names_of_children(modules),
             any(map(_adds_constant, graph.nodes)),
-            graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
+            graph.description, recorder.needs_dense_weights, recorder.dtypes, *found,
         )  # fmt: skip
         if len(self._recorded) > _MOST_SHAPES:
             del self._recorded[next(iter(self._recorded))]
@@ -284,6 +286,8 @@ def _with_biases(
     nodes = [graph.nodes[number] for number, _ in recorded.terms]
     with torch.no_grad():
         biases = {**dict(zip(nodes, biases_of(nodes), strict=True)), **added}
+        if not all(_has_zero_bias(graph.nodes[number]) for number in recorded.without_terms):
+            return None  # for example, a clamp is saturated
         for node, (_, term) in zip(nodes, recorded.terms, strict=True):
             if term.factor is not None:
                 biases[node] = bias_at_factor(node, term.factor, term.places)
@@ -294,12 +298,17 @@ def _with_biases(
     return [(node, term.with_bias(bias)) for node, (_, term), bias in terms]
 
 
-def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
-    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
+def _terms(
+    graph: Graph, recorder: Recorder
+) -> tuple[list[tuple[int, PendingTerm]], list[int]] | None:
+    """The terms with the numbers of their nodes, and those of nodes whose bias is zero.
+
+    None if not every other bias of the graph is one term.
+    """
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
-    found, missing, products = [], [], set()
+    found, zero, missing, products = [], [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         if term is not None and term.operation in operations:
@@ -309,12 +318,15 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
             return None
         elif operations and (product := product_of(node)) is not None:
             missing.append(product)
-        elif operations and not _has_zero_bias(node):
-            return None
+        elif operations:
+            if not _has_zero_bias(node):
+                return None
+            zero.append(number)
     # A linear layer over sequences has its term at the view of its product, or at the product.
     if not products.issuperset(missing):
         return None
-    return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+    terms = [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+    return terms, zero
 
 
 def _has_zero_bias(node: Node) -> bool:
