@@ -91,7 +91,7 @@ def decompose(
         try:
             decomposed = explained.decomposed(trace)
             is_complete = is_complete_to_rounding(decomposed, recorder.precision)
-            # A replay does not see all constants, such as the value of a padding.
+            # A replay does not see what changes values or gradients without autograd.
             if is_complete or not recorder.is_replayed:
                 break
             replay.give_up()
@@ -161,15 +161,15 @@ class _Explained:
         recorder, device = trace.recorder, self.leaves[0].device
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
         output = self.replay.run(self.forward, replayable, arguments, recorder, self.before)
-        if output is not None:
-            return self.select(output)
-        output = self._recorded(arguments, trace)
+        if not recorder.is_replayed:
+            output = self._recorded(arguments, trace)
         has_drawn = not self.before.is_current()
-        if replayable and not has_drawn:
-            self.replay.keep(replayable, output, recorder)
-        samples, rank = self.summing.samples, self.leaves[0].dim()
-        refuse_other_order(output, samples, rank, recorder.pending)
-        selected = self.select(output)
+        if not recorder.is_replayed:
+            if replayable and not has_drawn:
+                self.replay.keep(replayable, output, recorder)
+            samples, rank = self.summing.samples, self.leaves[0].dim()
+            refuse_other_order(output, samples, rank, recorder.pending)
+        selected: Tensor = self.select(output)
         if has_drawn and not recorder.is_random:
             further = arguments[len(self.leaves) :]
             recorder.is_random = _uses_random_numbers(

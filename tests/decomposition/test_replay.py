@@ -177,6 +177,38 @@ def test_a_batch_norm_in_training_mode_keeps_its_statistics(of_module):
     assert_as_recorded(method, images(), target=0)
 
 
+class Hidden(nn.Module):
+    """Its modules are in a plain list."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [ready(nn.Conv2d(3, 4, 3)), ready(nn.BatchNorm2d(4))]
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("is_another", [True, False], ids=["another network", "in a list"])
+def test_a_batch_norm_in_training_mode_that_a_later_call_runs_first(is_another):
+    networks = [ready(Hidden())]
+    method = TGradAttribution(lambda x: networks[-1](x))
+    for _ in range(2):
+        method.attribute(images(), target=0)
+    if is_another:
+        networks.append(copy.deepcopy(networks[0]))
+    norm = networks[-1].layers[1].train()
+    before = copy.deepcopy(norm.state_dict())
+    with pytest.raises(ValueError, match=r"batch norm .* is in training mode"):
+        method.attribute(images(), target=0)
+    for name, tensor in norm.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    norm.eval()
+    assert_as_recorded(method, images(), target=0)
+
+
 def test_functions_are_replayed(recorded):
     network = ready(Residual()).requires_grad_(False)
     for function, target in (
@@ -274,8 +306,13 @@ def test_a_call_with_too_little_memory_for_a_replay_is_recorded(recorded):
     assert len(recorded) == 3
 
 
+def _double_gradient(module, inputs, output):
+    output.register_hook(lambda gradient: 2 * gradient)
+
+
+@pytest.mark.filterwarnings("ignore:Incomplete decomposition")
 def test_a_replay_is_checked_although_another_call_ends_before_it(recorded):
-    network, replay, between = ready(Moved()), Replay(), []
+    network, replay, between = ready(Residual()), Replay(), []
 
     def gradients(forward, leaves):
         output = forward(*leaves).sum()
@@ -286,7 +323,7 @@ def test_a_replay_is_checked_although_another_call_ends_before_it(recorded):
     for _ in range(2):
         _run(network, gradients, replay)
     assert len(recorded) == 1
-    network.padding = 1.0  # which the graph does not show
+    network.stem.register_forward_hook(_double_gradient)  # which the graph does not show
     between.append(lambda: _run(network, gradients, replay))  # as in another thread
     assert_equal(_run(network, gradients, replay), _run(network, gradients, Replay()))
 

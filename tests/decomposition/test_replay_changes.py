@@ -39,6 +39,7 @@ CHANGES = {
         "stride": lambda net: setattr(net.stem, "stride", (1, 1)),
         "another layer": lambda net: setattr(net.main, "0", ready(nn.Conv2d(4, 4, 3, padding=1))),
         "no bias": lambda net: setattr(net.stem, "bias", None),
+        "another name": lambda net: setattr(net, "stem", nn.Sequential(net.stem).eval()),
         "frozen": lambda net: net.requires_grad_(False),
         "frozen bias": lambda net: net.stem.bias.requires_grad_(False),
         "another weight": lambda net: setattr(
@@ -247,9 +248,11 @@ def test_constants_that_are_added_in_other_ways(add):
         )
 
 
-def test_a_saturated_clamp_is_seen_after_one_that_was_not(recorded):
+@pytest.mark.parametrize("normalized_again", [torch.neg, F.normalize])
+def test_a_saturated_clamp_is_seen_after_one_that_was_not(normalized_again, recorded):
+    """If the result is normalized again, the terms also add up without the term of the clamp."""
     network = ready(nn.Sequential(nn.Flatten(), nn.Linear(243, 3, bias=False)))
-    method = TGradAttribution(lambda x: F.normalize(network(x), eps=1e-3))
+    method = TGradAttribution(lambda x: normalized_again(F.normalize(network(x), eps=1e-3)))
     for factor in (1, 1, 1e-6):
         method.attribute(images() * factor, target=0)
         assert_close_to_recorded(method, images() * factor, target=0)
@@ -377,6 +380,14 @@ def _dropout(net, x):
     return net.last(F.dropout(net.conv(x), 0.5, net.flag))
 
 
+def _random_summand(net, x):
+    return net.last(net.conv(x) + (torch.rand(4, 1, 1) if net.flag else torch.ones(4, 1, 1)))
+
+
+def _random_factor(net, x):
+    return net.last(net.conv(x) * (1 + torch.rand(4, 1, 1) if net.flag else torch.ones(4, 1, 1)))
+
+
 def _random_dropout(net, x):
     return net.last(F.dropout(net.conv(x), 0.5 if net.flag else 0.0, training=True))
 
@@ -393,6 +404,8 @@ def _random_dropout(net, x):
         _only_bfloat16_mean,
         _random_branch,
         _dropout,
+        _random_summand,
+        _random_factor,
         _random_dropout,
     ],
 )
@@ -431,6 +444,44 @@ def test_a_bias_that_the_network_overwrites_after_use(is_data):
             network.conv.bias.data.copy_(before)
             results.append(each.decompose(images(), target=0))
         assert_equal(*results)
+
+
+class Registers(nn.Module):
+    """Constant tokens before and after the patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.mix = nn.Conv2d(3, 8, 3, stride=3), nn.Linear(8, 8)
+        self.before, self.after = (nn.Parameter(torch.ones(2, n, 8)) for n in (1, 3))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = self.mix(torch.cat([self.before, x, self.after], 1)).sigmoid()
+        return self.head(x[:, :5].mean(1))
+
+
+def test_other_numbers_of_tokens_before_and_after_the_patches():
+    network = ready(Registers()).double()
+    method = TGradAttribution(network)
+    for _ in range(4):
+        for _ in range(2):
+            assert_close_to_recorded(method, images().double(), target=0)
+        network.before, network.after = network.after, network.before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_value_of_a_padding_is_seen_although_the_terms_add_up_without_it(dtype, recorded):
+    network, value = ready(nn.Conv2d(3, 4, 3)).to(dtype), {}
+
+    def forward(x):
+        x = F.pad(network(x), (1, 1), value=value["now"])
+        return x[..., 0].mean((1, 2)) - x[..., -1].mean((1, 2)) + x.mean((1, 2, 3))
+
+    method = TGradAttribution(forward)
+    for value["now"] in (0.0, 0.0, 1e-3, 1e-3, 0.5, 0.0):
+        assert_close_to_recorded(method, images().to(dtype), target=None)
+    assert len(recorded) == 6 + 5  # those of fresh methods, and all but the second call
 
 
 def test_a_branch_that_depends_on_the_input_is_seen():

@@ -9,22 +9,23 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
+from captum_tgrad.decomposition.call import NO_RECORD, Call
 from captum_tgrad.decomposition.operations.arithmetic import sum_of_two
+from captum_tgrad.decomposition.operations.moving import of_padding
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.replay.node_constants import Node
 from captum_tgrad.decomposition.torch_functions import without_override_check
 
 
 class AddedConstants(TorchFunctionMode):
-    """A context that keeps the constants of the sums that run in it.
+    """A context that keeps the constants of the sums and paddings that run in it.
 
     It takes much less time than recording all operations.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._sums: dict[Node, tuple[Bias | None, Tensor | None, int]] = {}
+        self._found: dict[Node, tuple[Bias | None, Tensor | None, int]] = {}
 
     def __torch_function__(
         self,
@@ -36,37 +37,40 @@ class AddedConstants(TorchFunctionMode):
         kwargs = kwargs or {}
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            with self:  # it sees the sums in a Python function
+            with self:  # it sees the operations in a Python function
                 return inner(*args, **kwargs)
         result = func(*args, **kwargs)
-        if record.bias is sum_of_two and isinstance(result, Tensor) and result.requires_grad:
+        if record.bias in _SEEN and isinstance(result, Tensor) and result.requires_grad:
             self._keep(Call(func, args, kwargs, record), result)
         return result
 
     def _keep(self, call: Call, result: Tensor) -> None:
-        try:
-            operands = [call.bound[name] for name in ("input", "other")]
-            bias = sum_of_two(call, result)
-        except NoRuleError:
+        biases = call.closed_forms([result])
+        if biases is None:
             return
+        operands = [call.bound[name] for name in _SEEN[call.record.bias]]
         constants = [t for t in operands if not (isinstance(t, Tensor) and t.requires_grad)]
         if len(constants) != 1:
             return  # for example a constant to which a result was added in place
-        (constant,) = constants
+        (bias,), (constant,) = biases, constants
         if not isinstance(constant, Tensor):
-            self._sums[result.grad_fn] = bias, None, 0
+            self._found[result.grad_fn] = bias, None, 0
         elif not constant.is_inference():
-            self._sums[result.grad_fn] = bias, constant, constant._version
+            self._found[result.grad_fn] = bias, constant, constant._version
 
-    def biases_of(self, sums: Sequence[Node]) -> dict[Node, Bias | None] | None:
-        """The biases of the sums at these nodes: None for the number 0.
+    def biases_of(self, nodes: Sequence[Node]) -> dict[Node, Bias | None] | None:
+        """The biases of the sums and paddings at these nodes: None for the number 0.
 
         None instead of all if it has not seen one, or if its constant was overwritten since.
         """
         found = {}
-        for node in sums:
-            bias, constant, version = self._sums.get(node, (None, None, -1))
+        for node in nodes:
+            bias, constant, version = self._found.get(node, (None, None, -1))
             if version != (0 if constant is None else constant._version):
                 return None
             found[node] = bias
         return found
+
+
+_SEEN: dict[Any, tuple[str, ...]] = {sum_of_two: ("input", "other"), of_padding: ("value",)}
+"""The rules of these operations, and the names of their arguments that may be constants."""

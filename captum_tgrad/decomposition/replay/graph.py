@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -71,9 +72,10 @@ class _Kind(NamedTuple):
     Args:
         options: Reads the attributes that are not tensors.
         weights: The names of the attributes that hold weights.
-        zeros: Returns what identifies the elements that the operation leaves out: empty if it
-            leaves out none, None if they are unknown, or follow from the values of activations.
-            None if no such operation leaves out elements.
+        zeros: Returns what identifies the elements that the operation leaves out or replaces by
+            constants: empty if it does so with none, or if the rest of the description shows them.
+            None if they are unknown, or follow from the values of activations. None if no such
+            operation does so.
     """
 
     options: Callable[[Node], object]
@@ -114,6 +116,13 @@ def _zeros_of_factors(node: Node) -> bytes | None:
     return b"".join(map(_digest_of_zeros, constants))
 
 
+def _zeros_of_concatenation(node: Node) -> bytes | None:
+    """None if constants are before and after others: a recorded graph does not show their sizes."""
+    constants = [is_constant(source) for source, _ in node.next_functions]
+    groups = [are_constant for are_constant, _ in groupby(constants)]
+    return None if groups.count(True) > 1 else b""
+
+
 def _zeros_of_mask(node: Node) -> bytes:
     mask = mask_of(node)
     if mask is None:
@@ -151,7 +160,6 @@ _KINDS = {
     "AvgPool2DBackward0",
     "AvgPool3DBackward0",
     "CloneBackward0",
-    "ConstantPadNdBackward0",
     "ExpandBackward0",
     "FlipBackward0",
     "LeakyReluBackward0",
@@ -206,11 +214,12 @@ _KINDS = {
 """The known kinds of nodes."""
 
 _ZEROS: dict[str, Callable[[Node], bytes | None]] = {
+    "CatBackward0": _zeros_of_concatenation,
     "MulBackward0": _zeros_of_factors,
     "SoftmaxBackward0": _zeros_of_softmax,
     **dict.fromkeys(MASKS, _zeros_of_mask),
 }
-"""The kinds of nodes whose operations may leave out elements."""
+"""The kinds of nodes whose operations may leave out elements, or join them with constants."""
 
 _OF_ACTIVATIONS = "BmmBackward0"
 """A product of matrices of which neither needs to be a weight."""

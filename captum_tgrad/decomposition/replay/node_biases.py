@@ -233,6 +233,7 @@ NODES_WITH_BIAS = {
     "ClampBackward1": _clamp("clamp clip"),
     "ClampMaxBackward0": _clamp("clamp_max"),
     "ClampMinBackward0": _clamp("clamp_min"),
+    "ConstantPadNdBackward0": NodeWithBias("pad", lambda node: None),  # of a number
     "ConvolutionBackward0": NodeWithBias(
         "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
         _of_convolution,

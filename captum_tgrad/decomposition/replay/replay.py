@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from threading import get_ident
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias
@@ -36,6 +40,7 @@ class _Recorded(NamedTuple):
 
     Args:
         networks: The outermost modules that ran.
+        names: The names of the children of each module, because terms are named after modules.
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
             of a recorded pass does not even show parameters.
         description: The description of the graph.
@@ -43,14 +48,17 @@ class _Recorded(NamedTuple):
             no zeros.
         dtypes: The dtypes that operations computed in.
         terms: The terms with the numbers of their nodes, in forward order, without their biases.
+        without_terms: The numbers of nodes that had no term because their bias was zero.
     """
 
     networks: list[ReferenceType[nn.Module]]
+    names: list[list[str]]
     adds_constants: bool
     description: list[object]
     needs_dense_weights: bool
     dtypes: set[torch.dtype]
     terms: list[tuple[int, PendingTerm]]
+    without_terms: list[int]
 
 
 class Replay:
@@ -96,13 +104,14 @@ class Replay:
             return
         self._is_worth_trying = False  # unless all goes well
         graph = graph_of(output)
-        terms = None if graph is None else _terms(graph, recorder)
-        if graph is None or terms is None:
+        found = None if graph is None else _terms(graph, recorder)
+        if graph is None or found is None:
             return
         self._recorded[forward_pass] = _Recorded(
             [ref(network) for network in networks],
+            _names_of_children(modules),
             any(map(_adds_constant, graph.nodes)),
-            graph.description, recorder.needs_dense_weights, recorder.dtypes, terms,
+            graph.description, recorder.needs_dense_weights, recorder.dtypes, *found,
         )  # fmt: skip
         if len(self._recorded) > _MOST_SHAPES:
             del self._recorded[next(iter(self._recorded))]
@@ -136,15 +145,17 @@ class Replay:
         modules = _modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
             return None
+        if _names_of_children(modules) != recorded.names:
+            return None
         self._is_worth_trying = False  # unless all goes well
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
             output = _run(forward, modules, arguments)
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
-            sums = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
-            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(sums))
-            terms = _with_biases(recorded, graph, constants.biases_of(sums))
+            adding = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
+            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(adding))
+            terms = _with_biases(recorded, graph, constants.biases_of(adding))
         if terms is None:
             self._recorded.clear()
             before.restore()
@@ -192,26 +203,46 @@ def _modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | N
     return modules
 
 
+def _names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
+    return [list(module._modules) for module in modules]
+
+
 def _run(
     forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
 ) -> Any:
     """The output of ``forward``, which runs these modules.
 
-    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters.
+    None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
+    another norm would update its statistics.
     """
     leaf, *further = arguments
     copied = leaf.clone()
     frozen = _frozen(modules)
+    handle = register_module_forward_pre_hook(partial(_refuse_training, get_ident()))
     try:
         # With activation checkpointing, reading a node would run a block again.
         with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(frozen):
             return forward(copied, *further)
+    except _TrainingModeError:
+        return None
     except torch.OutOfMemoryError:
         return None  # autograd keeps more activations if the weights require gradients
     except RuntimeError as error:
         if frozen or _NO_HOOKS in str(error):
             return None  # as parameter.numpy(); an error of the network itself comes again
         raise
+    finally:
+        handle.remove()
+
+
+class _TrainingModeError(Exception):
+    """A norm in training mode would run and update its statistics."""
+
+
+def _refuse_training(thread: int, module: nn.Module, inputs: Any) -> None:
+    """Raises _TrainingModeError before such a norm runs in this thread."""
+    if isinstance(module, _NormBase) and module.training and get_ident() == thread:
+        raise _TrainingModeError
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"
@@ -247,14 +278,16 @@ def _with_biases(
     Args:
         recorded: The recorded forward pass.
         graph: The graph of a later one, with the same description.
-        added: The biases of the sums whose constants the graph does not show; None if one is
-            unknown.
+        added: The biases of the sums and paddings whose constants the graph does not show; None if
+            one is unknown.
     """
     if added is None or (recorded.needs_dense_weights and not has_dense_weights(graph)):
         return None  # a matrix with zeros may only move elements
     nodes = [graph.nodes[number] for number, _ in recorded.terms]
     with torch.no_grad():
         biases = {**dict(zip(nodes, biases_of(nodes), strict=True)), **added}
+        if not all(_has_zero_bias(graph.nodes[number]) for number in recorded.without_terms):
+            return None  # for example, a clamp is saturated
         for node, (_, term) in zip(nodes, recorded.terms, strict=True):
             if term.factor is not None:
                 biases[node] = bias_at_factor(node, term.factor, term.places)
@@ -265,12 +298,17 @@ def _with_biases(
     return [(node, term.with_bias(bias)) for node, (_, term), bias in terms]
 
 
-def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
-    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
+def _terms(
+    graph: Graph, recorder: Recorder
+) -> tuple[list[tuple[int, PendingTerm]], list[int]] | None:
+    """The terms with the numbers of their nodes, and those of nodes whose bias is zero.
+
+    None if not every other bias of the graph is one term.
+    """
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
-    found, missing, products = [], [], set()
+    found, zero, missing, products = [], [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         is_real = not node._input_metadata[0].dtype.is_complex  # others have terms in pairs
@@ -281,12 +319,15 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
             return None
         elif operations and (product := product_of(node)) is not None:
             missing.append(product)
-        elif operations and not _has_zero_bias(node):
-            return None
+        elif operations:
+            if not _has_zero_bias(node):
+                return None
+            zero.append(number)
     # A linear layer over sequences has its term at the view of its product, or at the product.
     if not products.issuperset(missing):
         return None
-    return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+    terms = [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
+    return terms, zero
 
 
 def _has_zero_bias(node: Node) -> bool:
@@ -297,5 +338,8 @@ def _has_zero_bias(node: Node) -> bool:
 
 def _adds_constant(node: Node) -> bool:
     """Whether a node adds a constant that the graph does not show: a buffer or a number."""
-    is_sum = type(node).__name__ in ("AddBackward0", "RsubBackward1", "SubBackward0")
-    return is_sum and bool(operations_of(node)) and biases_of([node]) == [None]
+    may_add = type(node).__name__ in _MAY_ADD_CONSTANTS
+    return may_add and bool(operations_of(node)) and biases_of([node]) == [None]
+
+
+_MAY_ADD_CONSTANTS = ("AddBackward0", "ConstantPadNdBackward0", "RsubBackward1", "SubBackward0")
