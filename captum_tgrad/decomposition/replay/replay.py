@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from threading import get_ident
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -41,6 +40,7 @@ class _Recorded(NamedTuple):
     Args:
         networks: The outermost modules that ran.
         names: The names of the children of each module, because terms are named after modules.
+        runs_others: Whether other modules than those in the networks may run.
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
             of a recorded pass does not even show parameters.
         description: The description of the graph.
@@ -53,6 +53,7 @@ class _Recorded(NamedTuple):
 
     networks: list[ReferenceType[nn.Module]]
     names: list[list[str]]
+    runs_others: bool
     adds_constants: bool
     description: list[object]
     needs_dense_weights: bool
@@ -110,6 +111,7 @@ class Replay:
         self._recorded[forward_pass] = _Recorded(
             [ref(network) for network in networks],
             _names_of_children(modules),
+            recorder.modules.runs_unnamed or not isinstance(self._forward, nn.Module),
             any(map(_adds_constant, graph.nodes)),
             graph.description, recorder.needs_dense_weights, recorder.dtypes, *found,
         )  # fmt: skip
@@ -150,7 +152,7 @@ class Replay:
         self._is_worth_trying = False  # unless all goes well
         constants = AddedConstants()
         with constants if recorded.adds_constants else nullcontext():
-            output = _run(forward, modules, arguments)
+            output = _run(forward, modules, arguments, recorded.runs_others)
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -208,9 +210,12 @@ def _names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
 
 
 def _run(
-    forward: Callable[..., Any], modules: Sequence[nn.Module], arguments: Sequence[Any]
+    forward: Callable[..., Any],
+    modules: Sequence[nn.Module],
+    arguments: Sequence[Any],
+    runs_others: bool,
 ) -> Any:
-    """The output of ``forward``, which runs these modules.
+    """The output of ``forward``, which runs these modules, and maybe others.
 
     None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
     another norm would update its statistics.
@@ -218,10 +223,13 @@ def _run(
     leaf, *further = arguments
     copied = leaf.clone()
     frozen = _frozen(modules)
-    handle = register_module_forward_pre_hook(partial(_refuse_training, get_ident()))
     try:
-        # With activation checkpointing, reading a node would run a block again.
-        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), _unfrozen(frozen):
+        with (
+            # With activation checkpointing, reading a node would run a block again.
+            torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS),
+            _unfrozen(frozen),
+            _stopped_before_training() if runs_others else nullcontext(),
+        ):
             return forward(copied, *further)
     except _TrainingModeError:
         return None
@@ -231,18 +239,29 @@ def _run(
         if frozen or _NO_HOOKS in str(error):
             return None  # as parameter.numpy(); an error of the network itself comes again
         raise
-    finally:
-        handle.remove()
 
 
 class _TrainingModeError(Exception):
     """A norm in training mode would run and update its statistics."""
 
 
-def _refuse_training(thread: int, module: nn.Module, inputs: Any) -> None:
-    """Raises _TrainingModeError before such a norm runs in this thread."""
-    if isinstance(module, _NormBase) and module.training and get_ident() == thread:
-        raise _TrainingModeError
+@contextmanager
+def _stopped_before_training() -> Iterator[None]:
+    """A context that raises _TrainingModeError before such a norm runs in this thread.
+
+    Its hook costs a few percent of a small network.
+    """
+    thread = get_ident()
+
+    def check(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, _NormBase) and module.training and get_ident() == thread:
+            raise _TrainingModeError
+
+    handle = register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"

@@ -22,6 +22,7 @@ class RunningModules:
     Attributes:
         after_module: Called with the path and the output of every module after it ran, if not None.
         outermost: The modules that ran outside of other modules.
+        runs_unnamed: Whether a module ran inside of one that does not name it, as one in a list.
 
     Raises:
         ValueError: In the context, before a batch norm in training mode runs and updates its
@@ -31,6 +32,7 @@ class RunningModules:
     def __init__(self) -> None:
         self.after_module: Callable[[str, Any], None] | None = None
         self.outermost: list[nn.Module] = []
+        self.runs_unnamed = False
         self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}
@@ -81,6 +83,7 @@ class RunningModules:
         if not self._stack:
             self.outermost.append(module)
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
+        self.runs_unnamed |= module not in self._paths
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _BatchNorm):
             if module.training:
