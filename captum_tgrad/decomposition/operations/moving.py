@@ -101,7 +101,7 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
         fill=(3, "value"),
     ),
-    **records("copy fill", places=moving.assigned, bias=constants, fill=(1, "src", "value")),
+    **records("copy fill", places=moving.assigned, bias=constants, fill=(1, "other", "value")),
     **records("zero", places=moving.assigned, bias=no_bias),
     **records("index_add scatter_add", "input, dim, index, src", indexing.added, constants),
     **records(
