@@ -42,8 +42,8 @@ class Operation:
         form_of_large: Whether ``form`` is faster only if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
-        fill: The positions of arguments that are numbers to fill elements with, which then have no
-            place.
+        fill: The positions and names of arguments that a call fills elements with. Numbers and
+            constants among them have no place.
     """
 
     places: PlacesRule = NO_RULE
@@ -55,7 +55,7 @@ class Operation:
     form_of_large: bool = False
     parts: Callable[[Call], Any] | None = None
     parts_of_one: bool = True
-    fill: Collection[int] = ()
+    fill: Collection[int | str] = ()
 
 
 NO_RECORD = Operation()
@@ -131,6 +131,13 @@ class Call:
     def constant(self) -> list[Tensor]:
         """The tensor arguments that did not depend on the network's input."""
         return [tensor for tensor in self.tensors if not tensor.requires_grad]
+
+    @property
+    def filled(self) -> dict[int | str, Any]:
+        """The arguments that the call fills elements with, by position or name."""
+        every: dict[int | str, Any] = dict(enumerate(self.args))
+        every.update(self.kwargs)
+        return {key: every[key] for key in self.record.fill if key in every}
 
     def __call__(self) -> Any:
         """Runs the call."""

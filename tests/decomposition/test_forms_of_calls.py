@@ -363,6 +363,27 @@ def test_input_is_not_always_the_first_parameter(forward):
     assert_complete(TGradAttribution(lambda x: forward(x).sum(1)).decompose(x))
 
 
+INDEX = torch.tensor([[0], [2]])
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda x: torch.where(x > 0.5, input=x, other=2.0),
+        lambda x: torch.where(x > 0.5, self=2.0, other=x),
+        lambda x: x.masked_fill(x > 0.5, value=2.0),
+        lambda x: x.index_fill(1, INDEX[:, 0], value=2.0),
+        lambda x: x.scatter(1, INDEX, value=2.0),
+        lambda x: x.clone().copy_(other=torch.arange(3)) + x,
+        lambda x: F.pad(x, (1, 1), value=2.0),
+        lambda x: F.pad(x, (1, 1), "constant", 2.0),
+    ],
+)
+def test_numbers_to_fill_in_may_be_named(fill):
+    x = torch.rand(2, 3).double()
+    assert_complete(TGradAttribution(lambda x: fill(x).sum(1)).decompose(x))
+
+
 def test_masked_logits_of_half_precision_add_nothing():
     z = torch.tensor([[20000.0, -torch.inf, 19990.0]], dtype=torch.float16).requires_grad_()
     call = Call(torch.softmax, (z, -1), {}, operation_of(torch.softmax))

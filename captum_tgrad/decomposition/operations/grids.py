@@ -97,26 +97,16 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **_pooling(
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
-        "adaptive_max_pool2d adaptive_max_pool3d",
-        "input, output_size, return_indices=False",
-    ),
-    **_pooling(
-        "fractional_max_pool2d fractional_max_pool3d",
-        "input, kernel_size, output_size=None, output_ratio=None, return_indices=False, "
-        "_random_samples=None",
-    ),
-    **_pooling(
-        "lp_pool1d lp_pool2d lp_pool3d",
-        "input, norm_type, kernel_size, stride=None, ceil_mode=False",
+        "adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d "
+        "lp_pool1d lp_pool2d lp_pool3d"
     ),
     **records(
         "interpolate upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d "
         "upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d upsample_nearest_exact1d "
         "upsample_nearest_exact2d upsample_nearest_exact3d upsample_bilinear2d_aa "
         "upsample_bicubic2d_aa",
-        "input, size=None, scale_factor=None",
-        grids.resized,
-        no_bias,
+        places=grids.resized,
+        bias=no_bias,
     ),
     **records(
         "grid_sample",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,54 +21,35 @@ def no_bias(call: Call, output: Tensor) -> Bias | None:
 
 def constants(call: Call, output: Tensor) -> Bias | None:
     """``b = op(0)``, for an operation that copies its arguments or is linear in them."""
-    if _fills_in_nothing(call):
-        return None
+    return None if _fills_in_nothing(call) else _of_zeros(call)
+
+
+def joined(call: Call, output: Tensor) -> Bias | None:
+    """As :func:`constants`, for ``cat`` and similar, where integers are elements as well."""
+    return _of_zeros(call) if call.constant else None
+
+
+def _of_zeros(call: Call) -> Bias:
     result, *_ = call.run_on(lambda t: torch.zeros_like(t) if t.requires_grad else t)
     return Bias(identity, finite(result))
 
 
 def _fills_in_nothing(call: Call) -> bool:
     """Whether the only constants that a call writes are the numbers 0 and, in masks, infinity."""
-    written = [call.args[position] for position in call.record.fill if position < len(call.args)]
-    written += [call.kwargs["value"]] if "value" in call.kwargs else []
-    numbers = [value for value in written if isinstance(value, (int, float))]
-    tensors = [value for value in written if isinstance(value, Tensor) and not value.requires_grad]
-    if not numbers or tensors or _has_constant_numbers(call):
-        return False
-    return all(value == 0 or math.isinf(value) for value in numbers)
+    if any(tensor.is_floating_point() or tensor.is_complex() for tensor in call.constant):
+        return False  # the others are indices or masks
+    return all(map(_is_nothing, call.filled.values()))
 
 
-def _has_constant_numbers(call: Call) -> bool:
-    """Whether a constant tensor holds numbers, and not only indices or a mask."""
-    return any(tensor.is_floating_point() or tensor.is_complex() for tensor in call.constant)
+def _is_nothing(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    return not value or (isinstance(value, (int, float)) and math.isinf(value))
 
 
 def finite(constant: Tensor) -> Tensor:
     """Replaces the ``-inf`` of a mask by 0: masked elements have no gradient."""
     return torch.where(constant.isinf(), 0, constant)
-
-
-def chosen(call: Call, output: Tensor) -> Bias | None:
-    """The bias of ``where``: a constant alternative, at the elements where it is selected."""
-    alternatives = [call.bound["input"], call.bound["other"]]
-    if all(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in alternatives):
-        return None
-    return constants(call, output)
-
-
-def joined(call: Call, output: Tensor) -> Bias | None:
-    """The bias of ``cat`` and similar: the constants among the tensors."""
-    return constants(call, output) if call.constant else None
-
-
-def added(call: Call, output: Tensor) -> Bias | None:
-    """The bias of ``index_add`` and ``scatter_add``: a constant summand, which is no index."""
-    return constants(call, output) if _has_constant_numbers(call) else None
-
-
-def of_padding(call: Call, output: Tensor) -> Bias | None:
-    """The bias of padding: its value. Modes that repeat elements have none."""
-    return constants(call, output) if call.bound["value"] else None
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -96,7 +78,13 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.joined,
         bias=joined,
     ),
-    **records("pad", "input, pad, mode='constant', value=None", padding.padded, of_padding),
+    **records(
+        "pad",
+        "input, pad, mode='constant', value=None",
+        padding.padded,
+        constants,
+        fill=(3, "value"),
+    ),
     **records(
         "pad_sequence",
         "sequences, batch_first=False, padding_value=0.0, padding_side='right'",
@@ -111,20 +99,25 @@ OPERATIONS: dict[str, Operation] = {
         "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
         bias=constants,
-        fill=(3,),
+        fill=(3, "value"),
     ),
-    **records("copy fill", places=moving.assigned, bias=constants, fill=(1,)),
+    **records("copy fill", places=moving.assigned, bias=constants, fill=(1, "other", "value")),
     **records("zero", places=moving.assigned, bias=no_bias),
-    **records("index_add scatter_add", "input, dim, index, src", indexing.added, added),
+    **records("index_add scatter_add", "input, dim, index, src", indexing.added, constants),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
         places=indexing.added,
     ),
-    **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2,)),
+    **records("masked_fill", places=elementwise.elementwise, bias=constants, fill=(2, "value")),
     **records("view_as_real", places=mixing.paired, bias=no_bias),
     **records("view_as_complex", places=mixing.unpaired, bias=no_bias),
-    **records("where", "condition, input, other", elementwise.chosen, chosen, fill=(1, 2)),
+    **records(
+        "where",
+        places=elementwise.chosen,
+        bias=constants,
+        fill=(1, 2, "input", "self", "other"),
+    ),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble coalesce to_dense",

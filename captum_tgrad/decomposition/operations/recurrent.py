@@ -207,11 +207,6 @@ def _hook_at_all(outputs: Sequence[Tensor], hook: Callable[[Tensor], None]) -> R
     return torch.autograd.graph.register_multi_grad_hook(outputs, arrived)
 
 
-def padding(call: Call, output: Tensor) -> Bias | None:
-    """The padding value of ``pad_packed_sequence``."""
-    return constants(call, output) if call.args[3] else None
-
-
 OPERATIONS: dict[str, Operation] = {
     **records(
         "lstm gru rnn_tanh rnn_relu",
@@ -228,5 +223,5 @@ OPERATIONS: dict[str, Operation] = {
         is_recurrent=True,
     ),
     **records("pack_padded_sequence", places=places.packed, bias=no_bias),
-    **records("pad_packed_sequence", places=places.packed, bias=padding),
+    **records("pad_packed_sequence", places=places.packed, bias=constants, fill=(3,)),
 }

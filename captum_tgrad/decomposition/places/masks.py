@@ -188,7 +188,7 @@ def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = Fal
             moved: Sequence[Tensor] = without_fill(call).run_on(shown)
         else:
             run, tensors = mover(call)
-            moved = run(list(map(shown, tensors)))
+            moved = list(run(list(map(shown, tensors)))) * len(call.returned)
     except (NoRuleError, RuntimeError, IndexError):  # it may not run on masks
         return
     for output, mask in zip(call.returned, moved, strict=True):

@@ -34,13 +34,10 @@ _Arguments = Sequence[Places | None]
 
 def without_fill(call: Call) -> Call:
     """The call with the numbers that it fills in replaced by 0, the index of no cell."""
-    if not call.record.fill and "value" not in call.kwargs:
+    if not (filled := {key: _emptied(value) for key, value in call.filled.items()}):
         return call
-    args = tuple(
-        _emptied(arg) if position in call.record.fill else arg
-        for position, arg in enumerate(call.args)
-    )
-    kwargs = {**call.kwargs, "value": 0.0} if "value" in call.kwargs else call.kwargs
+    args = tuple(filled.get(position, arg) for position, arg in enumerate(call.args))
+    kwargs = {name: filled.get(name, value) for name, value in call.kwargs.items()}
     return Call(call.func, args, kwargs, call.record)
 
 

@@ -37,7 +37,7 @@ def convolved(call: Call) -> list[Places]:
 
 def pooled(call: Call) -> list[Places]:
     """Places after a pooling."""
-    tensor, (output, *_) = call.bound["input"], call.returned
+    tensor, (output, *_) = call.tensors[0], call.returned
     windows = _windows(call)
     places = _windows_mixed(tensor, output.shape, windows)
     if places:
@@ -106,15 +106,13 @@ def rank_of(operation: str) -> int:
 
 def _windows(call: Call) -> Windows:
     """The windows of a convolution, a pooling or a fold."""
-    bound, name, rank_of_output = call.bound, call.name, call.returned[0].dim()
+    name, rank_of_output = call.name, call.returned[0].dim()
     rank = 2 if name == "fold" else rank_of(name)
     dims = range(rank_of_output - rank, rank_of_output)
-    if name.startswith(("conv", "deform_conv")):
-        kernel: Any = tuple(bound["weight"].shape[2:])
-    elif name.startswith(("max_pool", "avg_pool", "fold")):
-        kernel = bound["kernel_size"]
-    else:
+    if not name.startswith(("conv", "deform_conv", "max_pool", "avg_pool", "fold")):
         return dict.fromkeys(dims)
+    bound = call.bound
+    kernel: Any = tuple(bound["weight"].shape[2:]) if "conv" in name else bound["kernel_size"]
     if name == "deform_conv2d":
         stride, padding, dilation = (
             tuple(bound[f"{option}_{side}"] for side in "hw")
@@ -145,7 +143,7 @@ def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
 
 def resized(call: Call) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
-    tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], call.returned
+    tensor, (output,) = call.tensors[0], call.returned
     places = windows_joined(places_of(tensor) or make_places(tensor.shape))
     return [on_new_grid(places.pairs, output.shape, dict.fromkeys(range(2, output.dim())))]
 

@@ -123,7 +123,7 @@ def by_indices(call: Call) -> Moved:
     """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = call.returned[1].detach()
-    return lambda t: [t[0].gather(dim, t[1])] * len(call.returned), [tensor, indices]
+    return lambda t: [t[0].gather(dim, t[1])], [tensor, indices]
 
 
 @rule_of_mover(is_cached=False)

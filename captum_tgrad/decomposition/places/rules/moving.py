@@ -29,9 +29,9 @@ from captum_tgrad.decomposition.places.rules.rule import Effect, PlacesRule, pla
 def rule_of_mover(
     effect: Effect = Effect.MOVES, *, is_cached: bool = True
 ) -> Callable[[Callable[[Call], Moved]], PlacesRule]:
-    """Makes a rule of a function that returns how a call moves elements."""
+    """Makes a rule of a function that returns how a call moves elements to all of its results."""
     return lambda mover: PlacesRule(
-        lambda call: places_after(*mover(call)), effect, is_cached, mover=mover
+        lambda call: places_after(*mover(call)) * len(call.returned), effect, is_cached, mover=mover
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, OnAxis
-from captum_tgrad.decomposition.places.movement import places_after
+from captum_tgrad.decomposition.places.movement import places_after, without_fill
 from captum_tgrad.decomposition.places.origin import coordinates_of
 from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.rules.contraction import contracted
@@ -50,12 +50,8 @@ def cell(call: Call) -> list[Places]:
 
 def packed(call: Call) -> list[Places]:
     """Places after ``pack_padded_sequence`` or ``pad_packed_sequence``."""
-    padded_with = (0.0, *call.args[4:]) if len(call.args) > 3 else ()
-
-    def run(indices: list[Tensor]) -> list[Tensor]:
-        return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
-
-    found = places_after(run, call.tensors[:1])
+    _, *options = without_fill(call).args
+    found = places_after(lambda t: [call.func(t[0], *options)[0]], call.tensors[:1])
     lengths = call.returned[1:]  # have no place
     return [*found, *(make_places(each.shape) for each in lengths)]
 
