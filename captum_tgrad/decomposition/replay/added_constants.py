@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import NO_RECORD, Call
 from captum_tgrad.decomposition.operations.arithmetic import sum_of_two
-from captum_tgrad.decomposition.operations.moving import of_padding
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.replay.node_constants import Node
 from captum_tgrad.decomposition.torch_functions import without_override_check
@@ -40,7 +40,8 @@ class AddedConstants(TorchFunctionMode):
             with self:  # it sees the operations in a Python function
                 return inner(*args, **kwargs)
         result = func(*args, **kwargs)
-        if record.bias in _SEEN and isinstance(result, Tensor) and result.requires_grad:
+        is_seen = record.bias is sum_of_two or record is _PADDING
+        if is_seen and isinstance(result, Tensor) and result.requires_grad:
             self._keep(Call(func, args, kwargs, record), result)
         return result
 
@@ -48,7 +49,8 @@ class AddedConstants(TorchFunctionMode):
         biases = call.closed_forms([result])
         if biases is None:
             return
-        operands = [call.bound[name] for name in _SEEN[call.record.bias]]
+        names = ("value",) if call.record is _PADDING else ("input", "other")
+        operands = [call.bound[name] for name in names]
         constants = [t for t in operands if not (isinstance(t, Tensor) and t.requires_grad)]
         if len(constants) != 1:
             return  # for example a constant to which a result was added in place
@@ -72,5 +74,4 @@ class AddedConstants(TorchFunctionMode):
         return found
 
 
-_SEEN: dict[Any, tuple[str, ...]] = {sum_of_two: ("input", "other"), of_padding: ("value",)}
-"""The rules of these operations, and the names of their arguments that may be constants."""
+_PADDING = operation_of(F.pad)
