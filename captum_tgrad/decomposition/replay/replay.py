@@ -23,6 +23,7 @@ from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.precision import HALF
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import Graph, graph_of, has_dense_weights
 from captum_tgrad.decomposition.replay.node_biases import biases_of, operations_of
@@ -156,7 +157,8 @@ class Replay:
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(_adds_constant, graph.nodes)) if recorded.adds_constants else []
-            self._recorded[forward_pass] = recorded._replace(adds_constants=bool(adding))
+            adds_constants = not all(_is_checked_by_sum(node, recorded, graph) for node in adding)
+            self._recorded[forward_pass] = recorded._replace(adds_constants=adds_constants)
             terms = _with_biases(recorded, graph, constants.biases_of(adding))
         if terms is None:
             self._recorded.clear()
@@ -353,6 +355,14 @@ def _has_zero_bias(node: Node) -> bool:
     """Whether the bias of a node without a term is zero, as that of a sum with the number 0."""
     (bias,) = biases_of([node])
     return _adds_constant(node) if bias is None else not bool(bias.value().any())
+
+
+def _is_checked_by_sum(node: Node, recorded: _Recorded, graph: Graph) -> bool:
+    """Whether it is a padding with zeros in full precision: another value leaves a residual."""
+    is_padding = type(node).__name__ == "ConstantPadNdBackward0"
+    if not is_padding or not recorded.dtypes.isdisjoint(HALF):
+        return False
+    return any(graph.nodes[number] is node for number in recorded.without_terms)
 
 
 def _adds_constant(node: Node) -> bool:
