@@ -211,11 +211,13 @@ class _Explained:
             contributions.append(contribution)
         of_inputs = sorted(stacked_maps(sums), key=lambda stack: stack.number)
         of_biases = stacked_maps([term.sums for term in terms if term.sums is not None])
-        scores = [*scores_of(of_inputs), *scores_of(of_biases)]
+        scores = scores_of(of_inputs)
+        if of_biases:
+            scores = torch.cat([scores, scores_of(of_biases)])
         return RawDecomposition(
             output=output,
             scores=scores,
-            delta=output - torch.stack(scores).sum(0),
+            delta=output - scores.sum(0),
             of_inputs=tuple(of_inputs),
             of_biases=of_biases,
             contributions=tuple(contributions),

@@ -156,9 +156,11 @@ class PendingTerms:
         self._pending.append(pending)
         self._all_wait = True
 
+        is_norm = pending.operation in BATCH_NORMS
+
         def hook(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
             self._arrive(pending, gradients[0])
-            copied = readable(gradients[0]) if pending.operation in BATCH_NORMS else None
+            copied = readable(gradients[0]) if is_norm else None
             return None if copied is None else (copied, *gradients[1:])
 
         self._handles.append(node.register_prehook(hook))

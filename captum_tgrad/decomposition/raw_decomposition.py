@@ -25,7 +25,7 @@ class RawDecomposition:
 
     Args:
         output: The explained output, shape ``(N,)``.
-        scores: The score of each term, those of the inputs first, each of shape ``(N,)``.
+        scores: The score of each term, those of the inputs first, shape ``(terms, N)``.
         delta: The output minus the sum of all terms.
         of_inputs: The map of each input's term.
         of_biases: The maps of the terms of all operations.
@@ -36,7 +36,7 @@ class RawDecomposition:
     """
 
     output: Tensor
-    scores: list[Tensor]
+    scores: Tensor
     delta: Tensor
     of_inputs: tuple[StackedMaps, ...]
     of_biases: Sequence[StackedMaps]
@@ -48,7 +48,7 @@ class RawDecomposition:
     @cached_property
     def sizes(self) -> Tensor:
         """``|score|`` of each term, shape ``(terms, N)``."""
-        return torch.stack(self.scores).abs()
+        return self.scores.abs()
 
     @cached_property
     def decomposition(self) -> Decomposition:

@@ -55,14 +55,19 @@ def stacked_maps(terms: Sequence[TermSums]) -> list[StackedMaps]:
         on_cells = (part.number, part.score.dtype, None if part.grid is None else part.grid.key)
         groups.setdefault(on_cells, []).append(part)
     stacks = [parts[0] if len(parts) == 1 else _joined(parts) for parts in groups.values()]
+    if len({stack.number for stack in stacks}) > 1:
+        _unify_scores(stacks, terms)
+    return stacks
+
+
+def _unify_scores(stacks: Sequence[StackedMaps], terms: Sequence[TermSums]) -> None:
+    """Uses the score on the first input for all inputs, whose cells round the sum differently."""
     scores: dict[int, Tensor] = {}
     for stack in stacks:
         for row, position in enumerate(stack.positions):
-            # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].by_input) > 1:
                 score = scores.setdefault(position, stack.score[row].clone())
                 stack.score[row] = score
-    return stacks
 
 
 def _parts(terms: Sequence[TermSums]) -> Iterator[StackedMaps]:
@@ -138,10 +143,12 @@ def stacks_of(maps: Sequence[TermMap], number: int) -> list[StackedMaps]:
     return stacks
 
 
-def scores_of(stacks: Sequence[StackedMaps]) -> list[Tensor]:
-    """The scores of all terms in order, each of shape ``(N,)``."""
-    scores: dict[int, Tensor] = {}
-    for stack in stacks:
-        for position, share in zip(stack.positions, stack.score, strict=True):
-            scores[position] = scores[position] + share if position in scores else share
-    return [scores[position] for position in sorted(scores)]
+def scores_of(stacks: Sequence[StackedMaps]) -> Tensor:
+    """The scores of all terms in order, shape ``(terms, N)``."""
+    scores = torch.cat([stack.score for stack in stacks])
+    positions = [position for stack in stacks for position in stack.positions]
+    if positions == list(range(len(positions))):
+        return scores
+    index = torch.tensor(positions, device=scores.device)
+    # The score of a term on several inputs is the sum of their shares.
+    return scores.new_zeros(max(positions) + 1, scores.shape[1]).index_add_(0, index, scores)
