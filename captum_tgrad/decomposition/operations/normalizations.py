@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -47,16 +47,6 @@ def scale_and_shift(
     scale = scale if weight is None else scale.mul_(weight)
     shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
     return scale, shift
-
-
-def shifts(
-    means: list[Tensor], variances: list[Tensor], weights: list[Tensor], biases: list[Tensor],
-    eps: list[float],
-) -> Sequence[Tensor]:  # fmt: skip
-    """The shifts of several batch norms, computed together because each is small."""
-    scales = torch._foreach_rsqrt(torch._foreach_add(variances, eps))
-    torch._foreach_mul_(scales, weights)
-    return torch._foreach_addcmul(biases, means, scales, value=-1)
 
 
 class _FastBatchNorm(torch.autograd.Function):

@@ -18,7 +18,6 @@ from captum_tgrad.decomposition.operations.attention import bias_of_attention
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
-    shifts,
     variance_of,
 )
 from captum_tgrad.decomposition.precision import HALF
@@ -49,7 +48,7 @@ def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
             bias = parameter_of(node, 2)
             if bias is not None:
                 affine[node] = bias
-    found = dict(zip(affine, _of_batch_norms(affine), strict=True)) if affine else {}
+    found = _of_batch_norms(affine)
     return [found.get(node) or NODES_WITH_BIAS[type(node).__name__].bias(node) for node in nodes]
 
 
@@ -58,15 +57,24 @@ def _dims_of(node: Node) -> int:
     return len(node._input_metadata[0].shape)
 
 
-def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
-    """The biases of batch norms with these parameters."""
-    names = ("_saved_running_mean", "_saved_running_var", "_saved_weight")
-    means, variances, weights = ([getattr(node, name) for node in biases] for name in names)
-    eps = [getattr(node, _EPS[type(node).__name__]) for node in biases]
-    found = shifts(means, variances, weights, list(biases.values()), eps)
-    return [
-        channel_bias(each, _dims_of(node) - 2) for node, each in zip(biases, found, strict=True)
-    ]
+def _of_batch_norms(biases: Mapping[Node, Tensor]) -> dict[Node, Bias]:
+    """The biases of batch norms with these parameters, computed together because each is small."""
+    alike: dict[object, list[tuple[Node, float, tuple[Tensor, ...]]]] = {}
+    for node, bias in biases.items():
+        eps = getattr(node, _EPS[type(node).__name__])
+        mean, weight = node._saved_running_mean, node._saved_weight
+        key = eps, mean.device, mean.dtype, weight.dtype, bias.dtype
+        own = (mean, node._saved_running_var, weight, bias)
+        alike.setdefault(key, []).append((node, eps, own))
+    found = {}
+    for group in alike.values():
+        nodes, (eps, *_), tensors = zip(*group, strict=True)
+        means, variances, weights, offsets = map(torch.cat, zip(*tensors, strict=True))
+        _, shift = scale_and_shift(means, variances, weights, offsets, eps)
+        shifts = torch.split(shift, [len(mean) for mean, *_ in tensors])
+        for node, each in zip(nodes, shifts, strict=True):
+            found[node] = channel_bias(each, _dims_of(node) - 2)
+    return found
 
 
 def _of_batch_norm(node: Node) -> Bias | None:
