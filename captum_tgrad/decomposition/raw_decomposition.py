@@ -55,16 +55,13 @@ class RawDecomposition:
         """The decomposition as a list of terms."""
         count = len(self.of_inputs)
         inputs = [
-            Term("input" if count == 1 else f"input {number}", score, found)
-            for number, (score, found) in enumerate(
-                zip(self.scores[:count], _maps(self.of_inputs, count), strict=True)
-            )
+            Term("input" if count == 1 else f"input {number}", _score(found), found)
+            for number, found in enumerate(_maps(self.of_inputs, count))
         ]
         biases = [
-            Term(name, score, found, each.magnitudes, each.lost_at(self.axes))
-            for name, score, found, each in zip(
+            Term(name, _score(found), found, each.magnitudes, each.lost_at(self.axes))
+            for name, found, each in zip(
                 names_of(self.terms),
-                self.scores[count:],
                 _maps(self.of_biases, len(self.terms)),
                 self.terms,
                 strict=True,
@@ -99,3 +96,9 @@ def _maps(stacks: Sequence[StackedMaps], count: int) -> list[dict[int, TermMap]]
         for position, each in zip(stack.positions, stack.maps(), strict=True):
             found[position][stack.number] = each
     return [dict(sorted(each.items())) for each in found]
+
+
+def _score(maps: dict[int, TermMap]) -> Tensor:
+    """The score of a term, of which each input has a share."""
+    first, *others = (each.score for each in maps.values())
+    return sum(others, start=first)
