@@ -26,6 +26,8 @@ def check_callable(forward_func: Any) -> None:
         raise TypeError(f"forward_func is the class {name}: pass an instance, {name}().")
     if not callable(forward_func):
         hint = ": pass its model" * isinstance(getattr(forward_func, "model", None), nn.Module)
+        if isinstance(forward_func, Tensor):
+            hint = ": pass the model, not its output"
         if isinstance(forward_func, (str, Path, Mapping)):
             hint = ": load weights with model.load_state_dict, and pass the model"
         raise TypeError(

@@ -18,19 +18,31 @@ _CHANNELS = re.compile(r"xpected input\[([\d, ]+)\] to have (\d+) channels")
 
 @contextmanager
 def explaining_errors(
-    forward_func: Any, inputs: Sequence[Any], name: str = "inputs", model: str = "model"
+    forward_func: Any,
+    inputs: Sequence[Any],
+    name: str = "inputs",
+    model: str = "model",
+    further: object = None,
 ) -> Iterator[None]:
     """A context for a run of ``forward_func``; if it fails, the inputs are compared with the model.
 
     They are not compared before, since a model may convert or reshape its inputs. Messages call
-    the inputs ``name`` and the model ``model``.
+    the inputs ``name`` and the model ``model``. ``further`` are its additional arguments.
 
     Raises:
+        TypeError: The model does not accept the additional arguments.
         ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; the
             inputs have one dimension less than a batch; or their channels are last.
     """
     try:
         yield
+    except TypeError as error:
+        if further is not None and "positional argument" in str(error):
+            raise TypeError(
+                f"{error}. additional_forward_args are passed to forward_func after {name}: if you"
+                " passed baselines as the second argument, leave them out."
+            ) from error
+        raise
     except (RuntimeError, ValueError, AssertionError) as error:  # timm's batch norm asserts
         _check_batch(error, forward_func, inputs, name)
         _check_channels(error, inputs, name)

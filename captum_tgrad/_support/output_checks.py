@@ -26,7 +26,8 @@ def with_gradient(output: Any, samples: int) -> Tensor:
             )
         raise ValueError(
             "The output of forward_func has no gradient with respect to inputs: the model runs"
-            " under torch.no_grad(), detaches, or does not use its inputs."
+            " under torch.no_grad(), detaches, or does not use its inputs. Remove torch.no_grad()"
+            " and detach() from the forward pass."
         )
     return found
 

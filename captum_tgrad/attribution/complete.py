@@ -41,15 +41,20 @@ Result = TypeVar("Result")
 def attribution_method(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Captum's ``log_usage`` for a method or ``__init__``; says what to do about other arguments.
 
-    These are mostly arguments of Captum's path methods.
+    These are mostly arguments of Captum's path methods, such as baselines.
     """
     known = signature(function).parameters
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        called = f"{type(args[0]).__name__}.{function.__name__}".removesuffix(".__init__")
+        if len(args) > 2 and "target" in kwargs:
+            raise TypeError(
+                f"{called}() got target twice: the second argument is target. If you passed"
+                " baselines there, leave them out."
+            )
         other = next((name for name in kwargs if name not in known), None)
         if other is not None:
-            called = f"{type(args[0]).__name__}.{function.__name__}".removesuffix(".__init__")
             leave_out = (
                 "leave it out. It runs one forward and one backward pass, without baselines or"
                 " steps, and multiplies the gradient by the inputs."
@@ -141,7 +146,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> RawDecomposition:
         tensors = self._checked(inputs, target)
         channel_dims = input_checks.channel_dims(channel_dim, tensors)
-        with explaining_errors(self.forward_func, tensors):
+        with explaining_errors(self.forward_func, tensors, further=additional_forward_args):
             return self._decompose(
                 self.forward_func,
                 tensors,

@@ -144,8 +144,9 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--budget",
         type=duration,
         metavar="TIME",
-        help="time limit, such as 90s, 30m or 2h; loading the network and writing the report do not"
-        " count; images are in random order, so the finished ones are a random sample",
+        help="time limit, such as 90s, 30m or 2h; a batch that is being explained is not"
+        " interrupted; loading the network and writing the report do not count; images are in"
+        " random order, so the finished ones are a random sample",
     )
     _add_protocol(parser)
     add_shared(parser, "--batch-size", default=8)

@@ -24,6 +24,7 @@ BUILT_IN = "built-in"
 
 _NAMED = 3
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_ANNOTATIONS = {".csv", ".xml"}  # labels and boxes, often beside the images
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def images_in(
             is not a class, or ``labels`` lists no image of the folder.
 
     Warns:
-        UserWarning: The folder has files that are not images by their names.
+        UserWarning: The folder has files that are neither images nor CSV or XML files.
     """
     check_classifier(classifier)
     folder = Path(folder)
@@ -172,6 +173,6 @@ def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
         inner = next((f"such as {path}" for path in others if path.is_dir()), "")
         which = inner or f"with files that end in {endings}"
         raise FileNotFoundError(f"no image found in {folder}{only}: pass a folder {which}")
-    if others:
+    if any(path.suffix.lower() not in _ANNOTATIONS for path in others):
         warn_user(f"Ignored in {folder}: {named}. Images are files that end in {endings}.")
     return images

@@ -64,5 +64,6 @@ def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
         return []
     return [
         f"cropped to the center {right - left} x {bottom - top} of {width} x {height} pixels,"
-        f" without {min(share, 0.99):.0%} of the image (--resize squash or pad keeps all of it)"
+        f" cutting off {min(share, 0.99):.0%} of the image (--resize squash or pad keeps all"
+        " of it)"
     ]

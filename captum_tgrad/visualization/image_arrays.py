@@ -84,7 +84,10 @@ def image_of_sample(
     """One of ``as_images``; raises ValueError unless there is an image for each sample."""
     pictures = as_images(images, mean, std)
     if len(pictures) != samples:
-        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
+        raise ValueError(
+            f"images has {len(pictures)} images for {samples} samples: pass the explained batch, or"
+            " decomposition.sample(index) with its image"
+        )
     return pictures[sample]
 
 

@@ -82,7 +82,7 @@ def methods_figure(
     """
     if not isinstance(attributions, Mapping):
         raise TypeError(
-            "attributions must be a dict from names of methods to attributions, got"
+            "attributions must be a dict by method name, such as {'T-Grad': attributions}, got"
             f" {type(attributions).__name__}"
         )
     attributions = by_method(attributions, "attributions")

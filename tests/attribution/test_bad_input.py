@@ -64,6 +64,19 @@ def test_inputs_and_targets(inputs, target, error, message):
         TGradAttribution(MODEL).attribute(inputs, target=target)
 
 
+def test_a_positional_baseline_is_named():
+    """As in ``IntegratedGradients.attribute(inputs, baselines, target)``."""
+    method = TGradAttribution(MODEL)
+    with pytest.raises(TypeError, match=r"takes 2 positional arguments.* baselines .*leave them"):
+        method.attribute(IMAGE, 0, 1)
+    with pytest.raises(
+        TypeError, match=r"TGradAttribution.attribute\(\) got target twice.*baselines"
+    ):
+        method.attribute(IMAGE, torch.zeros_like(IMAGE), target=1)
+    with pytest.raises(TypeError, match="pass the model, not its output"):
+        TGradAttribution(MODEL(IMAGE))
+
+
 @pytest.mark.parametrize(
     ("forward_func", "target", "error", "message"),
     [

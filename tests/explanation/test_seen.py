@@ -40,14 +40,14 @@ def test_the_report_says_what_is_cut_away():
     assert found.cut_away == pytest.approx(1 - side**2 / (2400 * 500), abs=0.01)
     report = format_report(found)
     assert (
-        "  cropped to the center 438 x 438 of 2400 x 500 pixels, without 84% of the image"
+        "  cropped to the center 438 x 438 of 2400 x 500 pixels, cutting off 84% of the image"
         " (--resize squash or pad keeps all of it)" in report
     )
 
 
 def test_a_part_that_is_seen_is_not_called_nothing():
     (line,) = seen_lines((3, 400), (0, 199, 3, 201))
-    assert "without 99% of the image" in line
+    assert "cutting off 99% of the image" in line
 
 
 def test_a_picture_that_is_seen_whole_gets_no_line():

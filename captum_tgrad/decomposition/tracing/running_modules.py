@@ -115,6 +115,6 @@ def raise_batch_statistics(path: str) -> None:
     """Raises ValueError for a normalization over the batch, which mixes the samples."""
     raise ValueError(
         f"forward_func normalizes over the batch (batch norm {path!r} is in training mode or keeps"
-        " no running statistics), so that the map of one sample would depend on the others. Call"
+        " no running statistics), so the map of one sample would depend on the others. Call"
         " model.eval() first; a batch norm needs track_running_stats=True."
     )

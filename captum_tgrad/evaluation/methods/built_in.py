@@ -118,8 +118,8 @@ def checked_methods(methods: Sequence[str | Method]) -> list[Method]:
     for each in chosen:
         if not isinstance(each, Method):
             raise TypeError(
-                f"methods must hold names or Methods, got {type(each).__name__}. Pass another"
-                " attribution as a Method, with a builder that constructs it from the model."
+                f"methods must hold names or Methods, got {type(each).__name__}. For T-Grad, pass"
+                " 't_grad'; for another attribution, a captum_tgrad.evaluation.Method."
             )
     if not chosen:
         raise ValueError("methods is empty: pass at least one name or Method.")

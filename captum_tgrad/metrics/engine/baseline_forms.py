@@ -94,9 +94,10 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
             baseline = baseline(tensor.clone())  # a callable may write into its argument
         name = f"the result of the callable {name}"
     if not isinstance(baseline, Tensor):
+        hint = " Pass a baseline such as captum_tgrad.metrics.blur()." * isinstance(baseline, str)
         raise TypeError(
             f"{name} must be a tensor, a number or a callable that returns a tensor, got"
-            f" {got(baseline)}."
+            f" {got(baseline)}.{hint}"
         )
     shape, wanted = tuple(baseline.shape), tuple(tensor.shape)
     if len(shape) != len(wanted) or any(

@@ -113,7 +113,7 @@ def _localized(
         empty,
         nan_policy,
         "the region of sample",
-        " is empty: it has no box, or no pixel center is in one",
+        " is empty: its mask is 0, it has no box, or no pixel center is in a box",
     )
     masks = measure.widened(masks)
     entries = {
