@@ -75,7 +75,7 @@ class Samples:
             what = f"{len(image)} items" if isinstance(image, (tuple, list)) else got(image)
             raise TypeError(
                 f"dataset[{index}] must be a tensor or (tensor, label), got {what}. Return"
-                " one of these from the data set; torchvision.transforms.ToTensor() converts images."
+                " one of these from the data set; torchvision.transforms.ToTensor() converts one."
             )
         if image.dim() != 3 or not image.is_floating_point() or not image.numel():
             raise ValueError(
