@@ -122,7 +122,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         additional_forward_args: object | None = None,
         **call_arguments: Any,
     ) -> TensorOrTupleOfTensorsGeneric:
-        """The map of each sample.
+        """Computes the class activation map of each sample.
 
         Args:
             inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for classes that accept volumes.

@@ -90,7 +90,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         *,
         channel_dim: ChannelDim = 1,
     ) -> Decomposition:
-        """All terms of the output, each with its maps, its name and its signed score.
+        """Decomposes the output into terms, each with a name, a signed score and maps.
 
         Arguments and errors are those of ``attribute``.
 

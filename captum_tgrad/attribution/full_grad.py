@@ -86,7 +86,7 @@ class FullGradAttribution(CompleteAttribution):
         channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
-        """The FullGrad map of each sample.
+        """Computes the FullGrad attributions of each sample.
 
         Arguments and errors are those of ``TGradAttribution.attribute``.
 

@@ -135,7 +135,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
-        """The T-Grad map of each sample at the layer.
+        """Computes the T-Grad attributions of each sample at the layer.
 
         With ``attribute_to_layer_input``, the layer's input is explained instead of its output.
         ``channel_dim`` is the channel dimension of ``inputs``, not of the activation. Integer
@@ -172,7 +172,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         *,
         channel_dim: ChannelDim = 1,
     ) -> Decomposition:
-        """All terms of the output, with the layer's activation as the input.
+        """Decomposes the output into terms, with the layer's activation as the input.
 
         Arguments and errors are those of ``attribute``; the result is that of
         ``TGradAttribution.decompose``.

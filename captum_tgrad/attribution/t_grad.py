@@ -101,7 +101,7 @@ class TGradAttribution(CompleteAttribution):
         channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
-        """The T-Grad map of each sample.
+        """Computes the T-Grad attributions of each sample.
 
         Args:
             inputs: A tensor or a tuple of tensors, shape ``(N, features)``, ``(N, C, L)``,
@@ -112,10 +112,10 @@ class TGradAttribution(CompleteAttribution):
             sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
                 against it (both non-negative), ``"all"`` for their difference.
             aggregation: How the terms are combined. ``"paper"``: eq. 8, with each term weighted by
-                its score. ``"levels"``: all resolutions have equal weight, and the coarsest map
-                guides the others. On ImageNet, ``"levels"`` has a higher insertion minus deletion
-                and more of its map is on the object, but it has narrow peaks and a worse Average
-                Drop. The map is not a sum of the terms' maps.
+                its score. ``"levels"``, which is not in the paper: all resolutions have equal
+                weight, and the coarsest map guides the others. On ImageNet, it has a higher
+                insertion minus deletion and more of its map is on the object, but it has narrow
+                peaks and a worse Average Drop. The map is not a sum of the terms' maps.
             channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
                 ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
                 there is none. For several inputs, a tuple with one entry each.

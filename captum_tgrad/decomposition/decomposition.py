@@ -20,11 +20,13 @@ from captum_tgrad.decomposition.term import Magnitudes, Term, TermMap
 
 @dataclass(frozen=True, repr=False)
 class Decomposition:
-    """``output == sum of term.score for all terms + delta``, for each sample.
+    """An output as a sum of terms: ``output == sum of term.score + delta``, for each sample.
 
     It is a collection of its terms: ``len(decomposition)``, ``for term in decomposition``,
     ``"layer4.1.bn2" in decomposition`` and ``decomposition["layer4.1.bn2"]`` work. ``torch.save``
     writes it, and ``torch.load`` reads it after this class is imported.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", eq. 6.
 
     Args:
         output: The explained output, shape ``(N,)``.

@@ -54,7 +54,9 @@ class TermMap:
 
 @dataclass(frozen=True, repr=False)
 class Term:
-    """One summand of the output: its name, its score, and its maps.
+    """One term of a decomposition: its name, its score, and its maps.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", the terms of eq. 6, and eq. 9 for the two maps.
 
     Args:
         name: The path of the module that adds the term. If the module has several operations, the

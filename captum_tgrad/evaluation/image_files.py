@@ -78,14 +78,14 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
 def images_in(
     folder: str | Path, classifier: Classifier, labels: str | Path | None = None
 ) -> ImageFiles:
-    """The images in a folder, in the order of their names.
+    """Finds the images in a folder, in the order of their names.
 
     Args:
         folder: A folder of images, or a folder with one subfolder per class, with images at any
-            depth. The name of a subfolder is the name or the index of its class; images in other
-            subfolders have no label. Numbers are indices only if all of them are class indices. If
-            no subfolder is named after a class and there is one subfolder per class, they are in
-            class order, unless numbers among them are out of order.
+            depth. The name of a subfolder is the name or the index of its class (an index only if
+            all numbers are class indices); images in other subfolders have no label. If no
+            subfolder is named after a class and there is one for each class, they are in class
+            order, unless numbers among them are out of order.
         classifier: The classifier, with its classes and preprocessing.
         labels: A CSV file with two columns: the path of an image relative to ``folder``, and the
             index or name of its class. A header line is skipped. Images that are not in the file

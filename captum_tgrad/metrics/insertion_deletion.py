@@ -90,8 +90,8 @@ def insertion_deletion(
             does not change the result. On a CPU, 4 to 8 are fastest.
         score: ``"softmax"``: the target's probability; probabilities that ``forward_func`` returns
             are not changed. ``"logit"``: the target's output. With one output per sample, both are
-            that output. A callable ``(outputs, target) -> (N,)``
-            receives the output of ``forward_func`` and the targets of these examples.
+            that output. A callable ``(outputs, target) -> (N,)`` gets the output of
+            ``forward_func`` and the targets of these examples.
         channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
             ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all
             dimensions are spatial. For several inputs, a tuple with one entry each. Attributions,

@@ -25,7 +25,7 @@ MOST_CELLS = 224
 
 @dataclass(frozen=True)
 class View:
-    """An output that a page explains.
+    """One view of ``walkthrough_page``: an output and its terms.
 
     Attributes:
         name: The label of the view, such as ``"espresso"``.
