@@ -50,6 +50,14 @@ def test_a_repr_is_short(result):
     assert repr(result).startswith(type(result).__name__)
 
 
+def test_several_numbers_are_in_brackets():
+    model = nn.Linear(1, 1, bias=False)
+    _ = model.weight.data.fill_(2.0)
+    term = TGradAttribution(model).decompose(torch.tensor([[1.0], [-0.5]])).input
+    assert repr(term) == "Term('input', score [2, -1], map -)"
+    assert "score 2, map" in repr(TGradAttribution(model).decompose(torch.ones(1, 1)).input)
+
+
 @pytest.mark.parametrize("result", [r for r in RESULTS if hasattr(r, "_repr_html_")], ids=str)
 def test_a_notebook_shows_a_table(result):
     html = result._repr_html_()

@@ -14,9 +14,10 @@ _COLUMNS = 8  # samples in a table
 
 
 def numbers(values: Tensor) -> str:
-    """The first values of a tensor with one number per sample: ``"1.31, -0.2, ..."``."""
+    """The first values of a tensor with one number per sample: ``"1.31"``, ``"[1.31, -0.2]"``."""
     shown = [f"{float(value):.4g}" for value in values.detach().flatten()[:_SHOWN]]
-    return ", ".join([*shown, "..."] if values.numel() > _SHOWN else shown)
+    joined = ", ".join([*shown, "..."] if values.numel() > _SHOWN else shown)
+    return joined if values.numel() == 1 else f"[{joined}]"
 
 
 def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -133,7 +133,7 @@ def _means(steps: Sequence[RandomizationStep]) -> Table:
 
 def _mean(values: Tensor) -> str:
     mean = float(values.nanmean())
-    return "undefined" if math.isnan(mean) else f"{mean:.3f}"
+    return "undefined (constant map)" if math.isnan(mean) else f"{mean:.3f}"
 
 
 def _outcome(steps: Sequence[RandomizationStep], full: bool) -> str:
