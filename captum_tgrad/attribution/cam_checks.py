@@ -22,16 +22,17 @@ def cam_signature(
     name = getattr(cam_class, "__name__", repr(cam_class))
     is_object = hasattr(cam_class, "activations_and_grads")
     if not callable(cam_class) or isinstance(cam_class, nn.Module) or is_object:
+        found = f"an object: pass {type(cam_class).__name__}" if is_object else repr(cam_class)
         raise TypeError(
-            f"cam_class must be a class of the grad-cam package such as GradCAMPlusPlus, got"
-            f" {cam_class!r}."
+            "cam_class must be a class of the grad-cam package such as GradCAMPlusPlus, got"
+            f" {found}."
         )
     signature = inspect.signature(cam_class)
     if not {"model", "target_layers"} <= signature.parameters.keys():
         raise TypeError(
             f"cam_class {name} does not accept model and target_layers, so it is not a class"
-            " activation map of the grad-cam package. For guided backpropagation, use"
-            " captum.attr.GuidedBackprop."
+            " activation map of the grad-cam package. Captum's methods, such as GuidedBackprop,"
+            " need no CamAttribution."
         )
     try:
         signature.bind(None, [], **constructor_arguments(signature, cam_arguments))
@@ -69,7 +70,7 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
     if images.dim() < 4:
         raise ValueError(
             f"inputs has shape {tuple(images.shape)}, but a class activation map needs images,"
-            " shape (N, C, H, W)."
+            " shape (N, C, H, W). For one image, pass inputs.unsqueeze(0)."
         )
     return images
 
