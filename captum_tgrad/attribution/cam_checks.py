@@ -31,8 +31,8 @@ def cam_signature(
     if not {"model", "target_layers"} <= signature.parameters.keys():
         raise TypeError(
             f"cam_class {name} does not accept model and target_layers, so it is not a class"
-            " activation map of the grad-cam package. Captum's methods, such as GuidedBackprop,"
-            " need no CamAttribution."
+            " activation map of the grad-cam package. Captum's methods, such as"
+            " captum.attr.GuidedBackprop, need no CamAttribution."
         )
     try:
         signature.bind(None, [], **constructor_arguments(signature, cam_arguments))
