@@ -87,10 +87,10 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "compare",
         help="compare attribution methods on one image",
-        description="Writes DIR/methods.png (the map of every method over the image),"
-        " DIR/curves.png (the insertion and deletion curves), DIR/table.md (the metrics and"
-        " seconds) and DIR/report.html (all of these on one page). The exit status is 1 if a method"
-        " could not run.",
+        description="Explains one image with every method, and scores the maps. Writes"
+        " DIR/methods.png (the maps over the image), DIR/curves.png (the insertion and deletion"
+        " curves), DIR/table.md (the metrics and seconds) and DIR/report.html (all of these on one"
+        " page). The exit status is 1 if a method could not run.",
         examples=(
             "compare photo.jpg --out compared/",
             "compare photo.jpg --methods t_grad,grad_cam,saliency --n-steps 14",
