@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.layer_places import layer_places, without_channels
 from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_known_errors
@@ -79,8 +80,8 @@ def activation_of(
             traced = iter(trace.follow(leaves) if trace else [])
             arguments = [next(traced) if t.is_floating_point() else t.clone() for t in inputs]
             try:
-                # Without a trace, a batch norm must not change its running statistics either.
-                with trace or RunningModules():
+                # Without a trace, norms must not change their running statistics either.
+                with KeptStatistics(), trace or RunningModules():
                     uncompiled(forward)(*arguments, *(further or ()))
             except RuntimeError as error:
                 refuse_known_errors(error)

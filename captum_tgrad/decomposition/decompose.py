@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsErro
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import usable_in_backward
+from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, depending_on, samples_of
@@ -232,7 +233,7 @@ def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torc
 
     The output of a recorded run may differ from that of others by rounding.
     """
-    with RandomState(device):
+    with RandomState(device), KeptStatistics():
         other = run()
         return not torch.equal(output, other) and not torch.equal(other, run())
 

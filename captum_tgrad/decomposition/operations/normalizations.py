@@ -8,13 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
-from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.operations.activations import passes_at_its_limits
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
@@ -188,19 +186,6 @@ def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:
     # Both are broadcast along the last dimension: two operations are faster than addcmul or lerp.
     return Bias(lambda y, ratio, shift: (y * ratio).add_(shift), output, ratio, shift)
 
-
-def without_updates(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of an instance norm, with copies of the running statistics that it updates."""
-    args, kwargs = map_tensors(
-        (args, kwargs),
-        lambda tensor: tensor if tensor.requires_grad or tensor.dim() > 1 else tensor.clone(),
-    )
-    return args, kwargs
-
-
-INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
 
 _scaled = partial(records, parts=with_scale, parts_of_one=False)
 _normalization = partial(_scaled, places=elementwise.normalized)

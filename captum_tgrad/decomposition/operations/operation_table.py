@@ -41,6 +41,7 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     F.unfold: moving.PATCHES,
     torch.batch_norm: normalizations.BATCH_NORM,
     torch.instance_norm: normalizations.INSTANCE_NORM,
+    torch.native_batch_norm: record_of_native(torch.ops.aten.native_batch_norm),
     torch._C._VariableFunctions.stft: composed.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
 }
 

@@ -28,6 +28,7 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
     with_biases,
 )
 from captum_tgrad.decomposition.replay.unrecorded_run import (
+    SmallBuffers,
     modules_in_evaluation,
     names_of_children,
     run_unrecorded,
@@ -45,6 +46,7 @@ class _Recorded(NamedTuple):
         networks: The outermost modules that ran.
         names: The names of the children of each module, because terms are named after modules.
         runs_others: Whether other modules than those in the networks may run.
+        calls_norms: Whether norms run outside of torch's own modules.
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
             of a recorded pass does not even show parameters.
         description: The description of the graph.
@@ -54,6 +56,7 @@ class _Recorded(NamedTuple):
     networks: list[ReferenceType[nn.Module]]
     names: list[list[str]]
     runs_others: bool
+    calls_norms: bool
     adds_constants: bool
     description: list[object]
     terms: RecordedTerms
@@ -109,6 +112,7 @@ class Replay:
             [ref(network) for network in networks],
             names_of_children(modules),
             recorder.modules.runs_unnamed or not isinstance(self._forward, nn.Module),
+            recorder.calls_norms,
             any(map(adds_constant, graph.nodes)),
             graph.description,
             terms,
@@ -148,9 +152,11 @@ class Replay:
         if names_of_children(modules) != recorded.names:
             return None
         self._is_worth_trying = False  # unless all goes well
-        constants = AddedConstants()
+        constants, buffers = AddedConstants(), SmallBuffers(modules)
         with constants if recorded.adds_constants else nullcontext():
-            output = run_unrecorded(forward, modules, arguments, recorded.runs_others)
+            output = run_unrecorded(
+                forward, modules, arguments, recorded.runs_others, recorded.calls_norms
+            )
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -162,6 +168,7 @@ class Replay:
         if terms is None:
             self._recorded.clear()
             before.restore()
+            buffers.restore()  # a module may have set itself to training mode
             return None
         recorder.replay(terms, recorded.terms.dtypes)
         self._is_worth_trying = True

@@ -8,9 +8,11 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
+
+from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 
 
 def modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | None:
@@ -35,13 +37,38 @@ def names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
     return [list(module._modules) for module in modules]
 
 
+class SmallBuffers:
+    """The present values of the buffers with up to one dimension, such as running statistics.
+
+    Joining them takes less time than copying each.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        alike: dict[object, list[Tensor]] = {}
+        for module in modules:
+            for buffer in module._buffers.values():
+                if type(buffer) is Tensor and buffer.dim() < 2 and not buffer.is_sparse:
+                    alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+        self._saved = [(each, torch.cat([b.flatten() for b in each])) for each in alike.values()]
+
+    def restore(self) -> None:
+        """Sets the buffers that have changed to these values."""
+        for buffers, joined in self._saved:
+            values = torch.split(joined, [buffer.numel() for buffer in buffers])
+            for buffer, value in zip(buffers, values, strict=True):
+                before = value.view_as(buffer)
+                if not torch.equal(buffer, before):
+                    buffer.data.copy_(before)
+
+
 def run_unrecorded(
     forward: Callable[..., Any],
     modules: Sequence[nn.Module],
     arguments: Sequence[Any],
     runs_others: bool,
+    calls_norms: bool,
 ) -> Any:
-    """The output of ``forward``, which runs these modules, and maybe others.
+    """The output of ``forward``, which runs these modules, maybe others or functional norms.
 
     None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
     another norm would update its statistics.
@@ -55,6 +82,7 @@ def run_unrecorded(
             torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS),
             _unfrozen(frozen),
             _stopped_before_training() if runs_others else nullcontext(),
+            KeptStatistics() if calls_norms else nullcontext(),
         ):
             return forward(copied, *further)
     except _TrainingModeError:

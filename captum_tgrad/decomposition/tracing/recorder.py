@@ -49,6 +49,7 @@ class Recorder:
             such as the values of a mask, or the values of a bias before it was overwritten.
         is_overwritten: Whether the network has overwritten a source or a result of a hidden
             operation without autograd, as through ``.data``.
+        calls_norms: Whether norms run outside of torch's own modules.
         is_random: Whether the output depends on random numbers, as with dropout in training mode.
         needs_dense_weights: Whether the places are only right if the weights of linear layers have
             no zeros.
@@ -63,6 +64,7 @@ class Recorder:
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.is_shown_by_graph = True
         self.is_overwritten = False
+        self.calls_norms = False
         self.is_random = False
         self.needs_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import Parameter, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
@@ -18,8 +19,8 @@ from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, is_misread
-from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation_table import operation_of
+from captum_tgrad.decomposition.operations.running_statistics import is_norm, without_updates
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
@@ -125,8 +126,9 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         """Runs a call, and records it or the simpler calls that it consists of."""
         self._origins.run_deferred()
-        if func in INSTANCE_NORMS:
-            args, kwargs = without_updates(args, kwargs)
+        if is_norm(func):
+            self.recorder.calls_norms |= not isinstance(self._modules.innermost, _NormBase)
+            args, kwargs = without_updates(func, args, kwargs)
         if getattr(func, "__name__", "") == "__get__":
             self._visible.free_recent()
             return self._property(func, args)
@@ -159,6 +161,8 @@ class Trace(TorchFunctionMode):
         ``original`` is its first argument as the model passed it, or None.
         """
         record = call.record
+        if call.name == "batch_norm" and record.parameters and call.bound["training"]:
+            raise_batch_statistics(self._modules.path)
         if record.parts is not None and (record.parts_of_one or len(call.dependent) > 1):
             # An in-place part has to overwrite the model's own tensor, not a detached one.
             is_other = call.in_place and original is not None
@@ -168,8 +172,6 @@ class Trace(TorchFunctionMode):
                 )
             except NoRuleError:
                 pass
-        if call.name == "batch_norm" and call.bound["training"]:
-            raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
                 return run_in_place(call, original, self.recorder, self._result)

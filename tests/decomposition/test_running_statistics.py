@@ -1,0 +1,164 @@
+"""No call changes the running statistics of norms, however a network runs them."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from tests.networks.replayed import images, ready
+
+ATEN = torch.ops.aten
+
+
+class Switched(nn.Module):
+    """A network with norms that use the statistics of the batch once ``flag`` is set."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.batch, self.instance = (
+            nn.BatchNorm2d(4),
+            nn.InstanceNorm2d(4, track_running_stats=True),
+        )
+        self.mean, self.variance = torch.rand(4), torch.rand(4) + 0.5
+        self.norm, self.flag = norm, False
+
+    def forward(self, x):
+        return self.head(self.norm(self, self.stem(x)).mean((2, 3)))
+
+    def statistics(self):
+        return copy.deepcopy([self.mean, self.variance, *self.buffers()])
+
+
+def _flipped(name):
+    def norm(net, z):
+        module = getattr(net, name).train(net.flag)
+        try:
+            return module(z)
+        finally:
+            module.eval()
+
+    return norm
+
+
+BATCH_NORMS = {
+    "functional": lambda net, z: F.batch_norm(z, net.mean, net.variance, training=net.flag),
+    "with weights": lambda net, z: F.batch_norm(
+        z, net.mean, net.variance, net.batch.weight, net.batch.bias, net.flag
+    ),
+    "torch": lambda net, z: torch.batch_norm(
+        z, None, None, net.mean, net.variance, net.flag, 0.1, 1e-5, True
+    ),
+    "keywords": lambda net, z: torch.batch_norm(
+        input=z, weight=None, bias=None, running_mean=net.mean, running_var=net.variance,
+        training=net.flag, momentum=0.1, eps=1e-5, cudnn_enabled=True,
+    ),
+    "native": lambda net, z: torch.native_batch_norm(
+        z, None, None, net.mean, net.variance, net.flag, 0.1, 1e-5
+    )[0],
+    "aten": lambda net, z: ATEN.native_batch_norm(
+        z, None, None, net.mean, net.variance, net.flag, 0.1, 1e-5
+    )[0],
+    "flipped": _flipped("batch"),
+    "buffers of a module": lambda net, z: (
+        F.batch_norm(z, net.batch.running_mean, net.batch.running_var, training=True)
+        if net.flag
+        else z
+    ),
+}  # fmt: skip
+INSTANCE_NORMS = {
+    "functional": lambda net, z: F.instance_norm(
+        z, net.mean, net.variance, use_input_stats=net.flag
+    ),
+    "buffers of a module": lambda net, z: (
+        F.instance_norm(z, net.instance.running_mean, net.instance.running_var) if net.flag else z
+    ),
+    "torch": lambda net, z: torch.instance_norm(
+        z, None, None, net.mean, net.variance, net.flag, 0.1, 1e-5, True
+    ),
+    "aten": lambda net, z: ATEN.instance_norm(
+        z, None, None, net.mean, net.variance, net.flag, 0.1, 1e-5, True
+    ),
+    "flipped": _flipped("instance"),
+}
+METHODS = {
+    "network": TGradAttribution,
+    "function": lambda net: TGradAttribution(lambda x: net(x)),
+    "layer": lambda net: LayerTGradAttribution(net, net.stem),
+}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("norm", BATCH_NORMS.values(), ids=BATCH_NORMS)
+def test_a_batch_norm_over_the_batch_is_refused_before_it_counts_the_batch(norm, calls, method):
+    net = ready(Switched(norm))
+    explainer = method(net)
+    for _ in range(calls):
+        explainer.attribute(images(), target=0)
+    net.flag, before = True, net.statistics()
+    with pytest.raises(ValueError, match="normalizes over the batch"):
+        explainer.attribute(images(), target=0)
+    assert all(map(torch.equal, net.statistics(), before))
+    net.flag = False
+    explainer.attribute(images(), target=0)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("norm", INSTANCE_NORMS.values(), ids=INSTANCE_NORMS)
+def test_an_instance_norm_keeps_its_statistics(norm, calls, method):
+    net = ready(Switched(norm))
+    explainer = method(net)
+    for _ in range(calls):
+        explainer.attribute(images(), target=0)
+    net.flag, before = True, net.statistics()
+    for _ in range(2):
+        found = explainer.decompose(images(), target=0)
+        assert all(map(torch.equal, net.statistics(), before))
+    torch.testing.assert_close(found.output, copy.deepcopy(net)(images())[:, 0])
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("norm", ["functional", "torch", "native", "aten"])
+def test_a_batch_norm_of_constants_keeps_its_statistics(norm, calls):
+    constant = torch.rand(2, 4, 7, 7)
+    net = ready(Switched(lambda net, z: z + BATCH_NORMS[norm](net, constant)))
+    explainer = TGradAttribution(net)
+    for _ in range(calls):
+        explainer.attribute(images(), target=0)
+    net.flag, before = True, net.statistics()
+    found = explainer.decompose(images(), target=0)
+    assert all(map(torch.equal, net.statistics(), before))
+    torch.testing.assert_close(found.output, copy.deepcopy(net)(images())[:, 0])
+
+
+def test_a_look_for_random_numbers_keeps_the_statistics():
+    def norm(net, z):
+        torch.rand([])  # which the output does not depend on
+        return F.instance_norm(z, net.mean, net.variance)
+
+    net = ready(Switched(norm))
+    before = net.statistics()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TGradAttribution(net).attribute(images(), target=0)
+    assert all(map(torch.equal, net.statistics(), before))
+
+
+def test_the_layer_of_tokens_is_found_without_changing_statistics():
+    table = nn.Embedding(5, 4)
+    mean, variance = torch.rand(4), torch.rand(4) + 0.5
+    head = nn.Linear(4, 2)
+
+    def forward(tokens):
+        return head(F.batch_norm(table(tokens).flatten(0, 1), mean, variance, training=True))
+
+    before = mean.clone(), variance.clone()
+    with pytest.raises(ValueError, match="normalizes over the batch"):
+        LayerTGradAttribution(forward, table).attribute(torch.tensor([[1], [3]]), target=0)
+    assert all(map(torch.equal, (mean, variance), before))
