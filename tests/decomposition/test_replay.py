@@ -3,12 +3,15 @@
 import copy
 import pickle
 import warnings
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition import pending_terms
@@ -306,8 +309,8 @@ def test_a_call_with_too_little_memory_for_a_replay_is_recorded(recorded):
     assert len(recorded) == 3
 
 
-def _double_gradient(module, inputs, output):
-    output.register_hook(lambda gradient: 2 * gradient)
+def _double(module, inputs, output):
+    output.data.mul_(2)
 
 
 @pytest.mark.filterwarnings("ignore:Incomplete decomposition")
@@ -323,7 +326,7 @@ def test_a_replay_is_checked_although_another_call_ends_before_it(recorded):
     for _ in range(2):
         _run(network, gradients, replay)
     assert len(recorded) == 1
-    network.stem.register_forward_hook(_double_gradient)  # which the graph does not show
+    network.stem.register_forward_hook(_double)  # which the graph does not show
     between.append(lambda: _run(network, gradients, replay))  # as in another thread
     assert_equal(_run(network, gradients, replay), _run(network, gradients, Replay()))
 
@@ -370,6 +373,45 @@ def test_a_hook_that_changes_a_gradient():
         warnings.simplefilter("ignore")  # of an incomplete decomposition
         for _ in range(3):
             assert_as_recorded(method, images(), target=0)
+
+
+def _triple_gradient(module, inputs, output):
+    output.register_hook(lambda gradient: 3 * gradient)
+
+
+@pytest.mark.parametrize("of_module", [True, False])
+def test_a_hook_that_is_added_between_two_calls(of_module, recorded):
+    """Before the normalization, the terms sum to zero, so that their sum does not show it."""
+    network = ready(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LayerNorm(196), nn.Linear(196, 3))
+    )
+    method = TGradAttribution(network if of_module else lambda x: network(x))
+    for _ in range(2):
+        method.attribute(images(), target=0)
+    assert len(recorded) == 1
+    network[0].register_forward_hook(_triple_gradient)
+    for number in (2, 3):
+        with pytest.warns(UserWarning, match="Incomplete decomposition"):
+            found = method.decompose(images(), target=0)
+        assert len(recorded) == number
+    with pytest.warns(UserWarning, match="Incomplete decomposition"):
+        assert_equal(found, TGradAttribution(network).decompose(images(), target=0))
+
+
+def test_a_hook_of_another_thread_ends_no_replay(recorded):
+    network = ready(Residual())
+    method = TGradAttribution(network)
+    method.attribute(images(), target=0)
+    with ThreadPoolExecutor(1) as thread:
+
+        def add_elsewhere(module, inputs):
+            thread.submit(RemovableHandle, OrderedDict()).result()
+
+        with network.stem.register_forward_pre_hook(add_elsewhere):
+            method.attribute(images(), target=0)
+        assert len(recorded) == 2
+        method.attribute(images(), target=0)
+        assert len(recorded) == 2
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from threading import active_count
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -28,6 +29,7 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
     with_biases,
 )
 from captum_tgrad.decomposition.replay.unrecorded_run import (
+    HookAddedError,
     SmallBuffers,
     modules_in_evaluation,
     names_of_children,
@@ -153,10 +155,13 @@ class Replay:
             return None
         self._is_worth_trying = False  # unless all goes well
         constants, buffers = AddedConstants(), SmallBuffers(modules)
-        with constants if recorded.adds_constants else nullcontext():
-            output = run_unrecorded(
-                forward, modules, arguments, recorded.runs_others, recorded.calls_norms
-            )
+        try:
+            with constants if recorded.adds_constants else nullcontext():
+                output = run_unrecorded(
+                    forward, modules, arguments, recorded.runs_others, recorded.calls_norms
+                )
+        except HookAddedError:
+            output, self._is_worth_trying = None, active_count() > 1  # it may be of another thread
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []

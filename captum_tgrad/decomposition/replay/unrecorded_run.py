@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 
@@ -72,6 +73,10 @@ def run_unrecorded(
 
     None if it uses hooks on saved tensors, or too much memory, or needs frozen parameters, or if
     another norm would update its statistics.
+
+    Raises:
+        HookAddedError: A hook was added, which may change gradients unseen by the graph, maybe by
+            another thread.
     """
     leaf, *further = arguments
     copied = leaf.clone()
@@ -84,7 +89,11 @@ def run_unrecorded(
             _stopped_before_training() if runs_others else nullcontext(),
             KeptStatistics() if calls_norms else nullcontext(),
         ):
-            return forward(copied, *further)
+            hooks = RemovableHandle.next_id
+            output = forward(copied, *further)
+            if RemovableHandle.next_id != hooks:
+                raise HookAddedError
+            return output
     except _TrainingModeError:
         return None
     except torch.OutOfMemoryError:
@@ -93,6 +102,10 @@ def run_unrecorded(
         if frozen or _NO_HOOKS in str(error):
             return None  # as parameter.numpy(); an error of the network itself comes again
         raise
+
+
+class HookAddedError(Exception):
+    """A hook was added during an unrecorded run."""
 
 
 class _TrainingModeError(Exception):
