@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.layer_places import layer_places, without_channels
-from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.nested import map_tensors, own_containers
 from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
@@ -82,7 +82,7 @@ def activation_of(
             try:
                 # Without a trace, norms must not change their running statistics either.
                 with KeptStatistics(), trace or RunningModules():
-                    uncompiled(forward)(*arguments, *(further or ()))
+                    uncompiled(forward)(*arguments, *own_containers(further or ()))
             except RuntimeError as error:
                 refuse_known_errors(error)
                 raise

@@ -14,7 +14,7 @@ from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
-from captum_tgrad.decomposition.nested import usable_in_backward
+from captum_tgrad.decomposition.nested import own_containers, usable_in_backward
 from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import Axis
@@ -175,7 +175,9 @@ class _Explained:
             further = arguments[len(self.leaves) :]
             recorder.is_random = _uses_random_numbers(
                 # Copies, because the network may overwrite them.
-                lambda: self.select(self.forward(*map(torch.clone, self.leaves), *further)),
+                lambda: self.select(
+                    self.forward(*map(torch.clone, self.leaves), *own_containers(further))
+                ),
                 selected,
                 device,
             )
@@ -187,7 +189,7 @@ class _Explained:
         followed = trace.follow(arguments[:count])
         try:
             with trace:
-                output = self.forward(*followed, *arguments[count:])
+                output = self.forward(*followed, *own_containers(arguments[count:]))
             recorder.finish(output)
         except Exception:
             if not trace.folded_norms.were_read_between(recorder.hidden.nodes_read):

@@ -51,6 +51,11 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     return value
 
 
+def own_containers(value: Any) -> Any:
+    """``value`` with copies of its containers, for one run of a network that may change them."""
+    return map_tensors(value, lambda tensor: tensor)
+
+
 def usable_in_backward(value: Any) -> Any:
     """``value`` with copies of tensors made under inference_mode, which autograd can save."""
     with torch.inference_mode(False):

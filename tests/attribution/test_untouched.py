@@ -90,3 +90,33 @@ def test_any_gradient_mode_gives_the_same(method, context):
         inside = method(model).attribute(inputs, target=target)
     assert torch.equal(inside, expected)
     assert torch.equal(method(model).attribute(inputs, target=target), expected)
+
+
+class Consuming(nn.Module):
+    """Takes its scale out of its arguments, so that another run with the same ones would fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.draws, self.shifts = nn.Linear(4, 2), False, False
+
+    def forward(self, x, scales, options):
+        if self.draws:
+            torch.rand([])  # the output does not depend on it, which only other runs show
+        scale = scales.pop() * options.pop("factor")
+        x = self.layer(x) * scale
+        return x.exp() if self.shifts else x
+
+
+@pytest.mark.parametrize("change", ["draws", "shifts"])
+@pytest.mark.parametrize("method", [TGradAttribution, LayerTGradAttribution])
+def test_a_network_that_runs_again_gets_its_arguments_as_they_were(method, change):
+    network, x = Consuming().eval(), torch.rand(2, 4)
+    layer = () if method is TGradAttribution else (network.layer,)
+    explainer = method(network, *layer)
+    scales, options = [3.0], {"factor": 2.0}
+    for value in (False, False, True, True):
+        setattr(network, change, value)
+        found = explainer.decompose(x, 0, (scales, options))
+        torch.testing.assert_close(found.output, network(x, [3.0], {"factor": 2.0})[:, 0])
+        assert scales == [3.0]
+        assert options == {"factor": 2.0}

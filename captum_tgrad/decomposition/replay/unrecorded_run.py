@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from captum_tgrad.decomposition.nested import own_containers
 from captum_tgrad.decomposition.operations.running_statistics import KeptStatistics
 
 
@@ -90,7 +91,7 @@ def run_unrecorded(
             KeptStatistics() if calls_norms else nullcontext(),
         ):
             hooks = RemovableHandle.next_id
-            output = forward(copied, *further)
+            output = forward(copied, *own_containers(further))
             if RemovableHandle.next_id != hooks:
                 raise HookAddedError
             return output
