@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +175,18 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
         raise ValueError(
             f"channel_dim must have one entry per input, got {len(given)} for {len(inputs)}."
         )
+    dims = []
     for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
-        if dim is not None and (not isinstance(dim, int) or isinstance(dim, bool)):
+        if dim is not None and (not isinstance(dim, Integral) or isinstance(dim, bool)):
             raise TypeError(
                 "channel_dim must be an int, None, or a tuple with one of them for each input, got"
                 f" {channel_dim!r}."
             )
+        dims.append(None if dim is None else int(dim))
         if tensor.is_floating_point():
-            check_channel_dim(dim, tensor, "inputs" if len(inputs) == 1 else f"inputs[{number}]")
-    return given
+            name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
+            check_channel_dim(dims[-1], tensor, name)
+    return tuple(dims)
 
 
 def check_channel_dim(channel_dim: int | None, tensor: Tensor, name: str) -> None:

@@ -8,9 +8,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from captum_tgrad._support.arguments import check_number
 
 _ADVICE = {
     errno.ENOSPC: "free some space, or use another folder",
@@ -107,8 +110,9 @@ def make_durable(folder: Path) -> None:
 
 
 def as_json(value: Any) -> str:
-    """Indented JSON, also for people to read."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Indented JSON, also for people to read; NumPy numbers become plain ones."""
+    number = partial(check_number, name="an entry")
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=number) + "\n"
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -89,11 +90,11 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
     """
     if isinstance(kernel_size, Tensor):
         raise TypeError("blur is called with inputs as kernel_size: pass baselines=blur().")
-    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+    if not isinstance(kernel_size, Integral) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size!r}.")
     if not 0 < check_number(sigma, "sigma") < math.inf:
         raise ValueError(f"sigma must be positive and finite, got {sigma!r}.")
-    return _Blur(kernel_size, float(sigma))
+    return _Blur(int(kernel_size), float(sigma))
 
 
 def zeros(inputs: Tensor) -> Tensor:

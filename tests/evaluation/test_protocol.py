@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from captum_tgrad.evaluation import Method, evaluate
 from captum_tgrad.evaluation.storage.digests import fingerprint, image_digest
 from captum_tgrad.evaluation.storage.protocol import joined, read_protocol
 from tests.evaluation.networks import images, network
@@ -25,6 +27,18 @@ def test_methods_may_be_added_and_left_out():
     new = {**OLD, "methods": {"saliency": {"pair": (1, 2)}, "ig": {"n": 50}}}
     assert joined(OLD, new)["methods"] == {"t_grad": {}, **new["methods"]}
     assert joined(OLD, OLD) == OLD
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_settings_of_a_method_may_be_numpy_numbers(tmp_path):
+    def of(number, share):
+        settings = {"number": number, "shares": [share]}
+        return Method("own", "Own", "none", lambda *_: lambda inputs, target: inputs, settings)
+
+    options = {"n_steps": 2, "out": tmp_path, "target": "predicted"}
+    evaluate(network(), images(2), [of(np.int64(3), np.float32(0.5))], **options)
+    assert read_protocol(tmp_path)["methods"]["own"] == {"number": 3, "shares": [0.5]}
+    evaluate(network(), images(2), [of(3, 0.5)], **options, resume=True)
 
 
 @pytest.mark.parametrize(

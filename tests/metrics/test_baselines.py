@@ -9,11 +9,13 @@ import torch
 from captum_tgrad.metrics import (
     blur,
     deletion,
+    energy_in_mask,
     grid_pointing_game,
     increase_in_confidence,
     insertion,
     insertion_deletion,
     mean_color,
+    pointing_game,
     rank_accuracy,
     zeros,
 )
@@ -206,6 +208,12 @@ def test_the_protocol_is_plain_also_for_numbers_of_numpy():
     images, masks = torch.eye(4).reshape(4, 4, 1, 1), torch.ones(2, 4, 4, dtype=torch.bool)
     results = [
         insertion_deletion(MODEL, INPUTS, MAPS, n_steps=np.int64(2), patch_size=np.int64(2)),
+        insertion_deletion(
+            MODEL, INPUTS, MAPS, np.float32(0.5), n_steps=2, channel_dim=(np.int64(-3),)
+        ),
+        insertion_deletion(MODEL, INPUTS, MAPS, blur(np.int64(3), np.float32(1)), n_steps=2),
+        energy_in_mask(MAPS.mT, masks, channel_dim=np.int64(-3), size=(np.int64(4), np.int64(4))),
+        pointing_game(MAPS, [np.array([0, 0, 2, 2])] * 2, tolerance=np.float32(1)),
         rank_accuracy(MAPS, masks, k=np.int64(3)),
         grid_pointing_game(
             lambda images: images.sum((2, 3)),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
+from captum_tgrad._support.writing import as_json
 from captum_tgrad.evaluation.storage.files import PROTOCOL_FILE, OutputError
 
 Protocol = dict[str, Any]
@@ -62,7 +63,7 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     shared = [name for name in old[_METHODS] if name in new[_METHODS]]
     was, now = (
         flattened({**each, _METHODS: {name: each[_METHODS][name] for name in shared}})
-        for each in (old, json.loads(json.dumps(new)))
+        for each in (old, json.loads(as_json(new)))
     )
     changes = [
         f"{name} was {_shown(was, name)}, is {_shown(now, name)}"

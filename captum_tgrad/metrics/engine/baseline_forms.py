@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice, got
+from captum_tgrad._support.arguments import check_choice, check_number, got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
     Baseline,
@@ -84,7 +85,8 @@ def resolve_each(
 
 
 def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:
-    if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
+    if isinstance(baseline, Real) and not isinstance(baseline, bool):
+        baseline = check_number(baseline, name)
         _check_kept(torch.tensor(baseline, dtype=torch.float64, device="cpu"), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
     if callable(baseline) and not isinstance(baseline, Tensor):
@@ -128,6 +130,6 @@ def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:
 def _label(baseline: Any) -> str:
     if isinstance(baseline, Tensor):
         return f"tensor of shape {tuple(baseline.shape)}"
-    if isinstance(baseline, (int, float)):
+    if isinstance(baseline, Real):
         return f"{baseline:g}"
     return str(getattr(baseline, "__name__", type(baseline).__name__))

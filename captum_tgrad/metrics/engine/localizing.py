@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
@@ -101,6 +102,9 @@ def _localized(
             "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
             f" maps (N, H, W), got {channel_dim!r}."
         )
+    channel_dim = (
+        None if channel_dim is None else int(channel_dim)
+    )  # a protocol holds plain numbers
     methods = methods_of(attributions)
     _check_maps(methods, channel_dim)
     first = next(iter(methods.values()))
@@ -174,7 +178,7 @@ def _size_of_images(
     if (
         not isinstance(size, (tuple, list))
         or len(size) != 2
-        or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size)
+        or any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in size)
     ):
         raise ValueError(f"size must be height and width in pixels, got {size!r}.")
-    return size[0], size[1]
+    return int(size[0]), int(size[1])

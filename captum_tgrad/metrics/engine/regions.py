@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -63,8 +64,7 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
 def is_one_box(boxes: Any) -> bool:
     """Whether they are four numbers: a box without a batch dimension."""
     return len(boxes) == 4 and all(
-        isinstance(each, (int, float)) or (isinstance(each, Tensor) and each.dim() == 0)
-        for each in boxes
+        isinstance(each, Real) or (isinstance(each, Tensor) and each.dim() == 0) for each in boxes
     )
 
 
