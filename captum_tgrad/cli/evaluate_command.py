@@ -69,7 +69,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if not prints:
         return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
-    printer.results(f"{classifier.name}, {summary_title(summary)}", summary)
+    title = f"{classifier.name}, {summary_title(summary)} of {pictures.title}"
+    printer.results(title, summary)
     printer.written(options.out, FILES)
     return print_skipped(
         (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])

@@ -48,9 +48,9 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     assert pairs == [(image, name) for image in ("0.png", "1.png") for name in names]
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert (
-        lines[0]
-        == "tiny, 2 methods on 2 images: means. * marks the best; arrows show the better direction."
+    assert printed.out.replace("\n", " ").startswith(
+        f"tiny, 2 methods on 2 images of {folder.name}: means. * marks the best; arrows show the"
+        " better direction. "
     )
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines if line[:2] in ("T-", "Ra")] == ["T-Grad", "Random"]
