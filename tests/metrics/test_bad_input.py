@@ -46,6 +46,7 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"attributions": MAPS[:2]}, ValueError, r"shape \(2, 1, 6, 6\) for inputs of shape \(3"),
         ({"attributions": MAPS[:, 0]}, ValueError, r"attributions.unsqueeze\(1\)"),
         ({"attributions": MAPS.expand(-1, 2, -1, -1)}, ValueError, r"sum\(1, keepdim=True\)"),
+        ({"inputs": MAPS, "attributions": INPUTS}, ValueError, "are swapped, pass inputs first"),
         ({"attributions": random(3, 1, 7, 6)}, ValueError, "coarser than its input, not finer"),
         ({"attributions": random(3, 108)}, ValueError, "does not fit inputs of shape"),
         ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for inputs of shape \(3"),

@@ -115,7 +115,9 @@ def _advice(attribution: Tensor, tensor: Tensor, name: str, channel_dim: int | N
         if channel_dim and attribution.movedim(-1, channel_dim).shape == wanted:
             return f"For a map with its channels last, pass {name}.movedim(-1, {channel_dim})."
         summed = f"{name}.sum({channel_dim}, keepdim=True)"
-        return f"For the map of a layer, sum over its channels: {summed}."
+        swapped = " If the two are swapped, pass inputs first."
+        swapped *= _is_coarse(tensor, attribution, channel_dim)
+        return f"For the map of a layer, sum over its channels: {summed}.{swapped}"
     if is_spatial and len(shape) == len(wanted) - 1 and channel_dim is not None:
         return f"Pass {name}.unsqueeze({channel_dim}) if its first dimension is the batch."
     if shape[:-1] == wanted:  # of embedded tokens
