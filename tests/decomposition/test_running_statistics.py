@@ -123,6 +123,19 @@ def test_an_instance_norm_keeps_its_statistics(norm, calls, method):
     torch.testing.assert_close(found.output, copy.deepcopy(net)(images())[:, 0])
 
 
+@pytest.mark.parametrize("norm", BATCH_NORMS.values(), ids=BATCH_NORMS)
+def test_an_error_of_a_network_that_trains_itself(norm):
+    """In a call that records nothing, the network runs up to its own error."""
+    net = ready(Switched(norm))
+    explainer = TGradAttribution(net)
+    explainer.attribute(images(), target=0)
+    net.flag, before = True, net.statistics()
+    net.head.forward = lambda x: 1 / 0
+    with pytest.raises((ZeroDivisionError, ValueError)):
+        explainer.attribute(images(), target=0)
+    assert all(map(torch.equal, net.statistics(), before))
+
+
 @pytest.mark.parametrize("calls", [0, 1, 2])
 @pytest.mark.parametrize("norm", ["functional", "torch", "native", "aten"])
 def test_a_batch_norm_of_constants_keeps_its_statistics(norm, calls):

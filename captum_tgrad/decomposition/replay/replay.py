@@ -162,6 +162,9 @@ class Replay:
                 )
         except HookAddedError:
             output, self._is_worth_trying = None, active_count() > 1  # it may be of another thread
+        except BaseException:
+            buffers.restore()
+            raise
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
