@@ -45,12 +45,13 @@ class Report:
         self.title = title
         self.summary = summary
         self._generator = f"{GENERATOR} {command}".strip()
-        self._parts: list[dict[str, Any]] = []
+        # Each with its kind and what was added, also for other formats.
+        self.parts: list[dict[str, Any]] = []
 
     def section(self, title: str) -> None:
         """Begins a section, which is linked at the top of the page."""
         name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-") or "section"
-        taken = {part["anchor"] for part in self._parts if part["kind"] == "section"}
+        taken = {part["anchor"] for part in self.parts if part["kind"] == "section"}
         anchor, number = name, 1
         while anchor in taken:
             number += 1
@@ -123,7 +124,7 @@ class Report:
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were computed, such as the ``protocol`` of a metric's result."""
         entries = [(name.replace("_", " "), _plain(value)) for name, value in protocol.items()]
-        self._add("protocol", entries=entries)
+        self._add("protocol", entries=entries, protocol=protocol)
 
     def html(self) -> str:
         """The whole page."""
@@ -133,7 +134,7 @@ class Report:
             generator=self._generator,
             summary=self.summary,
             style=source("report.css"),
-            parts=self._parts,
+            parts=self.parts,
             in_two_lines=_in_two_lines,
         )
 
@@ -142,7 +143,7 @@ class Report:
         Path(path).write_text(self.html(), encoding="utf-8")
 
     def _add(self, kind: str, **values: Any) -> None:
-        self._parts.append({"kind": kind, **values})
+        self.parts.append({"kind": kind, **values})
 
 
 def _in_two_lines(cell: object) -> str:

@@ -13,9 +13,10 @@ from captum_tgrad.evaluation import Method, compare, evaluate
 from captum_tgrad.evaluation.report.comparison import (
     draw_curves,
     draw_methods,
-    markdown,
+    page,
     write_comparison,
 )
+from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.zoo import Classifier, load_classifier, sample_image
 from captum_tgrad.zoo.preprocessing import normalization
@@ -76,7 +77,7 @@ def test_what_cannot_run_is_named_and_the_rest_is_complete(comparison):
     assert list(comparison.records) == list(comparison.maps) == list(comparison.titles) == NAMES
     (skipped,) = comparison.summary["skipped"]
     assert (skipped["method"], skipped["reason"]) == ("broken", "RuntimeError: not on this model")
-    assert "| Broken | RuntimeError: not on this model |" in markdown(comparison)
+    assert "| Broken | RuntimeError: not on this model |" in markdown(page(comparison))
     assert repr(comparison) == "Comparison of t_grad, saliency, grad_cam, random for cat (1)"
 
 
@@ -121,7 +122,9 @@ def test_the_files_hold_every_method(comparison, tmp_path):
 def test_the_best_of_a_column_is_bold(comparison):
     best = max(NAMES, key=lambda name: comparison.records[name]["insertion"])
     title = comparison.titles[best]
-    (row,) = (line for line in markdown(comparison).splitlines() if line.startswith(f"| {title} |"))
+    (row,) = (
+        line for line in markdown(page(comparison)).splitlines() if line.startswith(f"| {title} |")
+    )
     assert row.split(" | ")[1] == f"**{comparison.records[best]['insertion']:#.3g}**"
 
 

@@ -9,7 +9,8 @@ import torch
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import Method, OutputError, evaluate
-from captum_tgrad.evaluation.report.evaluation import markdown
+from captum_tgrad.evaluation.report.evaluation import page
+from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.metrics import energy_in_mask, mass_accuracy, pointing_game, rank_accuracy
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 from tests.evaluation.networks import classifier, images
@@ -93,7 +94,7 @@ def test_numbers_are_those_of_the_metrics_and_missing_where_no_region_is_known()
 def test_columns_of_table_report_and_figure(tmp_path):
     found = _evaluate({"a": BOX, "b": BOX}, tmp_path)
     table = (tmp_path / "table.md").read_text()
-    assert table == found.table == markdown(found.summary)
+    assert table == found.table == markdown(page(found.summary))
     heading = next(line for line in table.splitlines() if line.startswith("| Method"))
     cells = [cell.strip() for cell in heading.strip("|").split("|")]
     assert cells[6:10] == [
@@ -102,8 +103,7 @@ def test_columns_of_table_report_and_figure(tmp_path):
         "Mass Accuracy ↑",
         "Rank Accuracy ↑",
     ]
-    page = (tmp_path / "report.html").read_text()
-    assert "Energy in Mask" in page
+    assert "Energy in Mask" in (tmp_path / "report.html").read_text()
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert all(set(LOCALIZATION_NUMBERS) <= record.keys() for record in records)
     assert "Energy in Mask" in found._repr_html_()

@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
-from captum_tgrad.evaluation.report.evaluation import markdown
+from captum_tgrad.evaluation.report.evaluation import page
+from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.storage.records import KEYS
@@ -92,17 +93,30 @@ def _summary():
 
 
 def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
-    text = markdown(_summary())
+    text = markdown(page(_summary()))
     lines = text.splitlines()
     assert lines[0] == "# 3 methods on 2 images"
-    rows = [line for line in lines if line.startswith("| ")]
+    tables, skipped = text.split("## Skipped")
+    rows = [line for line in tables.splitlines() if line.startswith("| ")]
     assert len({line.count("|") - line.count("\\|") for line in rows}) == 1
     assert rows[0].startswith("| Method | Insertion ↑ | Deletion ↓ | Insertion - Deletion ↑ |")
     assert rows[1].startswith("| T-Grad | **0.300 [0.100, 0.500]** |")
     assert rows[3].startswith("| DeepLIFT | AssertionError: a \\| reused module |")
     assert "| Vanilla Gradient | -0.0500 [-0.250, +0.150] |" in text
-    for wanted in ("- n_steps: 224", "- z: is damaged", "10000 resamples", "paired by image"):
-        assert wanted in text
+    for wanted in ("- n_steps: 224", "10000 resamples", "paired by image"):
+        assert wanted in tables
+    assert "| z | all | is damaged |" in skipped
+    assert "| a | deep_lift | AssertionError: a \\| reused module |" in skipped
+
+
+def test_the_table_lists_the_first_skipped_images_and_the_page_all():
+    skipped = [{"image": f"{n}.jpg", "method": None, "reason": "is damaged"} for n in range(25)]
+    summary = summarize(_records("t_grad", [0.1, 0.5]), skipped, TITLES, {})
+    text = markdown(page(summary))
+    assert text.count("is damaged") == 20
+    assert text.endswith("And 5 more, in summary.json.\n")
+    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+    assert page(summary, figures).html().count("is damaged") == 25
 
 
 def test_the_table_counts_the_images_that_both_methods_have():
@@ -110,7 +124,7 @@ def test_the_table_counts_the_images_that_both_methods_have():
     records += _records("saliency", [0.25, 0.25, 0.5, 0.5], "bcde")
     records += _records("deep_lift", [0.5], "z")
     summary = summarize(records, [], TITLES, {})
-    above, below = markdown(summary).split("## Differences")
+    above, below = markdown(page(summary)).split("## Differences")
     counts = [
         {row.split(" | ")[0]: row.split(" | ")[-1] for row in part.splitlines() if "| " in row}
         for part in (above, below)
@@ -135,7 +149,7 @@ def test_a_number_of_fewer_images_says_of_how_many():
     assert cells["Pointing Game \N{UPWARDS ARROW}"] == "1.00 [1.00, 1.00] (2)"
     assert cells["Insertion \N{UPWARDS ARROW}"] == "0.500 [0.500, 0.500]"
     assert cells["Images"] == "3"
-    assert "| 1.00 [1.00, 1.00] (2) |" in markdown(summary)
+    assert "| 1.00 [1.00, 1.00] (2) |" in markdown(page(summary))
 
 
 def test_seconds_have_no_interval():
@@ -147,7 +161,7 @@ def test_seconds_have_no_interval():
     ]
     summary = summarize(records, [], TITLES, {})
     assert summary["methods"]["t_grad"]["seconds"] == {"mean": 1.5, "images": 8}
-    rows = [line for line in markdown(summary).splitlines() if line.startswith("| Vanilla")]
+    rows = [line for line in markdown(page(summary)).splitlines() if line.startswith("| Vanilla")]
     assert [row.split(" | ")[-2] for row in rows] == ["1.50", "+0.00"]
 
 
@@ -161,7 +175,7 @@ def test_means_over_other_images_are_not_the_best():
 
 def test_an_evaluation_without_any_record_has_a_table():
     summary = summarize([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
-    assert "# 3 methods on 0 images" in markdown(summary)
+    assert "# 3 methods on 0 images" in markdown(page(summary))
     with pytest.raises(ValueError, match="has no records"):
         metrics_figure(summary)
 

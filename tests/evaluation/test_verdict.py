@@ -6,7 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from captum_tgrad.evaluation.report.evaluation import as_csv, markdown
+from captum_tgrad.evaluation.report.evaluation import as_csv, page
+from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.evaluation.report.summary import summarize
 from captum_tgrad.evaluation.report.table import table_of, text_table
 from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
@@ -102,7 +103,7 @@ def test_the_verdict_is_that_of_the_intervals():
         cell = summary["methods"]["grad_cam"]["minus_t_grad"]["difference"]
         told_apart = not cell["low"] <= 0 <= cell["high"]
         assert ("do not differ significantly" in verdict(summary)) != told_apart
-        assert verdict(summary) in markdown(summary)
+        assert verdict(summary) in markdown(page(summary))
 
 
 @pytest.mark.parametrize("width", [60, 100])

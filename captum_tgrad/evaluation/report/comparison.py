@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import write_files
 from captum_tgrad.evaluation.compare import Comparison
-from captum_tgrad.evaluation.report.markdown import Markdown, add_protocol, add_table
+from captum_tgrad.evaluation.report.markdown import add_protocol, add_table, markdown
 from captum_tgrad.evaluation.report.summary import REFERENCE
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
@@ -35,7 +35,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
     report = page(comparison, figures).html()
     drawn = {f"{name}.png": rendered(figure, dpi=_DPI) for name, figure in figures.items()}
-    write_files(folder, {"report.html": report, **drawn, "table.md": markdown(comparison)})
+    write_files(folder, {"report.html": report, **drawn, "table.md": markdown(page(comparison))})
 
 
 def draw_methods(comparison: Comparison) -> Figure:
@@ -63,16 +63,29 @@ def draw_curves(comparison: Comparison) -> Figure:
     )
 
 
-def markdown(comparison: Comparison) -> str:
-    """The table, the notes and the protocol, as Markdown."""
-    report = Markdown(*_head(comparison))
-    _add_results(report, comparison)
-    return report.content()
+def page(comparison: Comparison, figures: Mapping[str, Figure] | None = None) -> Report:
+    """The table, the notes and the protocol.
+
+    With the figures ``"methods"`` and ``"curves"``, also these and the explanation by T-Grad.
+    """
+    report = Report(
+        f"{len(comparison.titles)} methods on one image",
+        f"{comparison.summary['protocol']['model']} explained for the class"
+        f" {class_title(comparison)}. One image is too few to rank methods: use"
+        " captum-tgrad evaluate to compare them on many.",
+        "compare",
+    )
+    if figures:
+        _add_figures(report, comparison, figures)
+        report.section("Metrics")
+    add_table(report, comparison.summary)
+    for note in comparison.notes:
+        report.text(note)
+    add_protocol(report, comparison.summary["protocol"])
+    return report
 
 
-def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
-    """Everything on one page; ``figures`` are ``"methods"`` and ``"curves"``."""
-    report = Report(*_head(comparison), "compare")
+def _add_figures(report: Report, comparison: Comparison, figures: Mapping[str, Figure]) -> None:
     report.section("Maps")
     if REFERENCE in comparison.maps:
         report.figure(
@@ -97,9 +110,6 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         " of the pixels. The areas are in the table.",
         _CURVES,
     )
-    report.section("Metrics")
-    _add_results(report, comparison)
-    return report
 
 
 def class_title(comparison: Comparison) -> str:
@@ -107,20 +117,3 @@ def class_title(comparison: Comparison) -> str:
     return (
         f"{comparison.class_name} ({comparison.target}), probability {comparison.probability:.1%}"
     )
-
-
-def _head(comparison: Comparison) -> tuple[str, str]:
-    return (
-        f"{len(comparison.titles)} methods on one image",
-        f"{comparison.summary['protocol']['model']} explained for the class"
-        f" {class_title(comparison)}. One image is too few to rank methods: use"
-        " captum-tgrad evaluate to compare them on many.",
-    )
-
-
-def _add_results(report: Report | Markdown, comparison: Comparison) -> None:
-    """Adds the table, the notes and the protocol."""
-    add_table(report, comparison.summary)
-    for note in comparison.notes:
-        report.text(note)
-    add_protocol(report, comparison.summary["protocol"])

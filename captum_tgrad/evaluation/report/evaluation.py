@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import as_json, csv_text, write_files
-from captum_tgrad.evaluation.report.markdown import Markdown, add_protocol, add_table
+from captum_tgrad.evaluation.report.markdown import add_protocol, add_table, markdown
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
 from captum_tgrad.evaluation.report.table import one_line, summary_title
@@ -44,7 +44,7 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     """
     records, titles = output.records(), output.titles()
     summary = summarize(records, output.skipped(), titles, output.protocol())
-    table = markdown(summary)
+    table = markdown(page(summary))
     texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
     write_files(output.path, texts)
     if images is not None and any(each["images"] for each in summary["methods"].values()):
@@ -74,61 +74,26 @@ def as_csv(summary: Summary) -> str:
     return csv_text(rows)
 
 
-def markdown(summary: Summary) -> str:
-    """The tables of a summary, with the protocol and what was skipped, as Markdown."""
-    report = Markdown(summary_title(summary), _introduction(summary))
-    _add_results(report, summary)
-    add_protocol(report, summary["protocol"])
-    if skipped := summary["skipped"]:
-        report.section("Skipped")
-        more = len(skipped) - _SKIPPED_SHOWN
-        last = [f"and {more} more, in summary.json"] if more > 0 else []
-        report.items([*map(_skipped, skipped[:_SKIPPED_SHOWN]), *last])
-    return report.content()
-
-
 def page(
     summary: Summary,
-    figures: Mapping[str, Figure],
-    images: Iterable[tuple[ChosenImage, Figure]],
+    figures: Mapping[str, Figure] | None = None,
+    images: Iterable[tuple[ChosenImage, Figure]] = (),
 ) -> Report:
-    """The same as HTML, with figures; ``figures`` are ``"metrics"`` and ``"seconds"``."""
-    report = Report(summary_title(summary), _introduction(summary), "evaluate")
-    report.section("Metrics")
-    report.figure(
-        figures["metrics"],
-        "The means of the metrics of every method, with intervals.",
-        "Methods with overlapping intervals may still differ significantly: see the paired"
-        " differences below.",
-    )
-    _add_results(report, summary)
-    report.section("Seconds")
-    report.figure(
-        figures["seconds"],
-        "The seconds per image of every method.",
-        "The axis is logarithmic.",
-    )
-    for number, (chosen, figure) in enumerate(images):
-        report.section(chosen.heading)
-        if not number:
-            report.text(_IMAGES)
-        report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
-    add_protocol(report, summary["protocol"])
-    if summary["skipped"]:
-        report.section("Skipped")
-        columns = ["image", "method", "reason"]
-        report.table(
-            columns, [[each[key] or "all" for key in columns] for each in summary["skipped"]]
+    """The tables, the protocol and what was skipped.
+
+    With the figures ``"metrics"`` and ``"seconds"``, also these and the images; without them, only
+    the first skipped images.
+    """
+    introduction = f"Means with intervals: {summary['interval']}. Arrows show the better direction."
+    report = Report(summary_title(summary), introduction, "evaluate")
+    if figures:
+        report.section("Metrics")
+        report.figure(
+            figures["metrics"],
+            "The means of the metrics of every method, with intervals.",
+            "Methods with overlapping intervals may still differ significantly: see the paired"
+            " differences below.",
         )
-    return report
-
-
-def _introduction(summary: Summary) -> str:
-    return f"Means with intervals: {summary['interval']}. Arrows show the better direction."
-
-
-def _add_results(report: Report | Markdown, summary: Summary) -> None:
-    """Adds the tables and what they say."""
     add_table(report, summary)
     report.text(verdict(summary))
     methods: Mapping[str, Any] = summary["methods"]
@@ -140,8 +105,24 @@ def _add_results(report: Report | Markdown, summary: Summary) -> None:
     if advice := steps_or_images(summary):
         report.section("Steps or images?")
         report.text(advice)
-
-
-def _skipped(each: Mapping[str, Any]) -> str:
-    what = ", ".join(filter(None, (each["image"], each["method"])))
-    return f"{what}: {one_line(each['reason'])}"
+    if figures:
+        report.section("Seconds")
+        report.figure(
+            figures["seconds"],
+            "The seconds per image of every method.",
+            "The axis is logarithmic.",
+        )
+    for number, (chosen, figure) in enumerate(images):
+        report.section(chosen.heading)
+        if not number:
+            report.text(_IMAGES)
+        report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
+    add_protocol(report, summary["protocol"])
+    if skipped := summary["skipped"]:
+        report.section("Skipped")
+        shown = skipped if figures else skipped[:_SKIPPED_SHOWN]
+        columns = ["image", "method", "reason"]
+        report.table(columns, [[one_line(each[key] or "all") for key in columns] for each in shown])
+        if more := len(skipped) - len(shown):
+            report.text(f"And {more} more, in summary.json.")
+    return report

@@ -1,9 +1,9 @@
-"""A report as Markdown, and the parts that it shares with a page."""
+"""A report as Markdown, and the parts that several reports have."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from captum_tgrad._support.printable import in_markdown
@@ -15,54 +15,40 @@ from captum_tgrad.visualization.html_report import Report
 _NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
 
 
-class Markdown:
-    """The methods of ``Report``, without figures; they escape what they are given."""
+def markdown(report: Report) -> str:
+    """A report without figures as Markdown; everything is escaped."""
+    blocks = [f"# {in_markdown(report.title)}", in_markdown(report.summary)]
+    for part in report.parts:
+        if part["kind"] == "section":
+            blocks.append(f"## {in_markdown(part['title'])}")
+        elif part["kind"] == "text":
+            blocks.append(in_markdown(part["text"]))
+        elif part["kind"] == "table":
+            blocks.append(_table(part["columns"], part["rows"], part["best"]))
+        elif part["kind"] == "protocol":
+            entries = [f"{key}: {value}" for key, value in flattened(part["protocol"]).items()]
+            blocks.append("\n".join(f"- {in_markdown(entry)}" for entry in entries))
+    return "\n\n".join(blocks) + "\n"
 
-    def __init__(self, title: str, summary: str) -> None:
-        self._parts = [f"# {in_markdown(title)}", in_markdown(summary)]
 
-    def section(self, title: str) -> None:
-        """Begins a section."""
-        self._parts.append(f"## {in_markdown(title)}")
-
-    def text(self, text: str) -> None:
-        """Adds a paragraph."""
-        self._parts.append(in_markdown(text))
-
-    def table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        caption: str = "",
-        best: Mapping[str, Sequence[int]] | None = None,
-    ) -> None:
-        """Adds a table, the best numbers in bold; the caption is for other formats."""
-        lines = [_line(columns), "|---" * len(columns) + "|"]
-        for number, row in enumerate(rows):
-            numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
-            bold = ["**" * (number in (best or {}).get(title, ())) for title in columns]
-            cells = zip(bold, [in_markdown(row[0]), *numbers], strict=True)
-            lines.append(_line([f"{mark}{cell}{mark}" for mark, cell in cells]))
-        self._parts.append("\n".join(lines))
-
-    def protocol(self, protocol: Mapping[str, Any]) -> None:
-        """Adds how numbers were computed, without methods that have no settings."""
-        self.items(f"{name}: {value}" for name, value in flattened(protocol).items())
-
-    def items(self, items: Iterable[str]) -> None:
-        """Adds a list."""
-        self._parts.append("\n".join(f"- {in_markdown(item)}" for item in items))
-
-    def content(self) -> str:
-        """The whole text."""
-        return "\n\n".join(self._parts) + "\n"
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], best: Mapping[str, Sequence[int]]
+) -> str:
+    """A table with the best numbers in bold; numbers are not escaped."""
+    lines = [_line(columns), "|---" * len(columns) + "|"]
+    for number, row in enumerate(rows):
+        numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
+        bold = ["**" * (number in best.get(title, ())) for title in columns]
+        cells = zip(bold, [in_markdown(row[0]), *numbers], strict=True)
+        lines.append(_line([f"{mark}{cell}{mark}" for mark, cell in cells]))
+    return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def add_protocol(report: Report | Markdown, protocol: Mapping[str, Any]) -> None:
+def add_protocol(report: Report, protocol: Mapping[str, Any]) -> None:
     """Adds how the numbers were computed, without checksums, which only a program compares."""
     report.section("Protocol")
     report.protocol({name: each for name, each in protocol.items() if name not in CHECKSUMS})
@@ -70,7 +56,7 @@ def add_protocol(report: Report | Markdown, protocol: Mapping[str, Any]) -> None
         report.text(f"The protocol in the summary also has checksums of: {', '.join(words)}.")
 
 
-def add_table(report: Report | Markdown, summary: Summary, part: str | None = None) -> None:
+def add_table(report: Report, summary: Summary, part: str | None = None) -> None:
     """Adds the table of a summary to a report, as ``table_of`` makes it."""
     table = table_of(summary, part)
     caption = "" if part else "The best mean of each metric is bold"
