@@ -40,9 +40,10 @@ from captum_tgrad.evaluation.running.settings import (
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import digests
-from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.folder import begin, locked, rejection
+from captum_tgrad.evaluation.storage.json_lines import JsonLines
 from captum_tgrad.evaluation.storage.protocol import versions
-from captum_tgrad.evaluation.storage.records import Record
+from captum_tgrad.evaluation.storage.records import Record, read_records
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -197,29 +198,29 @@ def evaluate(
         for method in chosen
     }
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        own = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
         workers = Workers()
-        output = Output(Path(folder), titles_of(chosen), workers, stack)
         check = partial(samples.check_records, by_label=target == "label", regions=regions)
         # Without a given folder, each process has created one: all use that of the first.
-        output.path, done = workers.once(
-            lambda: (output.path, output.begin(protocol, resume, check))
+        folder, done = workers.once(
+            lambda: (Path(own), begin(Path(own), protocol, resume, check, stack))
         )
         work = workers.share(_work(samples, chosen, done, settings.seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if workers.first else False) as bar:
-            with output.opened() as files:
-                run = Run(module, timed, samples, settings, *files, bar, regions)
+            paths = [folder / workers.file_name(stem) for stem in ("records", "skipped")]
+            with JsonLines(paths[0]) as lines, JsonLines(paths[1]) as skipped, locked(paths[0]):
+                run = Run(module, timed, samples, settings, lines, skipped, bar, regions)
                 run(work, budget)
             workers.wait()  # until all have written what they skipped
-            rejection = workers.once(lambda: output.rejection(len(samples)))
-            if rejection is not None:
-                raise run.refused or RuntimeError(rejection)
+            if (error := workers.once(lambda: rejection(folder, len(samples)))) is not None:
+                raise run.refused or RuntimeError(error)
             bar.show("tables and figures")
             images = ImageShow(samples, timed, settings.seed, device, classifier) if out else None
-            summary, table = workers.once(lambda: write_results(output, images))
+            titles = titles_of(chosen)
+            summary, table = workers.once(lambda: write_results(folder, titles, images))
             bar.update(1)
-        records = output.records()
+        records = read_records(folder)
         if work and not records and workers.first:
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
             reason = first["reason"].rstrip(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,14 @@ def record_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("records*.jsonl"))
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """The records in a folder, each image and method once; raises OutputError for other lines."""
-    seen: set[tuple[str, str]] = set()
+def read_records(folder: Path) -> list[Record]:
+    """The records in a folder, by image and method; raises OutputError for other lines."""
+    found: dict[tuple[str, str], Record] = {}
     for path in record_files(folder):
         for record in read_lines(path):
             _check_record(record, path)
-            if pair_of(record) not in seen:
-                seen.add(pair_of(record))
-                yield record
+            found.setdefault(pair_of(record), record)
+    return [found[pair] for pair in sorted(found)]
 
 
 def _check_record(record: Mapping[str, Any], path: Path) -> None:
