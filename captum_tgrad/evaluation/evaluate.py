@@ -23,8 +23,8 @@ from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
 from captum_tgrad.evaluation.regions import described_regions
-from captum_tgrad.evaluation.report.evaluation import write_results
-from captum_tgrad.evaluation.report.shown_images import ImageShow
+from captum_tgrad.evaluation.report.evaluation import write_figures, write_tables
+from captum_tgrad.evaluation.report.shown_images import draw_images
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.running.run import STEPS, Run
@@ -216,9 +216,19 @@ def evaluate(
             if (error := workers.once(lambda: rejection(folder, len(samples)))) is not None:
                 raise run.refused or RuntimeError(error)
             bar.show("tables and figures")
-            images = ImageShow(samples, timed, settings.seed, device, classifier) if out else None
-            titles = titles_of(chosen)
-            summary, table = workers.once(lambda: write_results(folder, titles, images))
+
+            def write() -> tuple[Summary, str]:
+                found = read_records(folder)
+                summary, table = write_tables(folder, found, titles_of(chosen))
+                if out is not None and found:
+                    titles = {name: each["title"] for name, each in summary["methods"].items()}
+                    drawn = draw_images(
+                        found, titles, samples, timed, settings.seed, device, classifier
+                    )
+                    write_figures(folder, summary, drawn)
+                return summary, table
+
+            summary, table = workers.once(write)
             bar.update(1)
         records = read_records(folder)
         if work and not records and workers.first:

@@ -202,7 +202,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.undo()
     use_tiny_model(monkeypatch)
     module = importlib.import_module("captum_tgrad.evaluation.evaluate")
-    monkeypatch.setattr(module, "write_results", interrupt)
+    monkeypatch.setattr(module, "write_tables", interrupt)
     line = _line(capsys, arguments, 130)
     assert line.endswith(
         f"interrupted: the records so far are in {tmp_path / 'out'}; continue with the same"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_tgrad.evaluation import METHODS, evaluate
-from captum_tgrad.evaluation.report.shown_images import ImageShow, chosen_images
+from captum_tgrad.evaluation.report.shown_images import chosen_images, draw_images
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images, network
@@ -47,11 +47,12 @@ def test_images_that_lack_a_method_or_cannot_be_loaded_are_not_chosen():
     assert [each.image for each in chosen_images(only, {"a"})] == ["a"]
 
 
-def _show(model, data, names):
+def _draw(model, data, names, records):
     methods = {
         name: TimedMethod(METHODS[name], model, torch.zeros(3, 16, 16), 8, 8) for name in names
     }
-    return ImageShow(Samples(data), methods, 0, torch.device("cpu"), None)
+    titles = {name: name for name in names}
+    return draw_images(records, titles, Samples(data), methods, 0, torch.device("cpu"), None)
 
 
 def test_the_maps_are_those_of_the_method(monkeypatch):
@@ -63,7 +64,7 @@ def test_the_maps_are_those_of_the_method(monkeypatch):
     )
     data, model = [*images(3)], network()
     records = evaluate(model, data, ["saliency", "random"], n_steps=2).records
-    shown = list(_show(model, data, ["saliency", "random"]).draw(records, {}))
+    shown = list(_draw(model, data, ["saliency", "random"], records))
     assert len(shown) == len(drawn) == 3
     for chosen, _ in shown:
         index = int(chosen.image)
@@ -87,8 +88,8 @@ def test_a_method_whose_scores_are_missing_is_not_drawn(monkeypatch):
         {"image": "0", "method": method, "difference": value, "target": 1}
         for method, value in of_two
     ]
-    show = _show(network(), images(1), ["saliency", "random"])
-    assert [chosen.image for chosen, _ in show.draw(records, {})] == ["0"]
+    shown = _draw(network(), images(1), ["saliency", "random"], records)
+    assert [chosen.image for chosen, _ in shown] == ["0"]
     assert drawn == [["saliency: 0.50"]]
 
 

@@ -12,14 +12,14 @@ from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import as_json, csv_text, write_files
 from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.report.markdown import add_protocol, add_table, markdown
-from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
+from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
 from captum_tgrad.evaluation.report.table import one_line, summary_title
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.evaluation.storage.files import REPORT
 from captum_tgrad.evaluation.storage.folder import read_skipped
 from captum_tgrad.evaluation.storage.protocol import read_protocol
-from captum_tgrad.evaluation.storage.records import read_records
+from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 from captum_tgrad.visualization.html_report import Report
 from captum_tgrad.visualization.notebook_figure import rendered
@@ -40,29 +40,32 @@ _HEADINGS = (
 )
 
 
-def write_results(
-    folder: Path, own_titles: Mapping[str, str], images: ImageShow | None
+def write_tables(
+    folder: Path, records: Sequence[Record], own_titles: Mapping[str, str]
 ) -> tuple[Summary, str]:
     """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
 
-    If ``images`` is not None, it also writes ``metrics.png``, ``seconds.png`` and ``report.html``
-    with these images. Returns the summary and the table. ``own_titles`` are those of the methods of
-    this run, by name.
+    ``own_titles`` are those of the methods of this run, by name. Returns the summary and the table.
     """
-    records, protocol = read_records(folder), read_protocol(folder) or {}
+    protocol = read_protocol(folder) or {}
     titles = _titles(protocol.get("methods", {}), own_titles)
     summary = summarize(records, read_skipped(folder), titles, protocol)
     table = markdown(page(summary))
     texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
     write_files(folder, texts)
-    if images is not None and any(each["images"] for each in summary["methods"].values()):
-        description = "; ".join(f"{key}: {value}" for key, value in protocol.items())
-        metadata = {"Description": printable(description)}
-        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-        report = page(summary, figures, images.draw(records, titles)).html()
-        drawn = {f"{name}.png": rendered(each, metadata=metadata) for name, each in figures.items()}
-        write_files(folder, {**drawn, REPORT: report})
     return summary, table
+
+
+def write_figures(
+    folder: Path, summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
+) -> None:
+    """Writes ``metrics.png``, ``seconds.png`` and, with these and the images, ``report.html``."""
+    protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+    metadata = {"Description": printable(protocol)}
+    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+    report = page(summary, figures, images).html()
+    drawn = {f"{name}.png": rendered(each, metadata=metadata) for name, each in figures.items()}
+    write_files(folder, {**drawn, REPORT: report})
 
 
 def _titles(evaluated: Mapping[str, Any], own_titles: Mapping[str, str]) -> dict[str, str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.settings import channels_last
@@ -65,63 +63,50 @@ def chosen_images(records: Sequence[Record], available: Collection[str]) -> list
     return chosen
 
 
-@dataclass(frozen=True)
-class ImageShow:
-    """Draws the best, the worst and the most disputed image.
+def draw_images(
+    records: Sequence[Record],
+    titles: Mapping[str, str],
+    samples: Samples,
+    methods: Mapping[str, TimedMethod],
+    seed: int,
+    device: torch.device,
+    classifier: Classifier | None,
+) -> Iterator[tuple[ChosenImage, Figure]]:
+    """Computes the maps of the best, the worst and the most disputed image, and draws them.
 
     An evaluation keeps no maps: thirteen maps of each of 50,000 images are too many. Recomputing
     those of three images is cheap, and also works in a resumed or distributed run. With the seed of
     the evaluation, random numbers are the same. The class names and the normalization are those of
-    the classifier, if there is one.
+    the classifier, if there is one. Images without 1 or 3 channels and methods that fail are left
+    out.
     """
-
-    samples: Samples
-    methods: Mapping[str, TimedMethod]
-    seed: int
-    device: torch.device
-    classifier: Classifier | None
-
-    def draw(
-        self, records: Sequence[Record], titles: Mapping[str, str]
-    ) -> Iterator[tuple[ChosenImage, Figure]]:
-        """Computes the maps and draws them, best first.
-
-        Images without 1 or 3 channels and methods that fail are left out.
-        """
-        scored = [each for each in records if each["difference"] is not None]
-        for chosen in chosen_images(scored, {*self.samples.names}):
-            try:
-                image, _ = self.samples[self.samples.names.index(chosen.image)]
-            except ValueError:
-                continue
-            if len(image) not in _DRAWN_CHANNELS:
-                continue
-            of_image = [each for each in scored if each["image"] == chosen.image]
-            maps = self._maps(image, of_image, titles)
-            if maps:
-                yield chosen, self._figure(image, maps, of_image[0]["target"])
-
-    def _maps(
-        self, image: Tensor, records: Sequence[Record], titles: Mapping[str, str]
-    ) -> dict[str, Tensor]:
-        """The maps by title and score, best first."""
-        inputs = channels_last(image[None].to(self.device))
+    names = () if classifier is None else classifier.class_names
+    mean, std = (None, None) if classifier is None else normalization(classifier)
+    scored = [each for each in records if each["difference"] is not None]
+    for chosen in chosen_images(scored, {*samples.names}):
+        try:
+            image, _ = samples[samples.names.index(chosen.image)]
+        except ValueError:
+            continue
+        if len(image) not in _DRAWN_CHANNELS:
+            continue
+        inputs, seeds = channels_last(image[None].to(device)), [image_seed(chosen.image, seed)]
+        # Best first; records of other methods are from an earlier run in this folder.
+        of_image = sorted(
+            (each for each in scored if each["image"] == chosen.image),
+            key=lambda each: -each["difference"],
+        )
         maps = {}
-        for record in sorted(records, key=lambda each: -each["difference"]):
+        for record in of_image:
             name, score = record["method"], record["difference"]
-            if name not in self.methods:
-                continue  # It is from an earlier run in this folder.
-            target = torch.tensor([record["target"]], device=self.device)
-            seeds = [image_seed(record["image"], self.seed)]
-            (found,) = self.methods[name](inputs, target, seeds)
-            if isinstance(found, ExplainedImage):
-                # Adding 0.0 turns -0.0 into 0.0.
-                title = f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"
-                maps[title] = found.importance.cpu()
-        return maps
-
-    def _figure(self, image: Tensor, maps: Mapping[str, Tensor], target: int) -> Figure:
-        names = () if self.classifier is None else self.classifier.class_names
-        what = f"{names[target]} ({target})" if target < len(names) else f"class {target}"
-        mean, std = (None, None) if self.classifier is None else normalization(self.classifier)
-        return methods_figure(image, maps, title=what, mean=mean, std=std)
+            if name in methods:
+                target = torch.tensor([record["target"]], device=device)
+                (found,) = methods[name](inputs, target, seeds)
+                if isinstance(found, ExplainedImage):
+                    # Adding 0.0 turns -0.0 into 0.0.
+                    title = f"{titles[name]}: {round(score, 2) + 0.0:.2f}"
+                    maps[title] = found.importance.cpu()
+        if maps:
+            index = of_image[0]["target"]
+            what = f"{names[index]} ({index})" if index < len(names) else f"class {index}"
+            yield chosen, methods_figure(image, maps, title=what, mean=mean, std=std)
