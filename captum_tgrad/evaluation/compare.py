@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
-from captum_tgrad.evaluation.running.scoring import Scoring
+from captum_tgrad.evaluation.running.scoring import Scoring, numbers_of
 from captum_tgrad.evaluation.running.settings import (
     Settings,
     channels_last,
@@ -20,7 +20,7 @@ from captum_tgrad.evaluation.running.settings import (
     examples_per_batch,
 )
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
-from captum_tgrad.evaluation.storage.records import Record
+from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
@@ -125,9 +125,12 @@ def compare(
     chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     settings = Settings("predicted", n_steps, 1, chunk, "softmax", "stable", 0)
     maps = {name: found.importance for name, found in explained.items()}
-    scored = Scoring(classifier.model, settings)(inputs, targets, maps)
+    results, findings = Scoring(classifier.model, settings)(inputs, targets, maps)
     records = {
-        name: scored.record("image", name, found, index) for name, found in explained.items()
+        name: record_of(
+            image="image", method=name, target=index, **numbers_of(results, name, found)
+        )
+        for name, found in explained.items()
     }
     protocol: dict[str, Any] = {
         "model": classifier.name,
@@ -148,8 +151,8 @@ def compare(
         probability=float(probabilities_of(logits)[0, index]),
         titles={name: titles[name] for name in explained},
         maps={name: each.cpu() for name, each in maps.items()},
-        curves=dict(scored.curves),
+        curves=results["insertion_deletion"],
         records=records,
         summary=summarize(list(records.values()), reasons, titles, protocol),
-        notes=(*(each.shortage for each in timed if each.shortage), *scored.findings.messages()),
+        notes=(*(each.shortage for each in timed if each.shortage), *findings.messages()),
     )

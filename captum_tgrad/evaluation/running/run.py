@@ -17,12 +17,13 @@ from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.regions import region_digest, region_of
-from captum_tgrad.evaluation.running.scoring import Scoring, localization, logits_of
+from captum_tgrad.evaluation.running.scoring import Scoring, localization, logits_of, numbers_of
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.folder import REJECTED
 from captum_tgrad.evaluation.storage.json_lines import JsonLines
+from captum_tgrad.evaluation.storage.records import record_of
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""
@@ -205,10 +206,17 @@ class Run:
         self._outside += image.region is not None and not bool(image.region.any())
         localized = {} if self.regions is None else localization(maps, image.region)
         region = region_digest(self.regions, image.name)
-        scored = self._scoring(inputs, target, maps)
+        results, _ = self._scoring(inputs, target, maps)
         for method, each in explained.items():
-            further = {**localized.get(method, {}), "digest": image.digest, "region": region}
-            record = scored.record(image.name, method, each, int(target), **further)
+            record = record_of(
+                image=image.name,
+                method=method,
+                target=int(target),
+                digest=image.digest,
+                region=region,
+                **numbers_of(results, method, each),
+                **localized.get(method, {}),
+            )
             if record["difference"] is None:
                 self._skip(image.name, method, "scores of perturbed images are NaN or inf")
             else:

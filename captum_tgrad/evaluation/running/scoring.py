@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,48 +17,14 @@ from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
-from captum_tgrad.evaluation.storage.records import Record, record_of
-from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.checks import methods_of
 from captum_tgrad.metrics.engine.findings import Findings, no_warnings
 from captum_tgrad.metrics.engine.metric import together
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 from captum_tgrad.zoo.classifier import check_logits
 
-
-@dataclass(frozen=True)
-class Scored:
-    """The metrics of one image: the results by metric and method, and what was found."""
-
-    results: Mapping[str, Mapping[str, Any]]
-    findings: Findings
-
-    @property
-    def curves(self) -> Mapping[str, InsertionDeletionResult]:
-        """The curves of each method."""
-        return self.results["insertion_deletion"]
-
-    def record(
-        self, image: str, method: str, explained: ExplainedImage, target: int, **further: Any
-    ) -> Record:
-        """The record of a method; its numbers are None where the model's scores are NaN."""
-        curves = self.curves[method]
-        numbers = {
-            name: float(getattr(self.results[number.function][method], number.field))
-            for name, number in NUMBERS.items()
-        }
-        return record_of(
-            image=image,
-            method=method,
-            target=target,
-            residual=explained.residual,
-            clean_score=float(curves.clean_score),
-            baseline_score=float(curves.insertion_baseline_score),
-            step_error=_step_error(curves),
-            seconds=explained.seconds,
-            **numbers,
-            **further,
-        )
+Results = dict[str, dict[str, Any]]
+"""Results by metric and method."""
 
 
 class Scoring:
@@ -73,18 +38,10 @@ class Scoring:
         self._findings: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         self._scored = 0
 
-    def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
+    def __call__(
+        self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]
+    ) -> tuple[Results, Findings]:
         """The metrics of an image ``(1, C, H, W)``, from one or more maps ``(1, 1, H, W)``."""
-        scored = self._parts.at_once(lambda chunk: self._score(inputs, target, maps, chunk))
-        self._scored += 1
-        names = dict(zip(methods_of(maps), maps, strict=True))
-        for kind, where in scored.findings.found.items():
-            self._findings[kind].update(names.get(name, name) for name, _ in where)
-        return scored
-
-    def _score(
-        self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor], chunk: int
-    ) -> Scored:
         settings = self._settings
         own: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
         own["insertion_deletion"] = {
@@ -92,13 +49,17 @@ class Scoring:
             "ties": settings.ties,
             "return_curves": True,
         }
-        shared = {
-            "target": target,
-            "max_examples_per_batch": chunk,
-            "score": settings.score,
-            "nan_policy": "omit",
-        }
-        return Scored(*together(own, self._model, inputs, maps, **shared))
+        shared = {"target": target, "score": settings.score, "nan_policy": "omit"}
+        results, findings = self._parts.at_once(
+            lambda chunk: together(
+                own, self._model, inputs, maps, max_examples_per_batch=chunk, **shared
+            )
+        )
+        self._scored += 1
+        names = dict(zip(methods_of(maps), maps, strict=True))
+        for kind, where in findings.found.items():
+            self._findings[kind].update(names.get(name, name) for name, _ in where)
+        return results, findings
 
     def warn(self) -> None:
         """Issues one UserWarning for each finding, with the number of images of each method."""
@@ -106,6 +67,23 @@ class Scoring:
         for (text, _, label), counts in self._findings.items():
             where = (f"{name}, {count} of {self._scored} images" for name, count in counts.items())
             warn_user(f"{text} {label}: {'; '.join(where)}.")
+
+
+def numbers_of(results: Results, method: str, explained: ExplainedImage) -> dict[str, float | None]:
+    """The numbers of a record of one method; NaN where the model's scores are NaN."""
+    curves = results["insertion_deletion"][method]
+    numbers = {
+        name: float(getattr(results[number.function][method], number.field))
+        for name, number in NUMBERS.items()
+    }
+    return {
+        **numbers,
+        "residual": explained.residual,
+        "clean_score": float(curves.clean_score),
+        "baseline_score": float(curves.insertion_baseline_score),
+        "step_error": _step_error(curves),
+        "seconds": explained.seconds,
+    }
 
 
 def _step_error(found: Any) -> float | None:
