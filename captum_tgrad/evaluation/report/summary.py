@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,11 +57,9 @@ def summarize(
     others = [name for name in names if name != REFERENCE and REFERENCE in values]
     numbers = [*values.values(), *(values[name] - values[REFERENCE] for name in others)]
     seed = int(protocol.get("seed", 0))
-    found = bootstrap_means(np.hstack(numbers), seed) if numbers and images else []
-    width = len(columns)
-    cells = [_cells(found[i : i + width], columns) for i in range(0, len(found), width)]
-    own = dict(zip(names, cells[: len(names)], strict=True))
-    differences = dict(zip(others, cells[len(names) :], strict=True))
+    found = iter(bootstrap_means(np.hstack(numbers), seed) if numbers else ())
+    own = {name: _cells(columns, found) for name in names}
+    differences = {name: _cells(columns, found) for name in others}
     return {
         "protocol": dict(protocol),
         "images": len(images),
@@ -112,8 +110,9 @@ def _values(
 
 
 def _cells(
-    intervals: Sequence[Interval], columns: Sequence[str]
+    columns: Sequence[str], intervals: Iterator[Interval]
 ) -> dict[str, dict[str, float | int | None]]:
+    """The next intervals, one for each column."""
     return {
         column: {
             key: None if math.isnan(value) else value
@@ -121,7 +120,7 @@ def _cells(
             # All images of a batch have the same seconds, so resampling them has no meaning.
             if column != "seconds" or key in ("mean", "images")
         }
-        for column, interval in zip(columns, intervals, strict=True)
+        for column, interval in zip(columns, intervals, strict=False)
     }
 
 
