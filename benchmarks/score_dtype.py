@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.measure import add_clock, compare, machine, random_model
 from captum_tgrad.evaluation import built_in_images, evaluate
-from captum_tgrad.evaluation.running.score_dtype import scoring_model
+from captum_tgrad.evaluation.running.score_dtype import Autocast
 from captum_tgrad.evaluation.running.settings import channels_last, examples_per_batch
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier
@@ -54,7 +54,7 @@ def speed(options: argparse.Namespace, device: torch.device) -> None:
         model = (load_classifier(name).model if name in ZOO else random_model(name)).to(device)
         half = copy.deepcopy(model).to(torch.bfloat16)
         own = _curves(model, options.steps, device, torch.float32)
-        others = [(scoring_model(model, torch.bfloat16), torch.float32), (half, torch.bfloat16)]
+        others = [(Autocast(model, torch.bfloat16), torch.float32), (half, torch.bfloat16)]
         cells = []
         for other, dtype in others:
             curves = _curves(other, options.steps, device, dtype)

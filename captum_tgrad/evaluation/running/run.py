@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.regions import region_digest, region_of
-from captum_tgrad.evaluation.running.scoring import Scoring, localization, logits_of, numbers_of
+from captum_tgrad.evaluation.running.scoring import Scoring, localization, numbers_of
 from captum_tgrad.evaluation.running.settings import Settings, channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.folder import REJECTED
 from captum_tgrad.evaluation.storage.json_lines import JsonLines
 from captum_tgrad.evaluation.storage.records import record_of
+from captum_tgrad.zoo.classifier import check_logits
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""
@@ -143,7 +145,7 @@ class Run:
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> dict[int, int]:
         """The class to explain for each image by its index, without skipped images."""
         targets = {}
-        for index, logit in enumerate(self._logits(batch, inputs)):
+        for index, logit in enumerate(self._logits(inputs)):
             each = batch[index]
             by_label = self.settings.target == "label"
             if isinstance(logit, str):
@@ -160,17 +162,23 @@ class Run:
             self._skip_image(each.name, each.lacking, reason)
         return targets
 
-    def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | str]:
-        """The logits of each image, or why the model rejects it."""
+    def _logits(self, inputs: Tensor) -> list[Tensor | str]:
+        """The logits of each image, or why the model rejects it; raises as ``check_logits``."""
+
+        def run(part: slice) -> Tensor:
+            output: Tensor = self.model(inputs[part].clone())
+            check_logits(output, part.stop - part.start)
+            return output
+
         try:
-            return list(logits_of(self.model, inputs, self._forward))
+            with torch.no_grad(), explaining_errors(self.model, (inputs,), "images of dataset"):
+                return list(torch.cat([*self._forward(run, len(inputs))]))
         except RuntimeError as error:
             # Only the first, because an error keeps its images in memory.
             self.refused = self.refused or error
-            if len(batch) == 1:
+            if len(inputs) == 1:
                 return [f"{REJECTED}{reason_of(error)}"]
-        ones = [slice(index, index + 1) for index in range(len(batch))]
-        return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
+        return [logit for one in torch.split(inputs, 1) for logit in self._logits(one)]
 
     def _explain(
         self, batch: Sequence[_Loaded], inputs: Tensor, target: Tensor

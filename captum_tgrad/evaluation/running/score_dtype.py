@@ -59,8 +59,3 @@ class Autocast(nn.Module):
         # have no gradient.
         with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
             return self.model(inputs)
-
-
-def scoring_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model as it is for float32, and under autocast for bfloat16."""
-    return model if dtype == torch.float32 else Autocast(model, dtype)

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad import metrics
-from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.out_of_memory import Halving
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation.running.score_dtype import scoring_model
+from captum_tgrad.evaluation.running.score_dtype import Autocast
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.metrics.engine.checks import methods_of
 from captum_tgrad.metrics.engine.findings import Findings, no_warnings
 from captum_tgrad.metrics.engine.metric import together
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
-from captum_tgrad.zoo.classifier import check_logits
 
 Results = dict[str, dict[str, Any]]
 """Results by metric and method."""
@@ -32,7 +30,8 @@ class Scoring:
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self._settings = settings
-        self._model = scoring_model(model, settings.score_dtype)
+        dtype = settings.score_dtype
+        self._model = model if dtype == torch.float32 else Autocast(model, dtype)
         self._parts = Halving(settings.max_examples_per_batch)
         # For each kind of finding, the number of images of each method or other subject.
         self._findings: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
@@ -106,15 +105,3 @@ def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str,
         for method, result in results.items():
             found[method][name] = float(getattr(result, number.field))
     return found
-
-
-def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
-    """The logits of images, ``(N, classes)``; raises ValueError if the model returns others."""
-
-    def run(part: slice) -> Tensor:
-        output: Tensor = model(inputs[part].clone())
-        check_logits(output, part.stop - part.start)
-        return output
-
-    with torch.no_grad(), explaining_errors(model, (inputs,), "images of dataset"):
-        return torch.cat([*parts(run, len(inputs))])
