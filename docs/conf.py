@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from sphinx.pycode import ModuleAnalyzer
 from sphinx_gallery.scrapers import figure_rst
 
 import captum_tgrad
@@ -137,6 +138,16 @@ def _home_of_public_names(app: object) -> None:
         setattr(captum_tgrad, name, getattr(import_module("captum_tgrad"), name))
 
 
+def _one_signature(analyze: Any = ModuleAnalyzer.analyze) -> None:
+    """Shows one signature per function: overloads, which are for type checkers, differ little."""
+
+    def without_overloads(self: ModuleAnalyzer) -> None:
+        analyze(self)
+        self.overloads = {}
+
+    ModuleAnalyzer.analyze = without_overloads  # type: ignore[method-assign]
+
+
 def _write_the_walkthrough(app: Any, error: Exception | None) -> None:
     """Puts the page of the sample image beside the documentation, which shows it."""
     if error is not None or app.builder.format != "html":
@@ -168,6 +179,7 @@ def _link_the_notebook(app: Any, docname: str, source: list[str]) -> None:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    _one_signature()
     app.connect("builder-inited", _home_of_public_names)
     app.connect("builder-inited", _draw, priority=900)  # after the gallery
     app.connect("source-read", _link_the_notebook)
