@@ -28,23 +28,23 @@ def test_the_best_the_worst_and_the_most_disputed():
         {"a": (0.9, 0.8, 0.0), "b": (-0.2, 0.0, 0.9), "c": (0.1, 0.7, 0.4), "d": (0.4, 0.5, -9.0)}
     )
     found = chosen_images(records, {"a", "b", "c", "d"})
-    assert [(each.kind, each.image) for each in found] == [
+    assert [(kind, image) for kind, image, _ in found] == [
         ("Best", "a"),
         ("Worst", "b"),
         ("Most disputed", "c"),
     ]
     # (0.9 + 0.8) / 2, (-0.2 + 0) / 2, and half of 0.7 - 0.1
-    for each, value in zip(found, ("0.850", "0.100", "0.300"), strict=True):
-        assert value in each.reason
+    for (_, _, reason), value in zip(found, ("0.850", "0.100", "0.300"), strict=True):
+        assert value in reason
 
 
 def test_images_that_lack_a_method_or_cannot_be_loaded_are_not_chosen():
     records = _records({"a": (0.9,), "b": (0.1, 0.2), "c": (0.3, 0.4), "d": (0.5, None)})
-    assert [each.image for each in chosen_images(records, {"a", "b", "d"})] == ["b"]
+    assert [image for _, image, _ in chosen_images(records, {"a", "b", "d"})] == ["b"]
     assert chosen_images(records, set()) == []
     assert chosen_images([], {"a"}) == []
     only = [each for each in _records({"a": (0, 0, 0.5)}) if each["method"] == "random"]
-    assert [each.image for each in chosen_images(only, {"a"})] == ["a"]
+    assert [image for _, image, _ in chosen_images(only, {"a"})] == ["a"]
 
 
 def _draw(model, data, names, records):
@@ -66,8 +66,8 @@ def test_the_maps_are_those_of_the_method(monkeypatch):
     records = evaluate(model, data, ["saliency", "random"], n_steps=2).records
     shown = list(_draw(model, data, ["saliency", "random"], records))
     assert len(shown) == len(drawn) == 3
-    for chosen, _ in shown:
-        index = int(chosen.image)
+    for heading, _, _ in shown:
+        index = int(heading.split(": ")[1])
         target = next(record["target"] for record in records if record["image"] == str(index))
         inputs = data[index][None].clone().requires_grad_()
         model(inputs)[0, target].backward()
@@ -89,7 +89,7 @@ def test_a_method_whose_scores_are_missing_is_not_drawn(monkeypatch):
         for method, value in of_two
     ]
     shown = _draw(network(), images(1), ["saliency", "random"], records)
-    assert [chosen.image for chosen, _ in shown] == ["0"]
+    assert [heading for heading, _, _ in shown] == ["Best image: 0"]
     assert drawn == [["saliency: 0.50"]]
 
 

@@ -12,7 +12,6 @@ from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import as_json, csv_text, write_files
 from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.report.markdown import add_protocol, add_table, markdown
-from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary, summarize
 from captum_tgrad.evaluation.report.table import one_line, summary_title
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
@@ -57,7 +56,7 @@ def write_tables(
 
 
 def write_figures(
-    folder: Path, summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
+    folder: Path, summary: Summary, images: Iterable[tuple[str, str, Figure]]
 ) -> None:
     """Writes ``metrics.png``, ``seconds.png`` and, with these and the images, ``report.html``."""
     protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
@@ -97,12 +96,12 @@ def as_csv(summary: Summary) -> str:
 def page(
     summary: Summary,
     figures: Mapping[str, Figure] | None = None,
-    images: Iterable[tuple[ChosenImage, Figure]] = (),
+    images: Iterable[tuple[str, str, Figure]] = (),
 ) -> Report:
     """The tables, the protocol and what was skipped.
 
-    With the figures ``"metrics"`` and ``"seconds"``, also these and the images; without them, only
-    the first skipped images.
+    With the figures ``"metrics"`` and ``"seconds"``, also these and the images, each with a heading
+    and a reason; without them, only the first skipped images.
     """
     introduction = f"Means with intervals: {summary['interval']}. Arrows show the better direction."
     report = Report(summary_title(summary), introduction, "evaluate")
@@ -132,11 +131,11 @@ def page(
             "The seconds per image of every method.",
             "The axis is logarithmic.",
         )
-    for number, (chosen, figure) in enumerate(images):
-        report.section(chosen.heading)
+    for number, (heading, reason, figure) in enumerate(images):
+        report.section(heading)
         if not number:
             report.text(_IMAGES)
-        report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
+        report.figure(figure, f"{heading}, and over it the maps.", reason)
     add_protocol(report, summary["protocol"])
     if skipped := summary["skipped"]:
         report.section("Skipped")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -22,22 +21,12 @@ _DRAWN_CHANNELS = (1, 3)
 _CONTROL = "random"
 
 
-class ChosenImage(NamedTuple):
-    """The name of an image, ``"Best"``, ``"Worst"`` or ``"Most disputed"``, and a sentence why."""
-
-    image: str
-    kind: str
-    reason: str
-
-    @property
-    def heading(self) -> str:
-        """The heading of its section."""
-        return f"{self.kind} image: {self.image}"
-
-
-def chosen_images(records: Sequence[Record], available: Collection[str]) -> list[ChosenImage]:
+def chosen_images(
+    records: Sequence[Record], available: Collection[str]
+) -> list[tuple[str, str, str]]:
     """Chooses up to three of the available images by Insertion - Deletion.
 
+    Returns, for each, ``"Best"``, ``"Worst"`` or ``"Most disputed"``, its name, and a sentence why.
     Only images with the most records are chosen. The random control does not count.
     """
     scores: dict[str, list[float]] = {}
@@ -59,7 +48,7 @@ def chosen_images(records: Sequence[Record], available: Collection[str]) -> list
             image = max(left, key=lambda name: measure(left[name]))
             value = abs(measure(left.pop(image)))
             reason = f"{what} of Insertion - Deletion over the methods: {value:.3f}."
-            chosen.append(ChosenImage(image, kind, reason))
+            chosen.append((kind, image, reason))
     return chosen
 
 
@@ -71,8 +60,10 @@ def draw_images(
     seed: int,
     device: torch.device,
     classifier: Classifier | None,
-) -> Iterator[tuple[ChosenImage, Figure]]:
+) -> Iterator[tuple[str, str, Figure]]:
     """Computes the maps of the best, the worst and the most disputed image, and draws them.
+
+    Yields a heading, the reason of the choice, and the figure.
 
     An evaluation keeps no maps: thirteen maps of each of 50,000 images are too many. Recomputing
     those of three images is cheap, and also works in a resumed or distributed run. With the seed of
@@ -83,17 +74,17 @@ def draw_images(
     names = () if classifier is None else classifier.class_names
     mean, std = (None, None) if classifier is None else normalization(classifier)
     scored = [each for each in records if each["difference"] is not None]
-    for chosen in chosen_images(scored, {*samples.names}):
+    for kind, chosen, reason in chosen_images(scored, {*samples.names}):
         try:
-            image, _ = samples[samples.names.index(chosen.image)]
+            image, _ = samples[samples.names.index(chosen)]
         except ValueError:
             continue
         if len(image) not in _DRAWN_CHANNELS:
             continue
-        inputs, seeds = channels_last(image[None].to(device)), [image_seed(chosen.image, seed)]
+        inputs, seeds = channels_last(image[None].to(device)), [image_seed(chosen, seed)]
         # Best first; records of other methods are from an earlier run in this folder.
         of_image = sorted(
-            (each for each in scored if each["image"] == chosen.image),
+            (each for each in scored if each["image"] == chosen),
             key=lambda each: -each["difference"],
         )
         maps = {}
@@ -109,4 +100,5 @@ def draw_images(
         if maps:
             index = of_image[0]["target"]
             what = f"{names[index]} ({index})" if index < len(names) else f"class {index}"
-            yield chosen, methods_figure(image, maps, title=what, mean=mean, std=std)
+            figure = methods_figure(image, maps, title=what, mean=mean, std=std)
+            yield f"{kind} image: {chosen}", reason, figure
