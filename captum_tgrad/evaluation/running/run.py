@@ -25,6 +25,7 @@ from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.folder import REJECTED
 from captum_tgrad.evaluation.storage.json_lines import JsonLines
 from captum_tgrad.evaluation.storage.records import record_of
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 from captum_tgrad.zoo.classifier import check_logits
 
 STEPS = 2
@@ -211,10 +212,14 @@ class Run:
         if not explained:
             return
         maps = {method: each.importance for method, each in explained.items()}
-        self._outside += image.region is not None and not bool(image.region.any())
-        localized = {} if self.regions is None else localization(maps, image.region)
-        region = region_digest(self.regions, image.name)
         results, _ = self._scoring(inputs, target, maps)
+        unknown: dict[str, float] = {}
+        if image.region is not None:
+            self._outside += not bool(image.region.any())
+            results |= localization(maps, image.region)
+        elif self.regions is not None:
+            unknown = dict.fromkeys(LOCALIZATION_NUMBERS, math.nan)
+        region = region_digest(self.regions, image.name)
         for method, each in explained.items():
             record = record_of(
                 image=image.name,
@@ -223,7 +228,7 @@ class Run:
                 digest=image.digest,
                 region=region,
                 **numbers_of(results, method, each),
-                **localized.get(method, {}),
+                **unknown,
             )
             if record["difference"] is None:
                 self._skip(image.name, method, "scores of perturbed images are NaN or inf")

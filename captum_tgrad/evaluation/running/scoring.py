@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -73,7 +72,8 @@ def numbers_of(results: Results, method: str, explained: ExplainedImage) -> dict
     curves = results["insertion_deletion"][method]
     numbers = {
         name: float(getattr(results[number.function][method], number.field))
-        for name, number in NUMBERS.items()
+        for name, number in {**NUMBERS, **LOCALIZATION_NUMBERS}.items()
+        if number.function in results
     }
     return {
         **numbers,
@@ -94,14 +94,10 @@ def _step_error(found: Any) -> float | None:
     return float(coarse - found.difference)
 
 
-def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
-    """The localization metrics by method, from maps ``(1, 1, H, W)``; NaN without a region."""
-    if region is None:
-        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
-    found: dict[str, dict[str, float]] = {method: {} for method in maps}
-    for name, number in LOCALIZATION_NUMBERS.items():
-        with no_warnings():  # the metrics of the curves have them, about the same constant maps
-            results = getattr(metrics, number.function)(dict(maps), region, nan_policy="omit")
-        for method, result in results.items():
-            found[method][name] = float(getattr(result, number.field))
-    return found
+def localization(maps: Mapping[str, Tensor], region: Tensor) -> Results:
+    """The results of the localization metrics, from maps ``(1, 1, H, W)``."""
+    with no_warnings():  # the metrics of the curves have them, about the same constant maps
+        return {
+            each.function: getattr(metrics, each.function)(dict(maps), region, nan_policy="omit")
+            for each in LOCALIZATION_NUMBERS.values()
+        }
