@@ -221,10 +221,7 @@ def evaluate(
                 found = read_records(folder)
                 summary, table = write_tables(folder, found, titles_of(chosen))
                 if out is not None and found:
-                    titles = {name: each["title"] for name, each in summary["methods"].items()}
-                    drawn = draw_images(
-                        found, titles, samples, timed, settings.seed, device, classifier
-                    )
+                    drawn = draw_images(found, summary, samples, timed, device, classifier)
                     write_figures(folder, summary, drawn)
                 return summary, table
 

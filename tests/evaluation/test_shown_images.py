@@ -51,8 +51,9 @@ def _draw(model, data, names, records):
     methods = {
         name: TimedMethod(METHODS[name], model, torch.zeros(3, 16, 16), 8, 8) for name in names
     }
-    titles = {name: name for name in names}
-    return draw_images(records, titles, Samples(data), methods, 0, torch.device("cpu"), None)
+    titles = {name: {"title": name} for name in names}
+    summary = {"methods": titles, "protocol": {"seed": 0}}
+    return draw_images(records, summary, Samples(data), methods, torch.device("cpu"), None)
 
 
 def test_the_maps_are_those_of_the_method(monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.methods.method import image_seed
+from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.running.settings import channels_last
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.samples import Samples
@@ -54,10 +55,9 @@ def chosen_images(
 
 def draw_images(
     records: Sequence[Record],
-    titles: Mapping[str, str],
+    summary: Summary,
     samples: Samples,
     methods: Mapping[str, TimedMethod],
-    seed: int,
     device: torch.device,
     classifier: Classifier | None,
 ) -> Iterator[tuple[str, str, Figure]]:
@@ -81,7 +81,8 @@ def draw_images(
             continue
         if len(image) not in _DRAWN_CHANNELS:
             continue
-        inputs, seeds = channels_last(image[None].to(device)), [image_seed(chosen, seed)]
+        inputs = channels_last(image[None].to(device))
+        seeds = [image_seed(chosen, summary["protocol"]["seed"])]
         # Best first; records of other methods are from an earlier run in this folder.
         of_image = sorted(
             (each for each in scored if each["image"] == chosen),
@@ -95,7 +96,7 @@ def draw_images(
                 (found,) = methods[name](inputs, target, seeds)
                 if isinstance(found, ExplainedImage):
                     # Adding 0.0 turns -0.0 into 0.0.
-                    title = f"{titles[name]}: {round(score, 2) + 0.0:.2f}"
+                    title = f"{summary['methods'][name]['title']}: {round(score, 2) + 0.0:.2f}"
                     maps[title] = found.importance.cpu()
         if maps:
             index = of_image[0]["target"]
