@@ -30,7 +30,6 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
 )
 from captum_tgrad.decomposition.replay.unrecorded_run import (
     HookAddedError,
-    SmallBuffers,
     modules_in_evaluation,
     names_of_children,
     run_unrecorded,
@@ -154,7 +153,7 @@ class Replay:
         if names_of_children(modules) != recorded.names:
             return None
         self._is_worth_trying = False  # unless all goes well
-        constants, buffers = AddedConstants(), SmallBuffers(modules)
+        constants = AddedConstants()
         try:
             with constants if recorded.adds_constants else nullcontext():
                 output = run_unrecorded(
@@ -162,9 +161,6 @@ class Replay:
                 )
         except HookAddedError:
             output, self._is_worth_trying = None, active_count() > 1  # it may be of another thread
-        except BaseException:
-            buffers.restore()
-            raise
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -176,7 +172,6 @@ class Replay:
         if terms is None:
             self._recorded.clear()
             before.restore()
-            buffers.restore()  # a module may have set itself to training mode
             return None
         recorder.replay(terms, recorded.terms.dtypes)
         self._is_worth_trying = True

@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
@@ -37,30 +37,6 @@ def modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | No
 def names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
     """The names of the children of each module."""
     return [list(module._modules) for module in modules]
-
-
-class SmallBuffers:
-    """The present values of the buffers with up to one dimension, such as running statistics.
-
-    Joining them takes less time than copying each.
-    """
-
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        alike: dict[object, list[Tensor]] = {}
-        for module in modules:
-            for buffer in module._buffers.values():
-                if type(buffer) is Tensor and buffer.dim() < 2 and not buffer.is_sparse:
-                    alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
-        self._saved = [(each, torch.cat([b.flatten() for b in each])) for each in alike.values()]
-
-    def restore(self) -> None:
-        """Sets the buffers that have changed to these values."""
-        for buffers, joined in self._saved:
-            values = torch.split(joined, [buffer.numel() for buffer in buffers])
-            for buffer, value in zip(buffers, values, strict=True):
-                before = value.view_as(buffer)
-                if not torch.equal(buffer, before):
-                    buffer.data.copy_(before)
 
 
 def run_unrecorded(
