@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.maps.redistribution import overlaps
-from captum_tgrad.decomposition.places.cells import SLACK, distinct_cells, even_cells
+from captum_tgrad.decomposition.places.cells import SLACK, are_nested, distinct_cells, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     MOST_COORDINATES,
     Axis,
@@ -86,8 +86,9 @@ def _whole_axis_beside_others(
 ) -> list[tuple[Tensor, list[Tensor]]]:
     """Gives constants without a cell on some axes the whole of these, if they have one on another.
 
-    The class token of a frame has no row and no column: it is at its whole frame. Constants around
-    a crop do not: the cells of the axis do not cover it, or others have none on the other axis.
+    The class token of a frame has no row and no column: it is at its whole frame. The last state of
+    a loop, which depends on all steps, is at all of them. Constants around a crop are not: the
+    cells of the axis do not cover it, or others have none on the other axis.
 
     Args:
         cells: What :func:`_cells_on_axis` returned for each axis.
@@ -98,13 +99,13 @@ def _whole_axis_beside_others(
         return cells
     gaps = [bool(own) and not own[0].has_everywhere for own in by_axis]
     known = zip(by_axis, gaps, axes, strict=True)
-    if not any(gaps) or not any(own and not gap and axis.extent > 1 for own, gap, axis in known):
-        return cells
+    has_other = any(own and not gap and axis.extent > 1 for own, gap, axis in known)
     found = list(cells)
     for slot in [slot for slot, gap in enumerate(gaps) if gap]:
         (own, numbers), axis = cells[slot], axes[slot]
         _, _, covered = overlaps(even_cells(axis.extent, 1), own)
-        if float(covered.sum()) > axis.extent * (1 - SLACK):
+        is_covered = float(covered.sum()) > axis.extent * (1 - SLACK)
+        if are_nested(own) or (has_other and is_covered):
             found[slot] = _at_whole_axis(own, numbers, by_axis[slot][0].index == 0, axis)
     return found
 

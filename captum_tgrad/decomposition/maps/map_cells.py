@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.maps.enlarging import enlarging_matrix
@@ -14,10 +15,17 @@ from captum_tgrad.decomposition.maps.redistribution import (
     redistributed,
     shares_in_even_cells,
 )
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, distinct_cells, even_cells
+from captum_tgrad.decomposition.places.cells import (
+    SLACK,
+    are_nested,
+    borders_of,
+    distinct_cells,
+    even_cells,
+)
 from captum_tgrad.decomposition.places.coordinates import Axis
 
 _MOST_SHARES = 2**24  # samples * cells * pixels; with more, cells are not interpolated
+_MOST_PARTS = 2**22  # nested cells * their parts
 
 OnMap = tuple[Tensor, Tensor | None]
 """The map's cells on an axis, and the share of each element cell they get; None if equal."""
@@ -73,7 +81,28 @@ def _without_overlap(cells: Tensor) -> OnMap:
         torch.cat([torch.ones_like(width[same]), length / total[rows]]),
         (len(cells), len(same)),
     )
-    return cells[kept], matrix
+    if not are_nested(cells[covered.logical_or(fine).logical_not()]):
+        return cells[kept], matrix
+    parts, shares = _parts_of(cells[kept])
+    return parts, matrix @ shares.to_dense()
+
+
+def _parts_of(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """The parts of cells between all borders, and the share of each cell that they get.
+
+    Interpolation between the middles of nested cells would leave out the ends of the wide ones.
+    """
+    low, high = borders_of(cells)
+    borders = torch.cat([low, high]).sort().values
+    borders = borders[F.pad(borders.diff() > SLACK, (1, 0), value=True)]
+    if len(cells) * len(borders) > _MOST_PARTS:
+        count = _MOST_PARTS // len(cells)
+        borders = torch.linspace(float(low.min()), float(high.max()), count + 1).double()
+    parts = torch.stack([(borders[1:] + borders[:-1]) / 2, borders.diff()], 1)
+    rows, columns, length = overlaps(cells, parts)
+    used, number = columns.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    share = length / rows.bincount(length, len(cells))[rows]
+    return parts[used], matrix_of(rows, number, share, (len(cells), len(used)))
 
 
 def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:

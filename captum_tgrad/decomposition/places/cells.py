@@ -44,6 +44,15 @@ def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
     return cells[:, 0] - half, cells[:, 0] + half
 
 
+def are_nested(cells: Tensor) -> bool:
+    """Whether some cells are inside of others, as those of cumulative sums."""
+    low, high = borders_of(cells)
+    order = (-high).argsort(stable=True)
+    order = order[low[order].argsort(stable=True)]
+    inside = high[order][1:] <= high[order].cummax(0).values[:-1] + SLACK
+    return bool(inside.any())
+
+
 def adjacent_cells(start: float, width: float, count: int) -> Tensor:
     """Adjacent cells of equal width, the first one from ``start`` on."""
     middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)

@@ -241,16 +241,21 @@ def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int
 
 
 def from_borders(
-    low: Tensor, high: Tensor, axis: Axis, by_sample: bool = False
+    low: Tensor, high: Tensor, axis: Axis, by_sample: bool = False, sample: Tensor | None = None
 ) -> Coordinates | None:
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high <= low``.
 
-    A cell that covers the whole axis is dropped; one that covers several samples is kept.
+    A cell that covers the whole axis is dropped, unless the ``sample`` of each element is given and
+    its sample has other cells, as after a cumulative sum. One that covers several samples is kept.
     """
     none = high <= low
     if axis.input != SAMPLES:
         slack = SLACK * axis.extent
-        none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
+        whole = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
+        if sample is not None and bool(whole.any()):
+            low, high, none, whole, of = torch.broadcast_tensors(low, high, none, whole, sample)  # type: ignore[no-untyped-call]
+            whole = whole & ~torch.isin(of, of[~none & ~whole])
+        none = none | whole
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, numbers = distinct_cells(cells)

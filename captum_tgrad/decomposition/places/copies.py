@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.cells import are_nested
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.subsampling import widened
@@ -85,6 +86,8 @@ def _refined(coords: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | 
     if axis.input == SAMPLES or len(coords.cells) == coords.index.numel():  # no copies
         return coords
     whole = narrowed(coords, axis)
+    if are_nested(whole.cells):  # of a cumulative sum: the cells are no grid
+        return coords
     index = (_zeros_as_copies(whole) if zeros_too else whole.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()

@@ -104,6 +104,7 @@ def _merged_pair(
     # A token that is added to a sum of all tokens up to it keeps its own cell.
     for small, large in ((one, other), (other, one)) if dims and len(gap) else ():
         (start, stop), (large_start, large_stop) = small.borders(), large.borders()
+        start, stop = start.clamp_min(-0.5), stop.clamp_max(axis.extent - 0.5)  # without padding
         is_inside = (start >= large_start - SLACK) & (stop <= large_stop + SLACK)
         if _are_nested(large) and bool((is_inside | (large.index == 0)).all()):
             return [_filled_up(small, large)]

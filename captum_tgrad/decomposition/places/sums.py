@@ -312,7 +312,7 @@ def _hulls(
         (start, torch.where(apart, end, stop)),
         (torch.where(apart, begin, start), stop),
     ):
-        hull = from_borders(low, high, axis, span.by_sample)
+        hull = from_borders(low, high, axis, span.by_sample, sample_index(samples))
         if hull is None:
             continue
         if samples is not None and axis.input != SAMPLES:

@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     OnAxis,
     from_borders,
+    sample_index,
 )
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.masks import places_in_sums
@@ -36,7 +37,7 @@ def running(call: Call) -> list[Places]:
             return coords
         low, high = coords.borders()
         low, high = low.cummin(dim).values, high.cummax(dim).values
-        return from_borders(low, high, axis, coords.by_sample)
+        return from_borders(low, high, axis, coords.by_sample, sample_index(places.sample))
 
     found = with_copies_refined(windows_joined(places)).mapped(up_to_each)
     return [found] * len(call.returned)
