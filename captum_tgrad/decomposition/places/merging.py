@@ -106,7 +106,7 @@ def _merged_pair(
         (start, stop), (large_start, large_stop) = small.borders(), large.borders()
         start, stop = start.clamp_min(-0.5), stop.clamp_max(axis.extent - 0.5)  # without padding
         is_inside = (start >= large_start - SLACK) & (stop <= large_stop + SLACK)
-        if _are_nested(large) and bool((is_inside | (large.index == 0)).all()):
+        if _share_an_end(large) and bool((is_inside | (large.index == 0)).all()):
             return [_filled_up(small, large)]
     if apart:
         return None
@@ -188,7 +188,7 @@ def _are_adjacent(coords: Coordinates, axis: Axis) -> bool:
     return len(low) > 1 and bool(((low[1:] - high[:-1]).abs() < SLACK).all())
 
 
-def _are_nested(coords: Coordinates) -> bool:
+def _share_an_end(coords: Coordinates) -> bool:
     """Whether all cells start, or all stop, at the same position, as those of a cumulative sum."""
     ends = torch.stack(borders_of(coords.cells))
     return len(coords.cells) > 1 and bool((ends.amax(1) - ends.amin(1) < SLACK).any())
