@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_number
 from captum_tgrad.visualization.arguments import one_each
 from captum_tgrad.visualization.explanation_panels import (
     boxes_of_pictures,
@@ -70,9 +71,9 @@ def explanation_figure(
         std: Per-channel standard deviation used for normalization.
 
     Raises:
-        TypeError: ``image`` or ``attribution`` has the wrong type.
-        ValueError: Sizes or numbers differ, ``seen`` is not within the image, or values are not
-            finite.
+        TypeError: An argument has the wrong type.
+        ValueError: Sizes or numbers differ, ``probability`` is not in [0, 1], ``seen`` is not
+            within the image, or values are not finite.
 
     Example:
         >>> import torch
@@ -131,7 +132,11 @@ def default_title(class_name: Any, probability: Any, residual: Any) -> str:
     if class_name is not None:
         parts.append(str(class_name))
     if probability is not None:
-        parts.append(f"probability {float(probability):.1%}")
+        number = check_number(probability, "probability")
+        # Rounded, because a sum of probabilities may exceed 1 by its rounding errors.
+        if not 0 <= round(number, 3) <= 1:
+            raise ValueError(f"probability must be from 0 to 1, got {number}")
+        parts.append(f"probability {number:.1%}")
     if residual is not None:
-        parts.append(f"residual {float(residual):+.1e}")
+        parts.append(f"residual {check_number(residual, 'residual'):+.1e}")
     return ", ".join(parts)
