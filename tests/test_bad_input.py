@@ -223,6 +223,7 @@ CALLS = [
         "class_names",
         "torch.cat([-z, z], 1) / 2",
     ),
+    (lambda: replace(classifier(), class_names="ab"), "class_names", "a sequence of names"),
     (lambda: _explain(lambda _: X), "preprocess", "leave out the batch dimension"),
     (lambda: _explain(lambda _: X[0].numpy()), "preprocess", "a NumPy array: convert it"),
     (lambda: _explain(to_tensor), "preprocess", "one height and width"),

@@ -51,14 +51,19 @@ def names_for(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is None:
         names = imagenet_class_names()
         return names if len(names) == count else tuple(f"class {index}" for index in range(count))
-    if isinstance(given, str):
-        raise TypeError("class_names must be a sequence of names, not one string")
+    check_not_one_name(given)
     if len(given) != count:
         raise ValueError(
             f"got {len(given)} class name{'s' * (len(given) != 1)}, but the network has {count}"
             " classes: pass one name for each"
         )
     return tuple(given)
+
+
+def check_not_one_name(class_names: Sequence[str]) -> None:
+    """Raises TypeError if the names of classes are one string, whose letters would be the names."""
+    if isinstance(class_names, str):
+        raise TypeError("class_names must be a sequence of names, not one string")
 
 
 def resolve_target(target: int | str, class_names: Sequence[str]) -> int:

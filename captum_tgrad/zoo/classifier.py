@@ -14,7 +14,7 @@ from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.arguments import got
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.output_checks import logits_expression
-from captum_tgrad.zoo.class_names import resolve_target
+from captum_tgrad.zoo.class_names import check_not_one_name, resolve_target
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""
@@ -40,6 +40,7 @@ class Classifier:
             without normalization, for figures.
 
     Raises:
+        TypeError: ``class_names`` is one string.
         ValueError: There is only one class name.
     """
 
@@ -50,6 +51,7 @@ class Classifier:
     crop: Callable[[Image], Image]
 
     def __post_init__(self) -> None:
+        check_not_one_name(self.class_names)
         if len(self.class_names) < 2:
             raise ValueError(f"class_names must have two or more names. {_ONE_OUTPUT}")
 
