@@ -120,5 +120,6 @@ def _drawable(values: Tensor) -> Array:
         # A flat image has no range to stretch, and becomes the nearest gray.
         span = largest - smallest
         values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
-    picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    # A copy: the pixels of a float64 image in channels-last order would be those of the user.
+    picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).numpy().copy()
     return picture

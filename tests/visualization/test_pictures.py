@@ -64,3 +64,12 @@ def test_refuses_what_cannot_be_drawn():
 def test_images_on_a_gpu():
     image = torch.rand(3, 4, 5)
     np.testing.assert_allclose(as_images(image.cuda())[0], as_images(image)[0])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_arrays_are_copies(layout):
+    images = torch.rand(2, 3, 4, 5, dtype=torch.float64).to(memory_format=layout)
+    before = images.clone()
+    for picture in as_images(images):
+        picture[:] = 0
+    assert torch.equal(images, before)
