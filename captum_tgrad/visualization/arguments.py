@@ -9,11 +9,14 @@ from torch import Tensor
 
 
 def by_method(value: Any, argument: str) -> dict[str, Any]:
-    """A dict by method, with an empty name for the value of a single method."""
+    """A dict by method, with an empty name for the value of a single method.
+
+    Names become strings: methods may be numbered.
+    """
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(f"{argument} is empty: pass at least one method")
-        return dict(value)
+        return {str(name): each for name, each in value.items()}
     return {"": value}
 
 

@@ -100,3 +100,16 @@ def test_nothing_is_clipped_or_overlaps_and_nothing_else_changes(make):
     for (one, box), (other, other_box) in itertools.combinations(boxes, 2):
         # Boxes that share a border do not overlap.
         assert not box.padded(-1.5).overlaps(other_box.padded(-1.5)), (one, other)
+
+
+def test_methods_may_be_numbered():
+    maps = {number: images() for number in (1, 2)}
+    assert [axes.get_title() for axes in methods_figure(images(), maps).axes[1:3]] == ["1", "2"]
+    results = insertion_deletion(
+        small_network(), images(), maps, 0.0, target=1, n_steps=4, return_curves=True
+    )
+    figure = curves_figure(results, inputs=images(), attributions=maps, baselines=0.0)
+    assert {axes.get_ylabel() for axes in figure.axes if axes.images} == {"1", "2", ""}
+    steps = list(_steps())
+    legend = similarity_figure({1: steps, 2: steps}).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["1", "2"]
