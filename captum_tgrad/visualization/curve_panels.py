@@ -85,7 +85,9 @@ def draw_perturbed_images(
 
 
 def _score(methods: Mapping[str, InsertionDeletionResult]) -> str:
-    score = str(next(iter(methods.values())).protocol["score"])
+    """What the results measure; a general name if their scores differ."""
+    scores = {str(result.protocol["score"]) for result in methods.values()}
+    score = scores.pop() if len(scores) == 1 else "score"
     return {"softmax": "probability", "logit": "output"}.get(score, score)
 
 

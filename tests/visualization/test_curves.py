@@ -47,6 +47,15 @@ def test_the_legends_have_areas_and_the_best_first(results):
         assert labels == [f"{areas[name]:.3f}  {name}" for name in order]
 
 
+def test_results_with_different_scores_have_no_common_name_for_them(results, maps):
+    logits = insertion_deletion(
+        small_network(), images(), maps["one"], 0.0, target=1, score="logit", return_curves=True
+    )
+    both = {"softmax": results["one"], "logit": logits}
+    assert curves_figure(both).axes[0].get_ylabel() == "score"
+    assert curves_figure(logits).axes[0].get_ylabel() == "output"
+
+
 def test_pictures_stand_below_with_the_score_of_each(results, maps):
     figure = curves_figure(results, 1, inputs=images(), attributions=maps, baselines=0.0)
     assert titles(figure)[2:] == [
