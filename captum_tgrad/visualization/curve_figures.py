@@ -89,6 +89,9 @@ def curves_figure(
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
         raise ValueError(f"{missing} is missing: pass both inputs and attributions, or neither")
+    if inputs is not None and isinstance(attributions, Mapping) != isinstance(results, Mapping):
+        both = "a dict by method, as results is" if isinstance(results, Mapping) else "one tensor"
+        raise TypeError(f"attributions must be {both}, got {got(attributions)}")
     fractions = check_numbers(fractions, "fractions")
     if not 1 <= len(fractions) <= _MOST_FRACTIONS:
         raise ValueError(
