@@ -60,7 +60,8 @@ def layers_figure(
 
     Raises:
         TypeError: ``decomposition`` or ``terms`` has the wrong type.
-        ValueError: The sample, a term or ``sign`` is unknown, or the inputs are not images.
+        ValueError: The sample, a term or ``sign`` is unknown, ``terms`` is empty, or the inputs are
+            not images.
 
     Example:
         >>> import torch
@@ -75,6 +76,8 @@ def layers_figure(
         ['image', '1  input', '2  0', '3  2']
     """
     chosen = choose_terms(decomposition, sample, terms, sign)
+    if not chosen:
+        raise ValueError("terms is empty: name at least one term")
     picture = None
     if images is not None:
         picture = image_of_sample(images, sample, len(decomposition.output), mean, std)

@@ -113,6 +113,8 @@ def test_bad_arguments():
             term_scores_figure(whole, highlight=terms)
     with pytest.raises(ValueError, match="terms must be 1 or more, got 0"):
         layers_figure(whole, terms=0)
+    with pytest.raises(ValueError, match="terms is empty: name at least one"):
+        layers_figure(whole, terms=[])
     for highlight, said in (
         (-1, "highlight must be 1 or more, got -1"),
         (["x"], "in highlight not"),
