@@ -1,8 +1,9 @@
-"""Arguments that have one value for each image or each method."""
+"""Arguments with one value for each image or method, and choices of what to draw."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sized
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -41,3 +42,13 @@ def one_each(values: Any, images: int, argument: str) -> list[Any]:
         values = [values]
     check_one_each(values, images, argument)
     return list(values)
+
+
+def number_or_names(value: Any, argument: str) -> int | list[Any]:
+    """How many to draw, or the names of those to draw; raises TypeError for other objects."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, (str, Tensor)) or not isinstance(value, Iterable):
+        kind = type(value).__name__
+        raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
+    return list(value)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.arguments import check_one_each, one_each
+from captum_tgrad.visualization.arguments import check_one_each, number_or_names, one_each
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
 from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
@@ -55,7 +54,7 @@ def cascade_figure(
         std: Per-channel standard deviation used for normalization.
 
     Raises:
-        TypeError: ``steps`` has the wrong type.
+        TypeError: ``steps`` or ``columns`` has the wrong type.
         ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not match.
 
     Example:
@@ -103,16 +102,16 @@ def cascade_figure(
 
 
 def _chosen(steps: Sequence[RandomizationStep], columns: int | Sequence[str]) -> list[int]:
-    columns = int(columns) if isinstance(columns, Integral) else columns
-    if isinstance(columns, int):
-        if columns < 2:
-            raise ValueError(f"columns must be 2 or more, got {columns}")
-        return evenly_spaced(len(steps), columns)
+    wanted = number_or_names(columns, "columns")
+    if isinstance(wanted, int):
+        if wanted < 2:
+            raise ValueError(f"columns must be 2 or more, got {wanted}")
+        return evenly_spaced(len(steps), wanted)
     layers = [step.layer for step in steps]
-    missing = [name for name in columns if name not in layers]
-    if missing or isinstance(columns, str):
+    missing = [name for name in wanted if name not in layers]
+    if missing:
         raise ValueError(
-            f"columns is {', '.join(map(repr, missing)) or 'a string'}: pass a number or a list of"
-            " randomized layers"
+            f"columns is {', '.join(map(repr, missing))}: pass a number or a list of randomized"
+            " layers"
         )
-    return [number for number, layer in enumerate(layers) if layer is None or layer in columns]
+    return [number for number, layer in enumerate(layers) if layer is None or layer in wanted]

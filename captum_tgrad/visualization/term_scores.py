@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Sign
+from captum_tgrad.visualization.arguments import number_or_names
 from captum_tgrad.visualization.layout import SMALL, WIDTH, finish_plot, write_title
 from captum_tgrad.visualization.notebook_figure import new_figure
 
@@ -132,19 +132,16 @@ def choose_terms(
     """
     scores = scores_of(decomposition, sample)
     check_choice(sign, Sign, "sign")
-    terms = int(terms) if isinstance(terms, Integral) else terms
-    if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
-        kind = type(terms).__name__
-        raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
-    if not isinstance(terms, int):
-        return sorted({_index_of(name, decomposition, argument) for name in terms})
+    wanted = number_or_names(terms, argument)
+    if isinstance(wanted, list):
+        return sorted({_index_of(name, decomposition, argument) for name in wanted})
     inputs = len(decomposition.inputs)
-    if terms < 1:
-        raise ValueError(f"{argument} must be 1 or more, got {terms}")
+    if wanted < 1:
+        raise ValueError(f"{argument} must be 1 or more, got {wanted}")
     negated, absolute = [-score for score in scores], [abs(score) for score in scores]
     sizes = {"positive": scores, "negative": negated, "all": absolute}[sign]
     others = sorted(range(inputs, len(scores)), key=sizes.__getitem__, reverse=True)
-    return [*range(inputs), *sorted(others[: max(terms - inputs, 0)])]
+    return [*range(inputs), *sorted(others[: max(wanted - inputs, 0)])]
 
 
 def _index_of(name: Any, decomposition: Decomposition, argument: str) -> int:

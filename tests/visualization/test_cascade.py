@@ -91,6 +91,10 @@ def test_bad_arguments(steps):
         cascade_figure(steps, images(3))
     with pytest.raises(ValueError, match="columns is 'head'"):
         cascade_figure(steps, columns=["head"])
+    for columns in (2.5, None, "0"):
+        said = f"must be a number or a list of names, got {type(columns).__name__}"
+        with pytest.raises(TypeError, match=f"columns {said}"):
+            cascade_figure(steps, columns=columns)
     with pytest.raises(ValueError, match="columns must be 2 or more, got 1"):
         cascade_figure(steps, columns=1)
     tables = [dataclasses.replace(step, map=torch.rand(2, 5)) for step in steps]
