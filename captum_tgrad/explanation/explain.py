@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -25,7 +25,7 @@ _LARGEST_TERMS = 10
 
 def explain(
     classifier: Classifier,
-    images: Sequence[Image],
+    images: Iterable[Image],
     target: int | str | None = None,
     *,
     keep_terms: bool = False,
@@ -59,6 +59,7 @@ def explain(
     check_options("positive", aggregation)
     if isinstance(images, Image):
         raise TypeError("images must be a list, got a single image: pass [image]")
+    images = list(images)  # of an iterator, too
     if not all(isinstance(image, Image) for image in images):
         raise TypeError(
             "images must be a list of Pillow images, as from load_image; for tensors, use"

@@ -181,6 +181,11 @@ def test_explain_where_the_network_is():
     torch.testing.assert_close(on_gpu.attribution, on_cpu.attribution)
 
 
+def test_explain_what_is_read_one_after_the_other():
+    found = explain(_linear_classifier(), (_grey(level) for level in (51, 102)))
+    assert [each.logit for each in found] == pytest.approx([5.4, 7.8])
+
+
 def test_explain_refuses_no_pictures():
     with pytest.raises(ValueError, match="pass at least one image"):
         explain(_linear_classifier(), [])
