@@ -50,7 +50,7 @@ class TermScore:
     share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rival:
     """A comparison of the explained class with another one.
 
@@ -65,7 +65,7 @@ class Rival:
     difference: Decomposition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """The explanation of a classifier's logit for one class of one image.
 

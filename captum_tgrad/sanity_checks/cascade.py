@@ -26,7 +26,7 @@ from captum_tgrad.sanity_checks.similarity import similarity
 Mode = Literal["cascading", "bottom_up", "independent"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomizationStep:
     """The map of one step of the randomization, and its similarity to the original map.
 

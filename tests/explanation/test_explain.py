@@ -186,6 +186,13 @@ def test_explain_what_is_read_one_after_the_other():
     assert [each.logit for each in found] == pytest.approx([5.4, 7.8])
 
 
+def test_explanations_can_be_looked_up_and_put_into_sets():
+    one, other = (explain(_linear_classifier(), [GRAY], rival=True)[0] for _ in range(2))
+    assert one not in [other]
+    assert one.rival != other.rival
+    assert len({one, other, one.rival, other.rival}) == 4
+
+
 def test_explain_refuses_no_pictures():
     with pytest.raises(ValueError, match="pass at least one image"):
         explain(_linear_classifier(), [])

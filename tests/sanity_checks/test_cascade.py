@@ -338,6 +338,14 @@ def test_a_step_prints_its_numbers_and_not_its_map():
     assert repr(step).startswith("RandomizationStep(layer=None, index=0, steps=5, spearman=tensor(")
 
 
+def test_steps_can_be_looked_up_and_put_into_sets():
+    one, other = (
+        list(cascading_randomization(network(), TGradAttribution, images(), 1)) for _ in range(2)
+    )
+    assert one[1] not in other
+    assert len({*one, *other}) == 10
+
+
 class Returning(Saliency):
     value = None
 
