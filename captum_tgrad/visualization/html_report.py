@@ -60,7 +60,7 @@ class Report:
 
     def text(self, text: str) -> None:
         """Adds plain text; blank lines separate paragraphs."""
-        for paragraph in text.split("\n\n"):
+        for paragraph in re.split(r"\n\s*\n", text.strip()):
             self._add("text", text=paragraph.strip())
 
     def figure(self, figure: Figure, description: str, caption: str = "") -> None:
@@ -110,21 +110,24 @@ class Report:
         Raises:
             ValueError: A row has another number of cells, or ``best`` names an unknown column.
         """
+        # Copies, so that later changes to the lists do not change the report.
+        columns, rows = list(columns), [list(row) for row in rows]
+        best = {name: list(numbers) for name, numbers in (best or {}).items()}
         for number, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
                     f"row {number} has {len(row)} cells for {len(columns)} columns: pass one per"
                     " column"
                 )
-        for name in best or {}:
+        for name in best:
             if name not in columns:
                 raise ValueError(f"best has {name!r}, which is not a column: {', '.join(columns)}")
-        self._add("table", columns=columns, rows=rows, caption=caption, best=dict(best or {}))
+        self._add("table", columns=columns, rows=rows, caption=caption, best=best)
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were computed, such as the ``protocol`` of a metric's result."""
         entries = [(name.replace("_", " "), _plain(value)) for name, value in protocol.items()]
-        self._add("protocol", entries=entries, protocol=protocol)
+        self._add("protocol", entries=entries, protocol=dict(protocol))
 
     def html(self) -> str:
         """The whole page."""

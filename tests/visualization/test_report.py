@@ -152,3 +152,23 @@ def test_in_a_browser_nothing_is_wider_than_the_page(report, tmp_path, width):
     # On a phone a figure keeps its letters legible, and is moved sideways in its own box.
     assert found["image"] <= max(found["width"], 44 * 16)
     assert found["size"] >= 12
+
+
+def test_later_changes_to_what_was_added_do_not_change_the_report():
+    report = Report("A report")
+    columns, rows, best, protocol = ["method", "score"], [["one", "0.5"]], [0], {"n_steps": 8}
+    report.table(columns, rows, best={"score": best})
+    report.protocol(protocol)
+    before = report.html()
+    assert '<td class="best">0.5</td>' in before
+    for values in (columns, rows[0], rows, best, protocol):
+        values.clear()
+    assert report.html() == before
+    assert report.parts[1]["protocol"] == {"n_steps": 8}
+
+
+def test_several_blank_lines_separate_paragraphs_as_one_does():
+    one, several = Report("A report"), Report("A report")
+    one.text("first\n\nsecond")
+    several.text("\nfirst\n\n \n\nsecond\n\n")
+    assert several.html() == one.html()
