@@ -103,8 +103,9 @@ def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255, which leaves a white image.
-        image = image.point(lambda value: value * (1 / 256)).convert("L")
+        # Pillow's own conversion clips at 255, which leaves a white image; and it scales 32-bit
+        # pixels, but not 16-bit ones with the high byte first, as in many TIFF files.
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(
             f"{name} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits per channel"

@@ -46,10 +46,11 @@ def test_load_image_returns_rgb(tmp_path, mode, color, expected):
     assert image.getpixel((2, 2)) == expected
 
 
-def test_load_image_reduces_16_bits_to_8(tmp_path):
-    levels = np.array([[0, 256 * 100], [256 * 200, 65535]], dtype=np.uint16)
-    Image.fromarray(levels).save(tmp_path / "gray.png")
-    image = load_image(tmp_path / "gray.png")
+@pytest.mark.parametrize(("dtype", "name"), [("<u2", "gray.png"), (">u2", "gray.tif")])
+def test_load_image_reduces_16_bits_to_8(tmp_path, dtype, name):
+    levels = np.array([[0, 256 * 100], [256 * 200, 65535]], dtype=dtype)
+    Image.fromarray(levels).save(tmp_path / name)
+    image = load_image(tmp_path / name)
     assert np.asarray(image)[..., 0].tolist() == [[0, 100], [200, 255]]
 
 
