@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from captum_tgrad._support.random_state import RandomState
 from captum_tgrad._support.suggest import few
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
@@ -84,7 +85,9 @@ def build_with(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
         load_weights(sketch(build), state_dict, path)
-    model = build()
+    # Random weights, which the file replaces, are no reason to advance the user's generators.
+    with RandomState(torch.get_default_device()):
+        model = build()
     load_weights(model, state_dict, path)
     return model
 
