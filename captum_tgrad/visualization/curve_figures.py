@@ -6,21 +6,29 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_numbers, check_sample, got
 from captum_tgrad.metrics.baselines import Preset
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.arguments import by_method
-from captum_tgrad.visualization.curve_panels import (
-    LEGEND_COLUMNS,
-    PerturbedImages,
-    draw_curves,
-    draw_perturbed_images,
+from captum_tgrad.visualization.image_arrays import Array, Numbers, as_images
+from captum_tgrad.visualization.layout import (
+    NORMAL,
+    SMALL,
+    WIDTH,
+    finish_plot,
+    stacked_parts,
+    wrapped,
+    write_title,
 )
-from captum_tgrad.visualization.image_arrays import Numbers, as_images
-from captum_tgrad.visualization.layout import WIDTH, stacked_parts, write_title
+from captum_tgrad.visualization.method_colors import method_styles
+from captum_tgrad.visualization.panels import draw_picture
 from captum_tgrad.visualization.perturbed_images import (
     CURVES,
     curve_baselines,
@@ -29,9 +37,15 @@ from captum_tgrad.visualization.perturbed_images import (
 
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
+_LEGEND_COLUMNS = 2
 _LEGEND_LINE = 0.17
 _PICTURE_HEIGHT = 1.95
 _HEADING_HEIGHT = 0.5
+_LETTERS = 20
+_PAST_TENSE = {"insertion": "inserted", "deletion": "deleted"}
+
+# A perturbed image of a curve, and the share of its pixels that is replaced.
+_Panel = tuple[str, Array, float]
 
 
 def curves_figure(
@@ -98,7 +112,7 @@ def curves_figure(
             f"fractions has {len(fractions)} entries, and there is room for 1 to {_MOST_FRACTIONS}:"
             " draw the others in another figure"
         )
-    perturbed: dict[str, PerturbedImages] = {}
+    panels: dict[str, list[_Panel]] = {}
     if inputs is not None:
         scored = by_method(attributions, "attributions")
         for name, attribution in scored.items():
@@ -114,17 +128,22 @@ def curves_figure(
                 fractions,
                 methods[name].protocol,
             )
-            shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
-            perturbed[name] = PerturbedImages(shown, shares[0].tolist())
-    lines = math.ceil(len(methods) / LEGEND_COLUMNS) + 1
+            panels[name] = [
+                (curve, picture, share)
+                for curve in CURVES
+                for picture, share in zip(
+                    as_images(replaced[curve][0], mean, std), shares[0].tolist(), strict=True
+                )
+            ]
+    lines = math.ceil(len(methods) / _LEGEND_COLUMNS) + 1
     heights = [_CURVES_HEIGHT + lines * _LEGEND_LINE]
-    if perturbed:
-        heights.append(len(perturbed) * _PICTURE_HEIGHT + _HEADING_HEIGHT)
+    if panels:
+        heights.append(len(panels) * _PICTURE_HEIGHT + _HEADING_HEIGHT)
     upper, *lower = stacked_parts(WIDTH, heights)
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
-        draw_curves(axes, methods, curve, sample)
+        _draw_curves(axes, methods, curve, sample)
     for part in lower:
-        draw_perturbed_images(part, perturbed, methods, fractions, sample)
+        _draw_images(part, panels, methods, fractions, sample)
     write_title(upper, title)
     return upper.figure
 
@@ -159,3 +178,71 @@ def _check_scored(
         raise ValueError(
             f"{where} holds NaN or inf in sample {sample}, which cannot be ranked: leave it out"
         )
+
+
+def _draw_curves(
+    axes: Axes, methods: Mapping[str, InsertionDeletionResult], curve: str, sample: int
+) -> None:
+    """Draws one of the two curves of every method, with the areas below in the legend."""
+    areas = {name: float(getattr(result, curve)[sample]) for name, result in methods.items()}
+    styles = method_styles([*methods])
+    for name, result in methods.items():
+        axes.plot(
+            *_points(result, curve, sample),
+            **styles[name],
+            label=f"{areas[name]:.3f}  {name}",
+        )
+    higher = HIGHER_IS_BETTER[curve]
+    axes.set_title(
+        f"{curve.capitalize()}: {'higher' if higher else 'lower'} is better", fontsize=NORMAL
+    )
+    axes.set(xlabel=f"pixels {_PAST_TENSE[curve]}", ylabel=_score(methods))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.margins(x=0.01)
+    finish_plot(axes)
+    best = sorted(zip(areas.values(), axes.lines, strict=True), key=lambda pair: pair[0])
+    axes.legend(
+        handles=[line for _, line in (reversed(best) if higher else best)],
+        title="area, best first" if len(methods) > 1 else "area",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=min(len(methods), _LEGEND_COLUMNS),
+        fontsize=SMALL,
+        title_fontsize=SMALL,
+        frameon=False,
+    )
+
+
+def _draw_images(
+    part: SubFigure,
+    panels: Mapping[str, Sequence[_Panel]],
+    methods: Mapping[str, InsertionDeletionResult],
+    fractions: Sequence[float],
+    sample: int,
+) -> None:
+    """Draws the perturbed images of each method with their scores."""
+    grid = part.subplots(len(panels), 2 * len(fractions), squeeze=False)
+    headings = [f"{each:.0%} {_PAST_TENSE[curve]}" for curve in CURVES for each in fractions]
+    for axes, heading in zip(grid[0], headings, strict=True):
+        axes.set_title(heading, fontsize=SMALL)
+    for row, (name, of_method) in zip(grid, panels.items(), strict=True):
+        row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
+        for axes, (curve, picture, share) in zip(row, of_method, strict=True):
+            draw_picture(axes, picture)
+            score = np.interp(share, *_points(methods[name], curve, sample))
+            axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
+    part.supxlabel(f"below each image: its {_score(methods)}", fontsize=SMALL)
+
+
+def _score(methods: Mapping[str, InsertionDeletionResult]) -> str:
+    """What the results measure; a general name if their scores differ."""
+    scores = {str(result.protocol["score"]) for result in methods.values()}
+    score = scores.pop() if len(scores) == 1 else "score"
+    return {"softmax": "probability", "logit": "output"}.get(score, score)
+
+
+def _points(result: Any, curve: str, sample: int) -> tuple[Array, Array]:
+    """The fractions and the scores of one curve."""
+    both = result.fractions, getattr(result, f"{curve}_curve")
+    fractions, scores = (each[sample].detach().cpu().double().numpy() for each in both)
+    return fractions, scores
