@@ -133,4 +133,4 @@ def _gray_out(axes: Axes, seen: Box, size: tuple[int, ...], picture: Array | Non
         gray[..., :3] = faint.clip(0, 1)
     gray[..., 3] = 1
     gray[top:bottom, left:right, 3] = 0
-    axes.imshow(gray)
+    axes.imshow(gray, origin="upper")

@@ -20,10 +20,11 @@ def new_figure(width: float, height: float) -> Figure:
 
     IPython, Jupyter, VS Code and marimo display it at the end of a cell with any matplotlib
     backend. It is not a subclass, because Weights & Biases and other loggers recognize figures by
-    their class name. Dollar signs in texts are not parsed as math. Sizes are in inches.
+    their class name. Dollar signs in texts are not parsed as math. Sizes are in inches,
+    and the colors of texts and backgrounds are those of the user's matplotlib style.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), layout=layout)
     vars(figure).update(
         draw=partial(_draw, figure),
         show=partial(_show, figure),

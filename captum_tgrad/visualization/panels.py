@@ -41,14 +41,14 @@ def _colors(signed: bool) -> Colormap:
 
 def draw_picture(axes: Axes, picture: Array) -> None:
     """Draws an image, (H, W, 3) in [0, 1]."""
-    axes.imshow(picture)
+    axes.imshow(picture, origin="upper")
     axes.set(xticks=[], yticks=[])
 
 
 def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
     """Draws a map, alone or over its gray image; 1 and -1 have the strongest colors."""
     if picture is not None:
-        axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, origin="upper")
     # Clipped first, so that the pixels above 1 do not brighten their neighbors.
     axes.imshow(
         values.clip(-1, 1),
@@ -56,6 +56,7 @@ def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = No
         vmin=-1 if signed else 0,
         vmax=1,
         alpha=None if picture is None else OVERLAY_OPACITY,
+        origin="upper",
     )
     axes.set(xticks=[], yticks=[])
 
@@ -113,7 +114,7 @@ def draw_grid(
             if note := note_on(values):
                 place = {"transform": axes.transAxes, "ha": "center", "fontsize": SMALL}
                 box = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2}
-                axes.text(0.5, 0.03, note, bbox=box, **place)
+                axes.text(0.5, 0.03, note, color="black", bbox=box, **place)
 
 
 def color_bars(

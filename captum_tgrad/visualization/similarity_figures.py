@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.figure import Figure, SubFigure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
@@ -110,7 +111,7 @@ def draw_similarity(
             axes.plot(range(len(means)), means, label=label, marker="o", markersize=3, **style)
         if len(lines) > 1:
             axes.legend(fontsize=SMALL, frameon=False, loc="best")
-        axes.axhline(0, color="black", linewidth=0.6)
+        axes.axhline(0, color=rcParams["text.color"], linewidth=0.6)
         axes.set_xticks(named, names, rotation=35, ha="right", rotation_mode="anchor")
         axes.set(xlabel="layer randomized last", ylabel=f"{title}\nwith the trained map")
         finish_plot(axes)

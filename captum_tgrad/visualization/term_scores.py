@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -81,7 +82,7 @@ def draw_scores(
     numbers = {index: str(number) for number, index in enumerate(chosen, 1)}
     labels = [numbers.get(index, "") for index in range(len(scores))]
     axes.bar_label(bars, labels, padding=2, fontsize=SMALL, fontweight="bold")
-    axes.axhline(0, color="black", linewidth=0.8)
+    axes.axhline(0, color=rcParams["text.color"], linewidth=0.8)
     axes.margins(x=0.01, y=0.15)
     order = "in forward order: the input, then what each operation adds"
     axes.set(xlabel=f"the {len(scores)} terms {order}", ylabel="score")

@@ -3,10 +3,12 @@
 import itertools
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import insertion_deletion
@@ -100,6 +102,19 @@ def test_nothing_is_clipped_or_overlaps_and_nothing_else_changes(make):
     for (one, box), (other, other_box) in itertools.combinations(boxes, 2):
         # Boxes that share a border do not overlap.
         assert not box.padded(-1.5).overlaps(other_box.padded(-1.5)), (one, other)
+
+
+@pytest.mark.parametrize("make", FIGURES)
+def test_a_dark_style_is_legible_and_images_are_upright_in_any_style(make):
+    with pyplot.style.context(["dark_background", {"image.origin": "lower"}]):
+        figure = make()
+        background = np.mean(to_rgb(figure.get_facecolor()))
+        texts = [text for text in _texts(figure) if text.get_bbox_patch() is None]
+    assert texts
+    for text in texts:
+        assert abs(np.mean(to_rgb(text.get_color())) - background) > 0.5, text
+    for image in (image for axes in figure.axes for image in axes.images):
+        assert image.origin == "upper"
 
 
 def test_methods_may_be_numbered():
