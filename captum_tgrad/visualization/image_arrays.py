@@ -43,7 +43,7 @@ def as_images(
         For each image ``(H, W, 3)``, float64 in [0, 1].
 
     Raises:
-        TypeError: ``images`` is neither a tensor nor Pillow images.
+        TypeError: ``images`` is neither a tensor of real numbers nor Pillow images.
         ValueError: The shape is invalid, values are not finite, only one of ``mean`` and ``std`` is
             passed, or they do not have one number per channel.
 
@@ -59,6 +59,8 @@ def as_images(
     if not isinstance(images, Tensor):
         each = images if isinstance(images, (list, tuple)) else [images]
         return [_from_pillow(image) for image in each]
+    if images.is_complex():
+        raise TypeError(f"images must be a tensor of real numbers, got {images.dtype}")
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         last = shape[-1:] and shape[-1] in _CHANNELS and images.dim() in (3, 4)

@@ -98,7 +98,7 @@ def layers_figure(
     for number, index in enumerate(chosen, 1):
         term = decomposition.terms[index]
         axes = panels[number - 1 + first]
-        (values,) = as_maps(_evidence(term, sample, sign), [size])
+        (values,) = as_maps(_evidence(term, sample, sign), [size], "decomposition")
         draw_map(axes, values / limit_of([values]), signed=sign == "all")
         axes.set_title(_heading(number, term, sample, output, values), fontsize=SMALL)
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}

@@ -22,7 +22,7 @@ _OUTLIERS = 0.02
 def as_maps(
     attributions: Tensor,
     sizes: Sequence[tuple[int, int]],
-    argument: str = "attributions",
+    argument: str,
     *,
     reduce: bool = False,
 ) -> list[Array]:

@@ -193,7 +193,9 @@ def test_bad_arguments(results, maps):
         curves_figure(results, inputs=images())
     with pytest.raises(ValueError, match="attributions has 'third', but results has"):
         curves_figure(results, inputs=images(), attributions={"third": maps["one"]})
-    with pytest.raises(TypeError, match="attributions must be a dict by method, as results is, got"):
+    with pytest.raises(
+        TypeError, match="attributions must be a dict by method, as results is, got"
+    ):
         curves_figure(results, inputs=images(), attributions=maps["one"])
     with pytest.raises(TypeError, match="attributions must be one tensor, got dict"):
         curves_figure(results["one"], inputs=images(), attributions=maps)

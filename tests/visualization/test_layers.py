@@ -103,6 +103,11 @@ def test_bad_arguments():
         layers_figure(whole.output)
     with pytest.raises(ValueError, match="sample 2 is out of range: pass 0 to 1"):
         layers_figure(whole, sample=2)
+    for sample in (0.5, "0"):
+        with pytest.raises(
+            TypeError, match=f"sample must be an integer, got {type(sample).__name__}"
+        ):
+            layers_figure(whole, sample=sample)
     with pytest.raises(ValueError, match="in terms not found: did you mean 'input'"):
         layers_figure(whole, terms=["inputs"])
     for terms in ("input", 2.5, torch.tensor([1, 2])):
@@ -125,3 +130,5 @@ def test_bad_arguments():
         layers_figure(whole, sign="both")
     with pytest.raises(ValueError, match="images has 1 images for 2 samples"):
         layers_figure(whole, images(1))
+    with pytest.raises(ValueError, match=r"^decomposition has shape .* image is 4 pixels high"):
+        layers_figure(whole, images()[..., :4, :4])

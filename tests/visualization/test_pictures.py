@@ -53,6 +53,8 @@ def test_refuses_what_cannot_be_drawn():
         as_images(torch.full((3, 2, 2), float("nan")))
     with pytest.raises(TypeError, match="got a NumPy array: convert it"):
         as_images(np.zeros((2, 2, 3)))
+    with pytest.raises(TypeError, match=r"real numbers, got torch\.complex64"):
+        as_images(torch.zeros(3, 2, 2, dtype=torch.complex64))
     with pytest.raises(ValueError, match="std is missing"):
         as_images(torch.zeros(3, 2, 2), mean=[0.5])
     with pytest.raises(ValueError, match="mean has 2 numbers for 3 channels"):

@@ -103,7 +103,7 @@ def walkthrough_page(
         photo=_photo_of(picture),
         ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
         speaks_for=views[0].speaks_for,
-        still=_still_of(as_maps(shown, [size])[0]),
+        still=_still_of(as_maps(shown, [size], "decomposition")[0]),
         terms=terms,
         height=height,
         zero=f"{100 * top / height:.2f}%",  # from the top
