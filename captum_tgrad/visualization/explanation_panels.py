@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from captum_tgrad._support.arguments import got
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
 from captum_tgrad.visualization.arguments import check_one_each
 from captum_tgrad.visualization.image_arrays import Array
@@ -111,7 +112,7 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
         boxes = [boxes]
     if not isinstance(boxes, (Tensor, Sequence)) or isinstance(boxes, str):
         raise TypeError(
-            f"boxes must be a tensor (N, 4) or a list with one for each image, got {boxes!r}"
+            f"boxes must be a tensor (N, 4) or a list with one for each image, got {got(boxes)}"
         )
     if len(boxes) != len(sizes):
         hint = ": pass a single box as [[x0, y0, x1, y1]]" * is_one_box(boxes)

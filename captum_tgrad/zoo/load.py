@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torchvision.models
@@ -78,7 +80,7 @@ def load_classifier(
         The classifier, on the CPU and in evaluation mode.
 
     Raises:
-        TypeError: ``name`` is not a string.
+        TypeError: ``name`` is not a string, or ``weights`` not a path.
         ValueError: ``name`` or ``resize`` is unknown, the file is not a state dict or does not
             match the network, ``class_names`` has the wrong length, or there is only one class.
         FileNotFoundError: The file ``weights`` does not exist.
@@ -89,6 +91,11 @@ def load_classifier(
         raise TypeError(
             f"name must be the name of a classifier, got {type(name).__name__}: for a model of your"
             " own, construct captum_tgrad.zoo.Classifier"
+        )
+    if not isinstance(weights, (str, os.PathLike, NoneType)):
+        raise TypeError(
+            f"weights must be the path of a file, got {type(weights).__name__}: write a state dict"
+            " with torch.save(state_dict, FILE)"
         )
     if name in PACKAGES:
         recipe = packaged_network(name, weights)
