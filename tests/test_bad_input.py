@@ -246,7 +246,6 @@ CALLS = [
     (lambda: _draw(attribution=torch.rand(99, 99)), "attribution", "pass the part of the image"),
     (lambda: _draw(mean=[0.5]), "std is missing", "pass both"),
     (lambda: _draw(probability=95), "probability", "from 0 to 1, got 95"),
-    (lambda: _draw(probability=NAN), "probability", "from 0 to 1, got nan"),
     (lambda: _draw(probability="high"), "probability", "a number"),
     (lambda: _draw(residual="small"), "residual", "a number"),
     (lambda: _draw(seen=(0, 0, 99, 99)), "seen", "within the image"),

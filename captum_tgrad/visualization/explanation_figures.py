@@ -133,8 +133,9 @@ def default_title(class_name: Any, probability: Any, residual: Any) -> str:
         parts.append(str(class_name))
     if probability is not None:
         number = check_number(probability, "probability")
-        # Rounded, because a sum of probabilities may exceed 1 by its rounding errors.
-        if not 0 <= round(number, 3) <= 1:
+        # Rounded, because a sum of probabilities may exceed 1 by its rounding errors. NaN, which
+        # is that of a network whose output is NaN, is drawn.
+        if round(number, 3) < 0 or round(number, 3) > 1:
             raise ValueError(f"probability must be from 0 to 1, got {number}")
         parts.append(f"probability {number:.1%}")
     if residual is not None:

@@ -94,6 +94,12 @@ def test_figure_of_a_flat_picture_keeps_its_color(color):
     np.testing.assert_allclose(_panels(figure)[0].images[0].get_array(), np.asarray(picture) / 255)
 
 
+def test_a_probability_may_be_off_by_rounding_and_nan_where_the_output_is():
+    for probability, text in ((1 + 1e-6, "100.0%"), (float("nan"), "nan%")):
+        figure = explanation_figure(_picture(), torch.ones(4, 6), probability=probability)
+        assert figure.get_suptitle() == f"probability {text}"
+
+
 def test_figure_is_no_window():
     before = pyplot.get_fignums()
     explanation_figure(_picture(), torch.ones(4, 6))
