@@ -178,7 +178,8 @@ def _steps(
     steps = len(layers) + 1
     yield RandomizationStep(None, 0, steps, first, *similarity(first, first))
     for index, layer in enumerate(layers, 1):
-        learned = layer.values() if mode == "independent" else None
+        tensors = [tensor.detach() for tensor, _ in layer.tensors]
+        learned = [tensor.clone() for tensor in tensors] if mode == "independent" else None
         randomize(layer, generator)
         changed = map_maker.map(after=layer.name)
         if changed.shape != first.shape:
@@ -189,7 +190,8 @@ def _steps(
             )
         yield RandomizationStep(layer.name, index, steps, changed, *similarity(first, changed))
         if learned is not None:
-            layer.restore(learned)
+            for tensor, values in zip(tensors, learned, strict=True):
+                tensor.copy_(values)
 
 
 def _checked_model(model: Any) -> nn.Module:

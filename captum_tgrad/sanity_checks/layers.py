@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ from captum_tgrad._support.suggest import did_you_mean, few
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """The tensors that are randomized in one step.
 
     Attributes:
@@ -31,16 +29,6 @@ class Layer:
 
     name: str
     tensors: tuple[tuple[Tensor, bool], ...]
-
-    def values(self) -> list[Tensor]:
-        """A copy of all values."""
-        return [tensor.detach().clone() for tensor, _ in self.tensors]
-
-    @torch.no_grad()
-    def restore(self, values: list[Tensor]) -> None:
-        """Restores what ``values()`` returned."""
-        for (tensor, _), earlier in zip(self.tensors, values, strict=True):
-            tensor.copy_(earlier)
 
 
 def layers_from_the_output(
