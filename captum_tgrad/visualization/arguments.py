@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from numbers import Integral
 from typing import Any
 
 from torch import Tensor
+
+from captum_tgrad._support.arguments import got
+from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.zoo.classifier import Box
 
 
 def by_method(value: Any, argument: str) -> dict[str, Any]:
@@ -52,3 +57,45 @@ def number_or_names(value: Any, argument: str) -> int | list[Any]:
         kind = type(value).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
     return list(value)
+
+
+def parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
+    """The seen part of each image; raises ValueError unless the image holds it."""
+    if seen is None:
+        return [(0, 0, width, height) for height, width in sizes]
+    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
+    check_one_each(given, len(sizes), "seen")
+    parts = []
+    for box, (height, width) in zip(given, sizes, strict=True):
+        left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise ValueError(
+                f"seen must be left, top, right and bottom within the image of {width} x {height}"
+                f" pixels, got {tuple(box)}"
+            )
+        parts.append((left, top, right, bottom))
+    return parts
+
+
+def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
+    """The boxes of each image, ``(boxes, 4)``; None without boxes.
+
+    Raises TypeError or ValueError for boxes that ``explanation_figure`` does not accept.
+    """
+    if boxes is None:
+        return [None] * len(sizes)
+    if len(sizes) == 1 and isinstance(boxes, Tensor) and boxes.dim() == 2:
+        boxes = [boxes]
+    if not isinstance(boxes, (Tensor, Sequence)) or isinstance(boxes, str):
+        raise TypeError(
+            f"boxes must be a tensor (N, 4) or a list with one for each image, got {got(boxes)}"
+        )
+    if len(boxes) != len(sizes):
+        hint = ": pass a single box as [[x0, y0, x1, y1]]" * is_one_box(boxes)
+        raise ValueError(
+            f"boxes must have one entry per image, got {len(boxes)} for {len(sizes)}{hint}"
+        )
+    return [
+        checked_boxes(each, size, f"boxes[{number}]").numpy()
+        for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))
+    ]

@@ -5,20 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_number
-from captum_tgrad.visualization.arguments import one_each
-from captum_tgrad.visualization.explanation_panels import (
-    boxes_of_pictures,
-    draw_panels,
-    parts_seen,
+from captum_tgrad.visualization.arguments import boxes_of_pictures, one_each, parts_seen
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
+from captum_tgrad.visualization.layout import NORMAL, WIDTH, write_title
+from captum_tgrad.visualization.map_values import (
+    as_maps,
+    is_signed,
+    limit_of,
+    note_on,
+    warn_if_stretched,
 )
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
-from captum_tgrad.visualization.layout import WIDTH, write_title
-from captum_tgrad.visualization.map_values import as_maps, warn_if_stretched
 from captum_tgrad.visualization.notebook_figure import new_figure
+from captum_tgrad.visualization.panels import (
+    OVERLAY_OPACITY,
+    SIDES,
+    color_bar,
+    draw_map,
+    draw_picture,
+)
+from captum_tgrad.zoo.classifier import Box
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9
@@ -28,6 +41,14 @@ _WIDE = 2.2
 _HIGHEST = 2.0
 # The minimum height of stacked panels in inches, so that titles and color bars leave them room.
 _LOWEST = 1.0
+# The gray outside of the part that the network saw, and the share of its contrast that a photo
+# keeps there.
+_GRAY, _CONTRAST = 0.75, 0.35
+# White with a black outline is visible on every color.
+_LINE: dict[str, Any] = {
+    "linewidth": 1.6,
+    "path_effects": [withStroke(linewidth=3.5, foreground="black")],
+}
 
 
 def explanation_figure(
@@ -116,7 +137,7 @@ def explanation_figure(
         rows, pictures, maps, parts, regions, titles, strict=True
     ):
         panels = list(row.subplots(3, 1) if below else row.subplots(1, 3))
-        draw_panels(row, panels, picture, values, part, region, method)
+        _draw_panels(row, panels, picture, values, part, region, method)
         write_title(row, text)
     return figure
 
@@ -141,3 +162,61 @@ def default_title(class_name: Any, probability: Any, residual: Any) -> str:
     if residual is not None:
         parts.append(f"residual {check_number(residual, 'residual'):+.1e}")
     return ", ".join(parts)
+
+
+def _draw_panels(
+    part: Figure | SubFigure,
+    panels: Sequence[Axes],
+    picture: Array,
+    values: Array,
+    seen: Box,
+    boxes: Array | None,
+    method: str,
+) -> None:
+    """Draws the image, its map, and the map over the image, with boxes if there are any.
+
+    ``values`` is the map of the part ``seen`` of the image; outside of it, all panels are gray.
+    """
+    signed, note = is_signed([values]), note_on(values)
+    (height, width), (left, top, right, bottom) = picture.shape[:2], seen
+    whole = np.pad(values / limit_of([values]), ((top, height - bottom), (left, width - right)))
+    draw_picture(panels[0], picture)
+    draw_map(panels[1], whole, signed)
+    draw_map(panels[2], whole, signed, picture)
+    cropped = whole.shape != values.shape
+    # In a constant map, every position is a maximum.
+    marked = boxes is not None and values.min() < values.max()
+    notes = ("gray: not seen" if cropped else "", note, "+: maximum" if marked else "")
+    for axes, under, heading, said in zip(
+        panels, (picture, None, picture), ("image", method, "map over image"), notes, strict=True
+    ):
+        if cropped:
+            _gray_out(axes, seen, picture.shape[:2], under)
+        for x0, y0, x1, y1 in () if boxes is None else boxes:
+            corner = (x0 - 0.5, y0 - 0.5)  # the middle of the first pixel is at 0
+            box = Rectangle(corner, x1 - x0, y1 - y0, fill=False, edgecolor="white", **_LINE)
+            axes.add_patch(box)
+        axes.set_anchor("N")
+        axes.set_title(f"{heading} ({said})" if said else heading, fontsize=NORMAL)
+    if marked:
+        row, column = divmod(int(values.argmax()), values.shape[1])
+        for axes in panels[1:]:
+            cross = {"marker": "+", "markersize": 11, "markeredgewidth": _LINE["linewidth"]}
+            axes.plot(column + left, row + top, color="white", **cross, **_LINE)
+    scale = "scaled to the 98th percentile"
+    label = f"{SIDES}\n{scale}" if signed else scale
+    below = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 30}
+    color_bar(part, signed, label, None, ax=panels[1], **below)
+    color_bar(part, signed, label, OVERLAY_OPACITY, ax=panels[2], **below)
+
+
+def _gray_out(axes: Axes, seen: Box, size: tuple[int, ...], picture: Array | None) -> None:
+    """Grays out what was not seen, over ``picture``, ``(H, W, 3)`` in [0, 1], if given."""
+    left, top, right, bottom = seen
+    gray = np.full((*size, 4), _GRAY)
+    if picture is not None:
+        faint = _CONTRAST * (picture.mean(axis=2, keepdims=True) - 0.5) + _GRAY
+        gray[..., :3] = faint.clip(0, 1)
+    gray[..., 3] = 1
+    gray[top:bottom, left:right, 3] = 0
+    axes.imshow(gray, origin="upper")
