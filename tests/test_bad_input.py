@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import pytorch_grad_cam
 import torch
+from matplotlib import pyplot
 from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import to_tensor
@@ -261,6 +262,7 @@ CALLS = [
     (lambda: pointing_game(A.numpy(), BOXES), "attributions", "a NumPy array: convert it"),
     (lambda: methods_figure(X[0], {}), "attributions", "pass at least one"),
     (lambda: curves_figure({}), "results", "pass at least one"),
+    (lambda: Report("a").figure(pyplot, "a line"), "figure", "a matplotlib Figure, got module"),
     (lambda: Report("a").table(["a"], [["x", "y"]]), "row 0", "pass one per column"),
 ]
 

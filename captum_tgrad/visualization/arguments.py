@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from captum_tgrad._support.arguments import got
@@ -63,7 +64,7 @@ def parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
     """The seen part of each image; raises ValueError unless the image holds it."""
     if seen is None:
         return [(0, 0, width, height) for height, width in sizes]
-    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
+    given = [seen] if len(seen) and not np.iterable(seen[0]) else list(seen)
     check_one_each(given, len(sizes), "seen")
     parts = []
     for box, (height, width) in zip(given, sizes, strict=True):

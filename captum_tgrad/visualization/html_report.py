@@ -75,7 +75,7 @@ class Report:
             TypeError: ``figure`` is not a matplotlib figure.
             ValueError: ``description`` is empty.
         """
-        if not hasattr(figure, "savefig"):
+        if not isinstance(figure, Figure):
             raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
         if not description.strip():
             raise ValueError("description is empty: describe what the figure shows")

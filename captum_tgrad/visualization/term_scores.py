@@ -104,8 +104,7 @@ def _name_bars(axes: Axes, names: Sequence[str], inputs: int) -> None:
     if len(names) <= _MOST_NAMES:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         return
-    steps = [index for index in axes.get_xticks() if inputs <= index < len(names)]
-    steps = sorted({int(index) for index in steps if index > inputs})
+    steps = sorted({int(index) for index in axes.get_xticks() if inputs < index < len(names)})
     axes.set_xticks([0, *steps], ["input", *map(str, steps)])
 
 

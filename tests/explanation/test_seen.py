@@ -191,6 +191,13 @@ def test_a_part_that_is_not_within_the_picture(seen):
         explanation_figure(Image.new("RGB", (8, 4)), torch.rand(2, 2), seen=seen)
 
 
+@pytest.mark.parametrize("as_parts", [list, torch.tensor, np.array])
+def test_parts_of_several_pictures(as_parts):
+    maps = torch.rand(2, 4, 4)[:, None]
+    figure = explanation_figure(torch.rand(2, 3, 8, 8), maps, seen=as_parts([[0, 0, 4, 4]] * 2))
+    assert [axes.get_title() for axes in figure.axes].count("image (gray: not seen)") == 2
+
+
 def test_what_is_no_map_is_refused_also_with_a_part_that_was_seen():
     with pytest.raises(ValueError, match=r"attribution has shape \(4,\): pass"):
         explanation_figure(Image.new("RGB", (8, 4)), torch.rand(4), seen=(0, 0, 8, 4))
