@@ -82,7 +82,9 @@ class Report:
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
         # WebP is as sharp as PNG in a sixth of its size.
         options = {"quality": _QUALITY, "method": 6}
-        drawn = rendered(figure, "webp", dpi=_DOTS_PER_INCH, pil_kwargs=options)
+        # The whole figure, also if the user's style cuts off margins: the page has its size.
+        whole = figure.bbox_inches
+        drawn = rendered(figure, "webp", dpi=_DOTS_PER_INCH, bbox_inches=whole, pil_kwargs=options)
         self._add(
             "figure",
             image=base64.b64encode(drawn).decode("ascii"),

@@ -9,6 +9,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -152,6 +153,15 @@ def test_in_a_browser_nothing_is_wider_than_the_page(report, tmp_path, width):
     # On a phone a figure keeps its letters legible, and is moved sideways in its own box.
     assert found["image"] <= max(found["width"], 44 * 16)
     assert found["size"] >= 12
+
+
+def test_a_figure_has_the_size_that_the_page_says_in_any_style():
+    report = Report("A report")
+    with rc_context({"savefig.bbox": "tight"}):
+        report.figure(_figure(), "A line that rises.")
+    (part,) = report.parts
+    image = Image.open(io.BytesIO(base64.b64decode(part["image"])))
+    assert image.size == (part["width"], part["height"])
 
 
 def test_later_changes_to_what_was_added_do_not_change_the_report():
