@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_tgrad._support import input_checks
 from captum_tgrad._support.arguments import check_choice, check_count, got
 from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad._support.random_state import own_randomness
 from captum_tgrad._support.untouched import copy_model
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.tracing.compiled_models import (
@@ -146,7 +147,8 @@ def cascading_randomization(
         if name in (attribute_kwargs or {}):
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")
     further = usable_in_backward(additional_forward_args)
-    with torch.inference_mode(False):
+    # The model, and the factory too, may draw random numbers.
+    with torch.inference_mode(False), own_randomness(seed, images.device):
         duplicate = copy_model(original)
         map_maker = MapMaker(
             attribution_factory,

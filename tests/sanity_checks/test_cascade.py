@@ -204,7 +204,15 @@ def test_further_arguments_and_a_scalar_output():
     assert len(steps) == 5
 
 
+def draws(*_):
+    torch.rand(())
+
+
 class DrawsFromAll(Saliency):
+    def __init__(self, model):
+        random.random(), np.random.rand(), torch.rand(())
+        super().__init__(model)
+
     def attribute(self, *args, **kwargs):
         random.random(), np.random.rand(), torch.rand(())
         return super().attribute(*args, **kwargs)
@@ -220,6 +228,7 @@ def test_the_same_seed_gives_the_same_and_leaves_the_generators_alone():
 
     first = run(0)
     model = network()
+    model.register_forward_pre_hook(draws)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     expected = others_random_numbers()
     random.setstate(states[0])
