@@ -17,6 +17,7 @@ from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival,
 from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
+from captum_tgrad.zoo.images import as_rgb
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
 _PREDICTIONS = 5
@@ -36,7 +37,7 @@ def explain(
 
     Args:
         classifier: A classifier, as returned by ``captum_tgrad.zoo.load_classifier``.
-        images: RGB images of any size, at least one.
+        images: Images of any size, at least one; they become RGB as by ``load_image``.
         target: The index or name of the class to explain, the same for all images. None: the
             predicted class of each image.
         keep_terms: Whether to keep the maps of all terms, for ``layers_figure`` and
@@ -67,6 +68,7 @@ def explain(
         )
     if not images:
         raise ValueError("images is empty: pass at least one image")
+    images = [as_rgb(image) for image in images]
     inputs, logits, targets = classified(classifier, images, target)
     rivals = _rivals(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)

@@ -87,7 +87,7 @@ class Explanation:
         largest_terms: The terms with the largest absolute scores, the largest first.
         residual: The convergence delta. It is rounding error unless a warning was issued.
         decomposition: All terms with their maps, if requested: one sample, on the CPU.
-        original: The whole image, as passed.
+        original: The whole image, in RGB.
         seen: The part of ``original`` that the network saw: left, top, right and bottom in pixels;
             None if unknown.
         shown: The position of that part in ``image`` and in the map: the whole image, unless it has

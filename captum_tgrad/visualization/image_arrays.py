@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from captum_tgrad._support.arguments import got
+from captum_tgrad.zoo.images import as_rgb
 
 Array = npt.NDArray[np.float64]
 Images = Tensor | Image | Sequence[Image]
@@ -35,7 +36,7 @@ def as_images(
 
     Args:
         images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or Pillow
-            images.
+            images, which become RGB as by ``load_image``.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
@@ -100,7 +101,7 @@ def _from_pillow(image: Any) -> Array:
             f"images must be a tensor or Pillow images, got {got(image)}"
             f"{a_path if isinstance(image, (str, Path)) else ''}"
         )
-    return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
+    return np.asarray(as_rgb(image), dtype=np.float64) / _BYTE
 
 
 def _denormalized(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:

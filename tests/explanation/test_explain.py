@@ -193,6 +193,13 @@ def test_explanations_can_be_looked_up_and_put_into_sets():
     assert len({one, other, one.rival, other.rival}) == 4
 
 
+def test_explain_an_image_that_is_not_rgb():
+    images = [GRAY.convert("L"), GRAY.convert("RGBA"), Image.new("RGBA", (2, 2), (9, 9, 9, 0))]
+    found = explain(_linear_classifier(), images)
+    assert [each.logit for each in found] == pytest.approx([5.4, 5.4, 15.0])
+    assert [each.original.mode for each in found] == ["RGB"] * 3
+
+
 def test_explain_refuses_no_pictures():
     with pytest.raises(ValueError, match="pass at least one image"):
         explain(_linear_classifier(), [])

@@ -36,6 +36,13 @@ def test_whole_numbers_and_pictures_of_pillow_are_bytes():
     np.testing.assert_allclose(as_images([Image.fromarray(expected)])[0], expected / 255)
 
 
+def test_pictures_of_pillow_are_shown_as_they_are_read():
+    transparent = Image.new("RGBA", (2, 2), (200, 0, 0, 0))
+    deep = Image.fromarray(np.full((2, 2), 256 * 51, dtype=np.uint16))
+    for picture, level in zip(as_images([transparent, deep]), (1.0, 0.2), strict=True):
+        np.testing.assert_allclose(picture, level)
+
+
 def test_grey_pictures_have_three_equal_channels():
     (picture,) = as_images(torch.rand(1, 4, 5, dtype=torch.float16))
     assert picture.shape == (4, 5, 3)
