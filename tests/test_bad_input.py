@@ -237,6 +237,7 @@ CALLS = [
     (lambda: _cascade(layers=["nope"]), "layers contains 'nope'", "its modules are 0, 1"),
     (lambda: _cascade(mode="x"), "mode", "'cascading', 'bottom_up'"),
     (lambda: _cascade(target=torch.zeros(3).long()), "target", "one target per sample"),
+    (lambda: _draw(list(X)), "images must be a tensor", "got Tensor in a list: pass torch.stack"),
     (lambda: _draw("a.png"), "images", "captum_tgrad.zoo.load_image"),
     (
         lambda: _draw(attribution=A[0].numpy()),

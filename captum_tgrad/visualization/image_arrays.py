@@ -96,11 +96,12 @@ def image_of_sample(
 
 def _from_pillow(image: Any) -> Array:
     if not isinstance(image, Image):
-        a_path = ": read the file with captum_tgrad.zoo.load_image"
-        raise TypeError(
-            f"images must be a tensor or Pillow images, got {got(image)}"
-            f"{a_path if isinstance(image, (str, Path)) else ''}"
-        )
+        hint = ""
+        if isinstance(image, (str, Path)):
+            hint = ": read the file with captum_tgrad.zoo.load_image"
+        elif isinstance(image, Tensor):
+            hint = " in a list: pass torch.stack(images)"
+        raise TypeError(f"images must be a tensor or Pillow images, got {got(image)}{hint}")
     return np.asarray(as_rgb(image), dtype=np.float64) / _BYTE
 
 
