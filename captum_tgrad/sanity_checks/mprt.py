@@ -196,11 +196,7 @@ class Smoothed:
 
     def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
         self.method, self.n_samples, self.noise_level = method, n_samples, noise_level
-
-    @property
-    def forward_func(self) -> Any:
-        """The method's ``forward_func``; None if it has none."""
-        return getattr(self.method, "forward_func", None)
+        self.forward_func = getattr(method, "forward_func", None)
 
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
         """The mean of the attributions, in float32 or better."""
