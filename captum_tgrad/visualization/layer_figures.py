@@ -82,8 +82,7 @@ def layers_figure(
     if images is not None:
         picture = image_of_sample(images, sample, len(decomposition.output), mean, std)
     size = _size_of(decomposition) if picture is None else (picture.shape[0], picture.shape[1])
-    first = 0 if picture is None else 1
-    count = len(chosen) + first
+    count = len(chosen) + (picture is not None)
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
     heights = [rows * _ROW_HEIGHT, BAR_HEIGHT, _SCORES_HEIGHT]
@@ -92,12 +91,12 @@ def layers_figure(
     for axes in panels[count:]:
         axes.remove()
     if picture is not None:
-        draw_picture(panels[0], picture)
-        panels[0].set_title("image", fontsize=SMALL)
+        axes = panels.pop(0)
+        draw_picture(axes, picture)
+        axes.set_title("image", fontsize=SMALL)
     output = float(decomposition.output[sample])
-    for number, index in enumerate(chosen, 1):
+    for number, (axes, index) in enumerate(zip(panels, chosen, strict=False), 1):
         term = decomposition.terms[index]
-        axes = panels[number - 1 + first]
         (values,) = as_maps(_evidence(term, sample, sign), [size], "decomposition")
         draw_map(axes, values / limit_of([values]), signed=sign == "all")
         axes.set_title(_heading(number, term, sample, output, values), fontsize=SMALL)
