@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
 from captum_tgrad._support.random_state import RandomState
-from captum_tgrad.decomposition.hidden.hidden_operations import FreedResultsError
 from captum_tgrad.decomposition.maps.stacks import scores_of, stacked_maps
 from captum_tgrad.decomposition.maps.summing import Summing
 from captum_tgrad.decomposition.nested import own_containers, usable_in_backward
@@ -32,7 +31,7 @@ from captum_tgrad.decomposition.tracing.compiled_models import (
     compiled_models_run_eagerly,
     uncompiled,
 )
-from captum_tgrad.decomposition.tracing.folded_norms import ReadBetweenError
+from captum_tgrad.decomposition.tracing.recorder import Recorder
 from captum_tgrad.decomposition.tracing.trace import Trace
 
 Forward = Callable[..., Any]
@@ -82,39 +81,33 @@ def decompose(
     axes = {number: _spatial_axes(each) for number, each in enumerate(places)}
     replay, device = replay or Replay(is_used_again=False), leaves[0].device
     summing = Summing(axes, samples_of(places[0]), device, with_magnitudes)
-    before, keeps_results = RandomState(device), False
-    explained = _Explained(forward, leaves, places, gradients, select, summing, replay, before)
+    explained = _Explained(
+        forward, leaves, places, gradients, select, summing, replay, RandomState(device)
+    )
     while True:
-        trace = Trace(leaves, places, summing)
-        recorder = trace.recorder
-        recorder.hidden.visible.are_kept = keeps_results
-        trace.folded_norms.are_allowed = replay.folds_norms
         try:
-            decomposed = explained.decomposed(trace)
+            decomposed = explained.decomposed()
+            recorder = explained.recorder
             is_complete = is_complete_to_rounding(decomposed, recorder.precision)
             # A replay does not see what changes values or gradients without autograd.
             if is_complete or not recorder.is_replayed:
                 break
-            replay.give_up()
         except torch.OutOfMemoryError:
             # If the operations are recorded, autograd keeps fewer activations.
-            if not recorder.is_replayed:
+            if not explained.recorder.is_replayed:
                 raise
-            replay.give_up()
-        except FreedResultsError:
-            keeps_results = True
-        except ReadBetweenError:
-            replay.folds_norms = False
-        before.restore()
+        replay.give_up()
+        explained.before.restore()
     warn_if_unreliable(decomposed, recorder, is_complete)
     return decomposed
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Explained:
     """The selected output of a network at its inputs.
 
-    The arguments are as in :func:`decompose`; ``before`` is the random state before the call.
+    The arguments are as in :func:`decompose`; ``before`` is the random state before the call, and
+    ``recorder`` is that of the last run of the network.
     """
 
     forward: Forward
@@ -125,14 +118,16 @@ class _Explained:
     summing: Summing
     replay: Replay
     before: RandomState
+    recorder: Recorder = field(init=False)
 
-    def decomposed(self, trace: Trace) -> RawDecomposition:
-        """The decomposition, from a trace of the forward pass."""
+    def decomposed(self) -> RawDecomposition:
+        """The decomposition, from a replay of the forward pass or from a record of it."""
         selected: Tensor | None = None
+        self.recorder = Recorder(self.leaves, self.places, self.summing)
 
         def traced(*arguments: Any) -> Tensor:
             nonlocal selected
-            selected = self._selected(arguments, trace)
+            selected = self._selected(arguments)
             return selected
 
         try:
@@ -153,53 +148,69 @@ class _Explained:
             assert selected is not None
             # Terms that waited may differentiate, which inference mode would not allow.
             with torch.inference_mode(False), torch.no_grad(), without_autocast(self.leaves[0]):
-                return self._result(gradients, trace.recorder.terms(), selected)
+                return self._result(gradients, self.recorder.terms(), selected)
         finally:
-            trace.recorder.release()
+            self.recorder.release()
 
-    def _selected(self, arguments: tuple[Any, ...], trace: Trace) -> Tensor:
-        """Runs the network so that the recorder of the trace has its terms."""
-        recorder, device = trace.recorder, self.leaves[0].device
+    def _selected(self, arguments: tuple[Any, ...]) -> Tensor:
+        """Runs the network so that the recorder has its terms."""
         replayable = self.replay.pass_of(self.forward, self.leaves, self.places)
-        output = self.replay.run(self.forward, replayable, arguments, recorder, self.before)
-        if not recorder.is_replayed:
-            output = self._recorded(arguments, trace)
-        has_drawn = not self.before.is_current()
-        if not recorder.is_replayed:
-            if replayable and not has_drawn:
-                self.replay.keep(replayable, output, recorder)
+        output = self.replay.run(self.forward, replayable, arguments, self.recorder, self.before)
+        if not self.recorder.is_replayed:
+            output = self._recorded(arguments)
+            if replayable and self.before.is_current():
+                self.replay.keep(replayable, output, self.recorder)
             samples, rank = self.summing.samples, self.leaves[0].dim()
-            refuse_other_order(output, samples, rank, recorder.pending)
+            refuse_other_order(output, samples, rank, self.recorder.pending)
         selected: Tensor = self.select(output)
-        if has_drawn and not recorder.is_random:
+        if not self.recorder.is_random and not self.before.is_current():
             further = arguments[len(self.leaves) :]
-            recorder.is_random = _uses_random_numbers(
-                # Copies, because the network may overwrite them.
-                lambda: self.select(
-                    self.forward(*map(torch.clone, self.leaves), *own_containers(further))
-                ),
-                selected,
-                device,
-            )
+            self.recorder.is_random = self._uses_random_numbers(further, selected)
         return selected
 
-    def _recorded(self, arguments: tuple[Any, ...], trace: Trace) -> Any:
-        """The output of the network, with its operations recorded."""
-        count, recorder = len(self.leaves), trace.recorder
-        followed = trace.follow(arguments[:count])
-        try:
-            with trace:
-                output = self.forward(*followed, *own_containers(arguments[count:]))
-            recorder.finish(output)
-        except Exception:
-            if not trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
-                raise
-        if trace.folded_norms.were_read_between(recorder.hidden.nodes_read):
-            raise ReadBetweenError
-        visible = recorder.hidden.visible
-        if visible.has_read_freed and not visible.are_kept:
-            raise FreedResultsError
-        return output
+    def _recorded(self, arguments: tuple[Any, ...]) -> Any:
+        """The output of the network, with its operations recorded.
+
+        It runs again if an optimization has made its terms wrong: folding, or freeing results.
+        """
+        count, replay = len(self.leaves), self.replay
+        while True:
+            self.recorder.release()
+            trace = Trace(self.leaves, self.places, self.summing, replay.folds_norms)
+            recorder = self.recorder = trace.recorder
+            visible = recorder.hidden.visible
+            visible.are_kept = replay.keeps_results
+            followed, output = trace.follow(arguments[:count]), None
+            try:
+                with trace:
+                    output = self.forward(*followed, *own_containers(arguments[count:]))
+                recorder.finish(output)
+            except Exception:
+                if not trace.folds_wrongly:
+                    raise
+            if trace.folds_wrongly:
+                replay.folds_norms = False
+            elif visible.has_read_freed and not visible.are_kept:
+                replay.keeps_results = True
+            else:
+                return output
+            self.before.restore()
+
+    def _uses_random_numbers(self, further: tuple[Any, ...], selected: Tensor) -> bool:
+        """Whether other runs have other outputs; some networks draw numbers that they do not use.
+
+        The output of a recorded run may differ from that of others by rounding.
+        """
+
+        def run() -> Tensor:
+            # Copies, because the network may overwrite them.
+            return self.select(
+                self.forward(*map(torch.clone, self.leaves), *own_containers(further))
+            )
+
+        with RandomState(self.leaves[0].device), KeptStatistics():
+            other = run()
+            return not torch.equal(selected, other) and not torch.equal(other, run())
 
     def _result(
         self, gradients: Sequence[Tensor], terms: Sequence[PendingTerm], selected: Tensor
@@ -228,16 +239,6 @@ class _Explained:
             terms=terms,
             axes=summing.axes,
         )
-
-
-def _uses_random_numbers(run: Callable[[], Tensor], output: Tensor, device: torch.device) -> bool:
-    """Whether other runs have other outputs; some networks draw numbers that they do not use.
-
-    The output of a recorded run may differ from that of others by rounding.
-    """
-    with RandomState(device), KeptStatistics():
-        other = run()
-        return not torch.equal(output, other) and not torch.equal(other, run())
 
 
 def _spatial_axes(places: Places) -> list[Axis]:

@@ -32,10 +32,6 @@ from captum_tgrad.decomposition.places.places import Places, depending_on, make_
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 
-class FreedResultsError(Exception):
-    """A hidden operation has read results that were freed before it was found."""
-
-
 class HiddenOperations:
     """Finds the results of hidden operations, and collects their terms.
 

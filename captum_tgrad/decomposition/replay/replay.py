@@ -72,12 +72,15 @@ class Replay:
     Attributes:
         folds_norms: Whether batch norms may run as parts of the convolutions before them; False
             once the network has read the result of such a convolution.
+        keeps_results: Whether all results of operations stay alive during a forward pass; True
+            once a hidden operation has read a result that was freed.
     """
 
     def __init__(self, is_used_again: bool = True) -> None:
         self._forward: Callable[..., Any] | None = None
         self._recorded: dict[Pass, _Recorded] = {}
         self.folds_norms = True
+        self.keeps_results = False
         self._is_worth_trying = is_used_again
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:

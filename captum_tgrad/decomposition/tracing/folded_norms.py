@@ -29,10 +29,6 @@ from captum_tgrad.decomposition.torch_functions import operation_name
 from captum_tgrad.decomposition.tracing.running_modules import RunningModules
 
 
-class ReadBetweenError(Exception):
-    """The result of a folded convolution has been read, but not by the batch norm after it."""
-
-
 class _WithoutValues(torch.autograd.Function):
     """A tensor like another one, but whatever reads its values raises RuntimeError.
 
@@ -85,14 +81,12 @@ class FoldedNorms:
 
     Args:
         modules: The modules that are running.
-
-    Attributes:
         are_allowed: Whether convolutions may be folded. If so, the caller looks afterwards whether
             their results :meth:`were_read_between`.
     """
 
-    def __init__(self, modules: RunningModules) -> None:
-        self.are_allowed = False
+    def __init__(self, modules: RunningModules, are_allowed: bool) -> None:
+        self._are_allowed = are_allowed
         self._has_read_between = False
         self._modules = modules
         self._folded: list[_Folded] = []
@@ -105,7 +99,7 @@ class FoldedNorms:
             A tensor that stands for the result of the convolution alone, the convolution with the
             scale of the batch norm, and the result of the batch norm. None if it is not folded.
         """
-        norm = self._next_norm() if self.are_allowed else None
+        norm = self._next_norm() if self._are_allowed else None
         if norm is None or torch.is_autocast_enabled("cpu"):
             return None
         x, weight, bias, *options = (call.bound[name] for name in call.record.parameters)
