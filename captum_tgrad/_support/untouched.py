@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import get_ident
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captum_tgrad._support.random_state import RandomState
 
@@ -46,24 +49,42 @@ def training_modules(forward_func: Any) -> list[str]:
 def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     """A context without gradients that restores the random state and the model's buffers on exit.
 
-    Only a module's buffers are known; a function does not expose its own. They are also restored in
-    evaluation mode, since a user's module may write to them then. Version counters do not help:
-    neither batch norm nor writes through ``.data`` count. Buffers are small compared to the
-    parameters: copying and comparing them costs less than one of the many passes of a metric.
+    For a function, these are the values of the buffers that modules have when it first runs them.
+    They are also restored in evaluation mode, since a user's module may write to them then. Version
+    counters do not help: neither batch norm nor writes through ``.data`` count. Buffers are small
+    compared to the parameters: copying and comparing them costs less than one of the many passes
+    of a metric.
     """
-    modules = forward_func.modules() if isinstance(forward_func, nn.Module) else ()
-    with torch.no_grad(), RandomState(device):
-        saved = [
-            (module, name, buffer, None if buffer is None else buffer.detach().clone())
-            for module in modules
-            for name, buffer in module._buffers.items()
-        ]
+    saved: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
+    seen: set[nn.Module] = set()
+    thread = get_ident()
+
+    def save(module: nn.Module, inputs: object = None) -> None:
+        # The compiler would trace the rest, and the tensors of a transform end with it.
+        if torch.compiler.is_compiling() or _functorch.peek_interpreter_stack() is not None:
+            return
+        if module in seen or get_ident() != thread:
+            return
+        new = [each for each in module.modules() if each not in seen]
+        seen.update(new)
+        for each in new:
+            for name, buffer in each._buffers.items():
+                copied = None if buffer is None else buffer.detach().clone()
+                saved.append((each, name, buffer, copied))
+
+    is_module = isinstance(forward_func, nn.Module)
+    watched = nullcontext() if is_module else register_module_forward_pre_hook(save)
+    with torch.no_grad(), RandomState(device), watched:
+        if is_module:
+            save(forward_func)
         try:
             yield
         finally:
             for module, name, buffer, before in saved:
                 # If the model assigned another tensor to this name, the original one comes back.
-                module._buffers[name] = buffer
+                # A function may have replaced the original one itself, by functional_call.
+                if is_module:
+                    module._buffers[name] = buffer
                 # Unchanged buffers are not written to: some cannot be, such as expanded ones.
                 # Sparse ones cannot be compared.
                 if buffer is None or before is None or buffer.layout != torch.strided:

@@ -129,6 +129,50 @@ def test_buffers_are_the_same_tensors_with_the_same_numbers(metric, training, fa
             torch.testing.assert_close(buffer, values[name], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_modules_that_a_function_runs_are_as_before(metric):
+    model, other = _model(failing=False), nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
+    images, maps = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    before = state_of(model), state_of(other)
+
+    def forward(x):
+        z = model[2](model[1](x))  # a part of a model, before the whole model
+        return model(x) + z.mean((2, 3))[:, :3] + other(x).mean(1, keepdim=True)
+
+    metric(forward, images, maps, 0, None, 1)
+    assert (state_of(model), state_of(other)) == before
+
+
+def test_a_function_that_replaces_the_buffers_of_a_module():
+    model, images = _model(failing=False), torch.rand(2, 3, 8, 8)
+    others = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    stacked = {name: torch.stack([tensor, tensor]) for name, tensor in others.items()}
+    before, values = state_of(model), {name: tensor.clone() for name, tensor in others.items()}
+
+    def call(tensors, x):
+        return torch.func.functional_call(model, tensors, (x,))
+
+    def forward(x):
+        model.eval()
+        of_all = torch.func.vmap(call, (0, None), randomness="different")(stacked, x).mean(0)
+        model[2].train(), model[3].train()
+        return call(others, x) + of_all
+
+    average_drop(forward, images, torch.rand_like(images), target=1)
+    assert state_of(model)["tensors"] == before["tensors"]
+    assert state_of(model)["values"] == before["values"]
+    assert all(torch.equal(others[name], value) for name, value in values.items())
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_a_function_of_a_compiled_model():
+    model = _model(failing=False)
+    images, compiled = torch.rand(2, 3, 8, 8), torch.compile(model, backend="eager")
+    before = state_of(model)
+    average_drop(lambda x: compiled(x), images, torch.rand_like(images), target=1)
+    assert state_of(model)["values"] == before["values"]
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_a_backward_pass_that_is_yet_to_be_run(training):
     model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)).train(training)
