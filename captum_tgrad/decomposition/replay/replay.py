@@ -30,6 +30,7 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
 )
 from captum_tgrad.decomposition.replay.unrecorded_run import (
     HookAddedError,
+    RunningStatistics,
     modules_in_evaluation,
     names_of_children,
     run_unrecorded,
@@ -55,7 +56,7 @@ class _Recorded(NamedTuple):
     """
 
     networks: list[ReferenceType[nn.Module]]
-    names: list[list[str]]
+    names: list[Sequence[str]]
     runs_others: bool
     calls_norms: bool
     adds_constants: bool
@@ -156,7 +157,7 @@ class Replay:
         if names_of_children(modules) != recorded.names:
             return None
         self._is_worth_trying = False  # unless all goes well
-        constants = AddedConstants()
+        constants, statistics = AddedConstants(), RunningStatistics(modules)
         try:
             with constants if recorded.adds_constants else nullcontext():
                 output = run_unrecorded(
@@ -164,6 +165,9 @@ class Replay:
                 )
         except HookAddedError:
             output, self._is_worth_trying = None, active_count() > 1  # it may be of another thread
+        except BaseException:
+            statistics.restore()
+            raise
         terms, graph = None, graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
@@ -175,6 +179,7 @@ class Replay:
         if terms is None:
             self._recorded.clear()
             before.restore()
+            statistics.restore()  # a module may have set itself to training mode
             return None
         recorder.replay(terms, recorded.terms.dtypes)
         self._is_worth_trying = True

@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils.hooks import RemovableHandle
@@ -34,9 +34,45 @@ def modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | No
     return modules
 
 
-def names_of_children(modules: Iterable[nn.Module]) -> list[list[str]]:
+def names_of_children(modules: Iterable[nn.Module]) -> list[Sequence[str]]:
     """The names of the children of each module."""
-    return [list(module._modules) for module in modules]
+    return [list(children) if (children := module._modules) else () for module in modules]
+
+
+class RunningStatistics:
+    """The present running statistics of norms; one that sets its own mode may update them.
+
+    Joining them takes less time than copying each.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        by_device: dict[torch.device, list[dict[str, Any]]] = {}
+        for module in modules:
+            if isinstance(module, _NormBase):
+                buffers = module._buffers
+                if buffers["running_mean"] is not None:
+                    by_device.setdefault(buffers["running_mean"].device, []).append(buffers)
+        self._saved: list[tuple[list[Tensor], Tensor]] = []
+        for norms in by_device.values():
+            for name, join in _JOINED.items():
+                found = [buffers[name] for buffers in norms]
+                self._saved.append((found, join(found)))
+
+    def restore(self) -> None:
+        """Sets those that have changed to these values."""
+        for buffers, joined in self._saved:
+            values = torch.split(joined, [buffer.numel() for buffer in buffers])
+            for buffer, value in zip(buffers, values, strict=True):
+                before = value.view_as(buffer).to(buffer.dtype)
+                if not torch.equal(buffer, before):
+                    buffer.data.copy_(before)
+
+
+_JOINED: dict[str, Callable[[list[Tensor]], Tensor]] = {
+    "running_mean": torch.cat,
+    "running_var": torch.cat,
+    "num_batches_tracked": torch.stack,
+}
 
 
 def run_unrecorded(
