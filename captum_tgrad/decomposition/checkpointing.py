@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 
@@ -19,16 +18,9 @@ def without_checkpointing() -> AbstractContextManager[object]:
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
         return _nothing
-    return torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked)
+    return torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: CopyOnWrite([tensor]), lambda kept: kept.read()[0]
+    )
 
 
 _nothing = nullcontext()
-
-
-def _packed(tensor: Tensor) -> CopyOnWrite:
-    return CopyOnWrite([tensor])
-
-
-def _unpacked(kept: CopyOnWrite) -> Tensor:
-    (tensor,) = kept.read()
-    return tensor

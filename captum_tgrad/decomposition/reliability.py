@@ -35,7 +35,22 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_comp
 
     ``is_complete`` is the result of :func:`is_complete_to_rounding`.
     """
-    _warn_of_values(decomposed, recorder.precision, is_complete)
+    if not is_complete:
+        rounding = _rounding_errors(decomposed, recorder.precision)
+        allowed = torch.maximum(_allowed(decomposed, recorder.precision), rounding.sum(0))
+        is_complete = _is_within(decomposed.delta, allowed)
+        _warn_of_rounding(decomposed, rounding, allowed)
+        if not is_complete:
+            _warn_of_residual(decomposed, allowed)
+    _warn_of_lost(decomposed)
+    undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
+    if undefined and is_complete:
+        warn_user(
+            f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
+            " output is NaN there, as at the square root of zero or in a softmax over -inf alone."
+            " Add a small constant before such an operation; explain padded samples one at a time,"
+            " without padding."
+        )
     if recorder.is_random:
         warn_user(
             "forward_func draws random numbers, as dropout does in training mode, so the map"
@@ -50,29 +65,6 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_comp
         )
     if recorder.channels_as_places is not None:
         warn_of_channels(*recorder.channels_as_places, len(decomposed.of_inputs))
-
-
-def _warn_of_values(decomposed: RawDecomposition, precision: float, is_complete: bool) -> None:
-    """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
-
-    ``precision`` and ``is_complete`` are those of :func:`is_complete_to_rounding`.
-    """
-    if not is_complete:
-        rounding = _rounding_errors(decomposed, precision)
-        allowed = torch.maximum(_allowed(decomposed, precision), rounding.sum(0))
-        is_complete = _is_within(decomposed.delta, allowed)
-        _warn_of_rounding(decomposed, rounding, allowed)
-    if not is_complete:
-        _warn_of_residual(decomposed, allowed)
-    _warn_of_lost(decomposed)
-    undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
-    if undefined and is_complete:
-        warn_user(
-            f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
-            " output is NaN there, as at the square root of zero or in a softmax over -inf alone."
-            " Add a small constant before such an operation; explain padded samples one at a time,"
-            " without padding."
-        )
 
 
 def _is_within(delta: Tensor, allowed: Tensor) -> bool:
@@ -118,7 +110,11 @@ def _warn_of_residual(decomposed: RawDecomposition, allowed: Tensor) -> None:
             "The samples of the batch probably influence each other: explain them one at a time, in"
             " batches of 1."
         )
-    elif _ends_in_log_softmax(decomposed) and float(output[worst].abs()) < 1e-3:
+    elif (
+        decomposed.terms
+        and decomposed.terms[-1].operation == "log_softmax"
+        and float(output[worst].abs()) < 1e-3
+    ):
         cause = (
             "forward_func ends in a log-softmax, which is so close to 0 that rounding errors"
             " dominate: return the logits, or use float64."
@@ -133,10 +129,6 @@ def _warn_of_residual(decomposed: RawDecomposition, allowed: Tensor) -> None:
         f" {float(output[worst] - delta[worst]):.3g}, the output is {float(output[worst]):.3g}."
         f" {cause}"
     )
-
-
-def _ends_in_log_softmax(decomposed: RawDecomposition) -> bool:
-    return bool(decomposed.terms) and decomposed.terms[-1].operation == "log_softmax"
 
 
 def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
