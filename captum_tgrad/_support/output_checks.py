@@ -185,7 +185,7 @@ def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
     if len(indices) != output.dim() - 1:
         count = "1 index" if len(indices) == 1 else f"{len(indices)} indices"
         raise ValueError(
-            f"target {indices if len(indices) > 1 else indices[0]} has {count}, but forward_func"
+            f"target {indices[0] if len(indices) == 1 else indices} has {count}, but forward_func"
             f" returned shape {shape}. " + _how_to_select(output)
         )
     for index, size in zip(indices, shape[1:], strict=True):

@@ -156,7 +156,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             compiled_models_run_eagerly(),
             without_autocast(images),
             without_progress_bars(),
-            explaining_errors(self.forward_func, (images,)),
+            explaining_errors(self.forward_func, (images,), further=additional_forward_args),
         ):
             maps = self._maps(
                 usable_in_backward(images).detach().clone(),

@@ -195,7 +195,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
             dims = input_checks.channel_dims(channel_dim, tensors)
-            with explaining_errors(self.forward_func, tensors):
+            with explaining_errors(self.forward_func, tensors, further=additional_forward_args):
                 activation = activation_of(
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input
                 )

@@ -47,6 +47,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, [0, 1, 2], ValueError, "one target per sample, got 3 for 2"),
         (IMAGE, torch.tensor([0, 1, 2]), ValueError, "one target per sample, got 3 for 2"),
         (IMAGE, torch.tensor([0, 9]), ValueError, "target 9 is out of range"),
+        (IMAGE, (), ValueError, r"target \(\) has 0 indices"),
         (IMAGE, (0, 1), ValueError, "has 2 indices.* a list with one for each sample"),
         (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers.* baselines"),
         (IMAGE, torch.eye(5)[:2], TypeError, r"must hold integers.* target.argmax\(1\)"),
@@ -67,8 +68,9 @@ def test_inputs_and_targets(inputs, target, error, message):
 def test_a_positional_baseline_is_named():
     """As in ``IntegratedGradients.attribute(inputs, baselines, target)``."""
     method = TGradAttribution(MODEL)
-    with pytest.raises(TypeError, match=r"takes 2 positional arguments.* baselines .*leave them"):
-        method.attribute(IMAGE, 0, 1)
+    for each in (method, LayerTGradAttribution(MODEL, MODEL[0]), CamAttribution(MODEL, GradCAM)):
+        with pytest.raises(TypeError, match=r"takes 2 positional arguments.* baselines .*leave"):
+            each.attribute(IMAGE, 0, 1)
     with pytest.raises(
         TypeError, match=r"TGradAttribution.attribute\(\) got target twice.*baselines"
     ):
