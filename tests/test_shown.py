@@ -96,6 +96,10 @@ def test_a_decomposition_is_a_collection_of_terms():
     assert WHOLE.terms[2] in WHOLE
     assert "inptu" not in WHOLE
     assert 0 not in WHOLE
+    other = WHOLE.to("cpu")  # of the same names and numbers
+    assert other["1"] not in WHOLE
+    assert other != WHOLE
+    assert len({*WHOLE, *other}) == 8
     with pytest.raises(KeyError, match="term 'inptu' not found: did you mean input"):
         WHOLE["inptu"]
     with pytest.raises(TypeError, match=r"indexed by name \(str\), got int"):

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.term import Magnitudes, Term, TermMap
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
     """An output as a sum of terms: ``output == sum of term.score + delta``, for each sample.
 

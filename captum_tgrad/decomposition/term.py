@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.maps.grid import Grid
 from captum_tgrad.decomposition.precision import without_autocast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Magnitudes:
     """The range of a term's elements ``a = gradient * b`` before its channels are summed.
 
@@ -31,7 +31,7 @@ class Magnitudes:
     elements: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TermMap:
     """The share of one input in a term.
 
@@ -52,7 +52,7 @@ class TermMap:
     grid: Grid | None = None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Term:
     """One term of a decomposition: its name, its score, and its maps.
 
