@@ -613,3 +613,23 @@ def test_other_masks_angles_and_letters_are_seen_in_a_later_call(name, recorded)
         before, arguments = len(recorded), (constants[later],)
         assert_close_to_recorded(method, x, 1e-10, channel_dim=3, additional_forward_args=arguments)
         assert first != later or len(recorded) == before + 1  # by the method that it is compared to
+
+
+class Remembers(nn.Module):
+    """Adds its last activation, which belongs to the graph of an earlier call."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), 0
+
+    def forward(self, x):
+        z = self.stem(x)
+        self.last, before = z, self.last
+        return self.head(F.relu(z + before).mean((2, 3)))
+
+
+def test_a_network_may_keep_an_activation_for_the_next_call():
+    method = TGradAttribution(ready(Remembers()))
+    for _ in range(4):
+        whole = method.decompose(images(), target=0)
+        assert float(whole.delta.abs().max()) < 1e-5

@@ -9,7 +9,7 @@ equal modules has run if these have no weights, or if they compute in half preci
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from threading import active_count
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -168,7 +168,10 @@ class Replay:
         except BaseException:
             statistics.restore()
             raise
-        terms, graph = None, graph_of(output)
+        terms, graph = None, None
+        # RuntimeError: the network has kept a tensor whose graph is that of an earlier call.
+        with suppress(RuntimeError):
+            graph = graph_of(output)
         if graph is not None and graph.description == recorded.description:
             adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
             adds_constants = not all(
