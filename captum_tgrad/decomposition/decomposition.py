@@ -89,12 +89,7 @@ class Decomposition:
             raise KeyError(f"term {name!r} not found: {did_you_mean(name, found, otherwise)}")
         return found[name]
 
-    def top(
-        self,
-        count: int = 10,
-        sign: Sign = "all",
-        sample: int = 0,
-    ) -> list[Term]:
+    def top(self, count: int = 10, sign: Sign = "all", sample: int = 0) -> list[Term]:
         """The terms with the largest scores, the largest first.
 
         Args:

@@ -43,6 +43,5 @@ def compiled_models_run_eagerly() -> Iterator[None]:
     finally:
         with _lock:
             _running -= 1
-            if _running == 0 and _stance is not None:
+            if _running == 0:
                 _stance.__exit__(None, None, None)
-                _stance = None

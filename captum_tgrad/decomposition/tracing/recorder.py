@@ -21,7 +21,7 @@ from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import Lifetime, origin_of, places_of
-from captum_tgrad.decomposition.places.places import Places, depending_on
+from captum_tgrad.decomposition.places.places import Places, depending_on, samples_of
 from captum_tgrad.decomposition.places.propagation import output_places
 from captum_tgrad.decomposition.places.rules.grids import channels_as_places
 from captum_tgrad.decomposition.places.rules.mixing import places_in_pairs
@@ -83,7 +83,7 @@ class Recorder:
             self._lifetime,
             self.modules,
             self.pending,
-            leaves[0].shape[0] if summing is None else summing.samples,
+            samples_of(places[0]),
             self._everything if has_several else frozenset(),
         )
         self.origins = Origins(self._lifetime, self.hidden, self._axes_of_inputs)
@@ -241,8 +241,7 @@ class Recorder:
 
     def terms(self) -> list[PendingTerm]:
         """The terms that contribute to the output, in forward order."""
-        if self._summing is None:
-            return []
+        assert self._summing is not None
         hidden = []
         for found in self.hidden.terms:
             result = found.results[-1]
