@@ -186,9 +186,9 @@ class _Explained:
                     output = self.forward(*followed, *own_containers(arguments[count:]))
                 recorder.finish(output)
             except Exception:
-                if not trace.folds_wrongly:
+                if not trace.folded_norms.were_read_between:
                     raise
-            if trace.folds_wrongly:
+            if trace.folded_norms.were_read_between:
                 replay.folds_norms = False
             elif visible.has_read_freed and not visible.are_kept:
                 replay.keeps_results = True

@@ -7,7 +7,7 @@ result of the convolution in another way, the terms are wrong: it has to run aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import ReferenceType, ref
@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.hidden.hidden_operations import HiddenOperations
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.operations.helpers import require_constant, require_plain
 from captum_tgrad.decomposition.operations.normalizations import (
@@ -81,14 +82,18 @@ class FoldedNorms:
 
     Args:
         modules: The modules that are running.
+        hidden: The operations that the trace cannot see.
         are_allowed: Whether convolutions may be folded. If so, the caller looks afterwards whether
-            their results :meth:`were_read_between`.
+            their results :attr:`were_read_between`.
     """
 
-    def __init__(self, modules: RunningModules, are_allowed: bool) -> None:
+    def __init__(
+        self, modules: RunningModules, hidden: HiddenOperations, are_allowed: bool
+    ) -> None:
         self._are_allowed = are_allowed
         self._has_read_between = False
         self._modules = modules
+        self._hidden = hidden
         self._folded: list[_Folded] = []
         self._nodes: set[int] = set()
 
@@ -176,18 +181,16 @@ class FoldedNorms:
 
         return map_tensors(args, computed), map_tensors(kwargs, computed)
 
-    def were_read_between(self, read_by_hidden: Collection[int]) -> bool:
+    @property
+    def were_read_between(self) -> bool:
         """Whether the result of a convolution was read, or may be, but not by its batch norm.
 
         The terms are then wrong.
-
-        Args:
-            read_by_hidden: The numbers of the nodes whose results hidden operations have read.
         """
         self._forget_freed()
         if self._has_read_between or self._folded:
             return True
-        return not self._nodes.isdisjoint(read_by_hidden)
+        return not self._nodes.isdisjoint(self._hidden.nodes_read)
 
     def _forget_freed(self) -> None:
         self._folded = [

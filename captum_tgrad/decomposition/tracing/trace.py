@@ -47,11 +47,11 @@ class Trace(TorchFunctionMode):
         leaves: The inputs: leaf tensors that require a gradient.
         places: The places of the elements of each input.
         summing: Sums terms into cells. None: only places are recorded.
-        folds_norms: Whether batch norms may run as parts of convolutions. If so, the caller looks
-            afterwards whether the trace :attr:`folds_wrongly`.
+        folds_norms: Whether batch norms may run as parts of convolutions.
 
     Attributes:
         recorder: The records of the operations that have run.
+        folded_norms: The batch norms that run as parts of convolutions.
     """
 
     def __init__(
@@ -70,12 +70,7 @@ class Trace(TorchFunctionMode):
         self._hidden = self.recorder.hidden
         self._visible = self._hidden.visible
         self._readers = self.recorder.readers
-        self._folded_norms = FoldedNorms(self._modules, folds_norms)
-
-    @property
-    def folds_wrongly(self) -> bool:
-        """Whether the terms are wrong because the result of a folded convolution was read."""
-        return self._folded_norms.were_read_between(self._hidden.nodes_read)
+        self.folded_norms = FoldedNorms(self._modules, self._hidden, folds_norms)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
@@ -113,7 +108,7 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
             if func in _DIFFERENTIATE or func in _MAY_HOOK:
-                args, kwargs = self._folded_norms.before_call(func, args, kwargs)
+                args, kwargs = self.folded_norms.before_call(func, args, kwargs)
             if func in _DIFFERENTIATE:
                 refuse_lost_gradients(func, args, kwargs, self._origins)
             elif func in _MAY_HOOK or (func == _REQUIRES_GRAD and type(args[0]) is Parameter):
@@ -124,7 +119,7 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # a lazy module creates its parameters
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
-        args, kwargs = self._folded_norms.before_call(func, args, kwargs)
+        args, kwargs = self.folded_norms.before_call(func, args, kwargs)
         self._visible.before_call()
         try:
             return self._handle(func, args, kwargs)
@@ -245,14 +240,14 @@ class Trace(TorchFunctionMode):
     def _run_folded(self, call: Call) -> Tensor | None:
         """The result of a convolution that runs with its batch norm, or of such a batch norm."""
         if call.name == "batch_norm":
-            normalized = self._folded_norms.normalize(call)
+            normalized = self.folded_norms.normalize(call)
             if normalized is not None:
                 self.recorder.record_folded(call, normalized)
             return normalized
         if call.name not in CONVOLUTIONS:
             return None
         with without_checkpointing():
-            folded = self._folded_norms.fold(call)
+            folded = self.folded_norms.fold(call)
         if folded is None:
             return None
         result, scaled, normalized = folded
