@@ -155,7 +155,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             torch.enable_grad(),
             compiled_models_run_eagerly(),
             without_autocast(images),
-            without_progress_bars(),
+            without_progress_bars,
             explaining_errors(self.forward_func, (images,), further=additional_forward_args),
         ):
             maps = self._maps(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -15,15 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.output_checks import check_target, targets_per_sample, with_batch
+from captum_tgrad._support.shared_context import SharedContext
 from captum_tgrad.attribution.cam_checks import constructor_arguments
 from captum_tgrad.decomposition.nested import map_tensors
 
 _PACKAGE = "pytorch_grad_cam."
-
-# The modules of the package with their original ``tqdm``, while any thread is without bars.
-_replaced: list[tuple[ModuleType, Any]] = []
-_users = 0
-_lock = threading.Lock()
 
 
 class CamModel(nn.Module):
@@ -145,31 +140,22 @@ def select(index: tuple[int, ...], output: Tensor) -> Tensor:
 
 
 @contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """A context in which the ``grad-cam`` package draws no progress bars; others are still drawn.
-
-    The package has no option for that. The name ``tqdm`` in its modules is replaced until the last
-    thread leaves the context.
-    """
-    global _users
-    with _lock:
-        _users += 1
-        if _users == 1:
-            _replace()
+def _replaced_bars() -> Iterator[None]:
+    """Replaces the name ``tqdm`` in the modules of the package, which has no option for that."""
+    replaced = [
+        (module, module.tqdm)
+        for name, module in list(sys.modules.items())
+        if name.startswith(_PACKAGE) and isinstance(getattr(module, "tqdm", None), ModuleType)
+    ]
+    without_bar = SimpleNamespace(tqdm=lambda iterable, *_, **options: iterable)
+    for module, _ in replaced:
+        module.tqdm = without_bar  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if not _users:
-                for module, tqdm in _replaced:
-                    module.tqdm = tqdm  # type: ignore[attr-defined]
-                _replaced.clear()
+        for module, tqdm in replaced:
+            module.tqdm = tqdm  # type: ignore[attr-defined]
 
 
-def _replace() -> None:
-    for name, module in list(sys.modules.items()):
-        if name.startswith(_PACKAGE) and isinstance(getattr(module, "tqdm", None), ModuleType):
-            _replaced.append((module, module.tqdm))
-            without_bar = SimpleNamespace(tqdm=lambda iterable, *_, **options: iterable)
-            module.tqdm = without_bar  # type: ignore[attr-defined]
+without_progress_bars = SharedContext(_replaced_bars)
+"""A context in which the ``grad-cam`` package draws no progress bars; others are still drawn."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
-_lock = threading.Lock()
-_running = 0
-_stance: Any = None
+from captum_tgrad._support.shared_context import SharedContext
 
 
 def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,25 +20,10 @@ def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     return original if callable(original) and not has_hooks else forward
 
 
-@contextmanager
-def compiled_models_run_eagerly() -> Iterator[None]:
-    """A context in which ``torch.compile``d functions run their original code.
+def compiled_models_run_eagerly() -> AbstractContextManager[None]:
+    """A context in which ``torch.compile``d functions run their original code."""
+    # Nothing is compiled before the import of the compiler, which takes seconds.
+    return _eager if "torch._dynamo" in sys.modules else nullcontext()
 
-    The compiler's stance is global to the process: the first thread that enters sets it, and the
-    last thread that leaves restores the user's stance.
-    """
-    global _running, _stance
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
-        yield
-        return
-    with _lock:
-        _running += 1
-        if _running == 1:
-            _stance = torch.compiler.set_stance("force_eager")
-    try:
-        yield
-    finally:
-        with _lock:
-            _running -= 1
-            if _running == 0:
-                _stance.__exit__(None, None, None)
+
+_eager = SharedContext(lambda: torch.compiler.set_stance("force_eager"))
