@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.arguments import check_number
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
@@ -32,9 +32,10 @@ class _Blur:
         _check_spatial(inputs, "blur")
         blurred = in_full_precision(inputs)
         kernel = self._kernel().to(blurred)
-        for dimension in range(2, inputs.dim()):
-            lines = _blur_lines(blurred.movedim(dimension, -1), kernel)
-            blurred = lines.movedim(-1, dimension)
+        with without_autocast(inputs):
+            for dimension in range(2, inputs.dim()):
+                lines = _blur_lines(blurred.movedim(dimension, -1), kernel)
+                blurred = lines.movedim(-1, dimension)
         return blurred.to(inputs.dtype)
 
     @property

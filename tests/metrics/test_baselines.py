@@ -196,6 +196,14 @@ def test_lines_of_any_length_are_blurred(length):
     torch.testing.assert_close(blur(11, 5)(line)[:, 0], expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("length", [9, 2049])
+def test_a_blur_is_as_precise_under_autocast(length):
+    lines = random(1, 1, length, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = blur(5, 2)(lines)
+    torch.testing.assert_close(found, blur(5, 2)(lines), rtol=0, atol=0)
+
+
 def test_the_protocol_is_plain():
     result = insertion_deletion(MODEL, INPUTS, MAPS, n_steps=5, ties="group")
     protocol = json.loads(json.dumps(result.protocol))
