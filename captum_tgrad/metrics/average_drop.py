@@ -86,11 +86,13 @@ def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -
     nothing_to_lose = clean_score <= 0
     if protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
         first = int(nothing_to_lose.nonzero()[0])
-        positive = (
-            "a forward_func that returns a probability, such as lambda x: model(x).sigmoid()"
-            if protocol["score"] == "output"
-            else "score='softmax'"
-        )
+        positive = {
+            "output": "a forward_func that returns a probability, such as"
+            " lambda x: model(x).sigmoid()",
+            # Probabilities that are rounded to 0.
+            "softmax": "another target",
+            "probability": "another target",
+        }.get(protocol["score"], "score='softmax'")
         raise ValueError(
             f"the score of sample {listed(nothing_to_lose)} is not positive"
             f" ({float(clean_score[first]):.3g} for sample {first}), so the drop is undefined. Pass"

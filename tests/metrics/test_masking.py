@@ -168,3 +168,11 @@ def test_the_drop_of_a_score_that_is_not_positive_is_undefined():
     assert result.drop.isnan().tolist() == [False, True]
     assert result.average_drop.item() == 50
     assert increase_in_confidence(model, inputs, maps).increase.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("ends_in_a_softmax", [False, True])
+def test_a_probability_that_is_rounded_to_0_needs_another_target(ends_in_a_softmax):
+    logits = torch.tensor([[200.0, 0.0]])
+    outputs = logits.softmax(1) if ends_in_a_softmax else logits
+    with pytest.raises(ValueError, match="Pass another target or, to get NaN"):
+        average_drop(lambda x: outputs, torch.ones(1, 2), torch.eye(2)[:1], target=1)
