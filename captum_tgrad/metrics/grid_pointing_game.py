@@ -51,8 +51,8 @@ def grid_pointing_game(
     Methods", 2022. The code of the latter requires a confidence of 0.99.
 
     Args:
-        forward_func: The model, from images ``(N, C, H, W)`` to logits ``(N, classes)``. It selects
-            the confidently classified images.
+        forward_func: The model, from images ``(N, C, H, W)`` to logits or probabilities,
+            ``(N, classes)``. It selects the confidently classified images.
         inputs: The images to choose from, ``(N, C, H, W)``.
         methods: A Captum attribution, or a function from images and targets, ``(N, C, H, W)`` and
             ``(N,)``, to attributions. A dict of these, by name, measures all methods on the same

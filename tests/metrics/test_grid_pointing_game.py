@@ -121,6 +121,15 @@ def test_probabilities_of_half_precision_are_not_rounded(dtype):
         grid_pointing_game(*arguments, grid=2, confidence=0.95746)
 
 
+def test_a_model_that_ends_in_a_softmax_is_as_confident():
+    def model(images):
+        return one_logit_a_channel(images).softmax(1)
+
+    found = grid_pointing_game(model, IMAGES, _in_the_cell, grid=2)
+    expected = grid_pointing_game(one_logit_a_channel, IMAGES, _in_the_cell, grid=2)
+    assert torch.equal(found.images, expected.images)
+
+
 def test_coarse_maps_are_enlarged():
     found = grid_pointing_game(
         one_logit_a_channel,

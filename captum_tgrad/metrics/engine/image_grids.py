@@ -18,6 +18,7 @@ from captum_tgrad._support.output_checks import (
 )
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.metrics.engine.scorer import probabilities_of
 
 
 def confident_images(
@@ -36,9 +37,9 @@ def confident_images(
                 raise ValueError(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
                 )
-            outputs.append(in_full_precision(output).softmax(1))
+            outputs.append(in_full_precision(output))
     together = torch.cat(outputs)
-    probability, predicted = together.max(1)
+    probability, predicted = probabilities_of(together).max(1)
     classes = predicted
     if target is not None:
         check_target(target, together)
