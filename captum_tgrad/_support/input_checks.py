@@ -164,11 +164,13 @@ ChannelDim = int | None | tuple[int | None, ...]
 """The channel dimension of an input; a tuple for several inputs."""
 
 
-def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
+def channel_dims(
+    channel_dim: Any, inputs: tuple[Tensor, ...], embedded: bool = True
+) -> tuple[int | None, ...]:
     """The channel dimension of each input; None where there is none.
 
-    For integers, it is a dimension of their embedding, whose shape is not known yet. Raises
-    TypeError or ValueError for dimensions that do not fit the inputs.
+    If integers are ``embedded``, it is a dimension of their embedding, whose shape is not known
+    yet. Raises TypeError or ValueError for dimensions that do not fit the inputs.
     """
     given = channel_dim if isinstance(channel_dim, tuple) else (channel_dim,) * len(inputs)
     if len(given) != len(inputs):
@@ -183,7 +185,7 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
                 f" {channel_dim!r}."
             )
         dims.append(None if dim is None else int(dim))
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() or not embedded:
             name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
             check_channel_dim(dims[-1], tensor, name)
     return tuple(dims)

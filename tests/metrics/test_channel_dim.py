@@ -309,3 +309,12 @@ def test_bad_input(metric, changes, error, message):
     }
     with pytest.raises(error, match=message):
         metric(**arguments | changes)
+
+
+@pytest.mark.parametrize("metric", CURVES)
+@pytest.mark.parametrize("channel_dim", [2, -3, 0])
+def test_a_dimension_that_integers_do_not_have(metric, channel_dim):
+    tokens = torch.zeros(3, 7, dtype=torch.long)
+    message = f"channel_dim is {channel_dim}, but inputs has shape .* from 1 to 1, or None"
+    with pytest.raises(ValueError, match=message):
+        metric(lambda x: x.sum(1), tokens, random(3, 7), 0, channel_dim=channel_dim)

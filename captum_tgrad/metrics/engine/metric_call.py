@@ -69,7 +69,7 @@ class MetricCall:
         self.clean: Tensor | None = None
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
         self.inputs = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
-        self.channel_dims = channel_dims(channel_dim, self.inputs)
+        self.channel_dims = channel_dims(channel_dim, self.inputs, embedded=False)
         self.methods = checks.methods_of(attributions)
         self.frozen = checks.frozen_inputs(self.methods, len(self.inputs))
         self.scorer = Scorer(forward_func, additional_forward_args, target, score, self.samples)
