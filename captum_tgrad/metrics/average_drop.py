@@ -19,12 +19,7 @@ from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    channels_back,
-    pooled,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
@@ -65,19 +60,16 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
 def _weights(call: MetricCall, method: str) -> tuple[list[Tensor | None], Tensor]:
     """The maps, scaled to [0, 1] per sample over all inputs, and which samples hold NaN or inf.
 
-    Each has the layout of its input, with one channel. Constant maps become 0.
+    Each broadcasts to its input. Constant maps become 0.
     """
     maps, broken = call.maps(method, "everything is masked")
     lowest, highest = pooled(maps).aminmax(dim=1)
     weights: list[Tensor | None] = []
-    for each, tensor, channel_dim in zip(maps, call.inputs, call.channel_dims, strict=True):
+    for each, tensor in zip(maps, call.inputs, strict=True):
         if each is not None:
             low, span = per_sample(lowest, each), per_sample(highest - lowest, each)
             each = torch.where(span == 0, 0, (each - low) / span).to(tensor.dtype)
-            if tensor.dim() > 2:
-                each = channels_back(each.unsqueeze(1), channel_dim)
-            else:
-                each = each.reshape(tensor.shape)
+            each = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
         weights.append(each)
     return weights, broken
 

@@ -19,17 +19,11 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import NanPolicy
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    channels_back,
-    channels_first,
-    count_of,
-    pooled,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
+from captum_tgrad.metrics.engine.ranking import count_of
 from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import RoadResult
 
@@ -56,8 +50,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
             for here in buffer.chunks(call.samples):
                 filled = linear_imputation(images[here], missing[here])
                 filled = torch.where(missing[here, None], filled + noises, filled)
-                examples = (channels_back(filled, call.channel_dims[0]),)
-                buffer.add(examples, here, of_case)
+                buffer.add((filled,), here, of_case)
     found = []
     each_method = zip(call.methods, scores.transpose(2, 3), rankings, strict=True)
     for method, both, (_, broken) in each_method:
@@ -156,9 +149,9 @@ def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float
         raise ValueError(
             f"noise must be a standard deviation of 0 or more, and finite, got {noise}."
         )
-    images = channels_first(call.inputs[0], call.channel_dims[0])
+    images = call.inputs[0]
     if len(call.inputs) != 1 or images.dim() != 4:
-        shapes = ", ".join(str(tuple(each.shape)) for each in call.inputs)
+        shapes = ", ".join(str(tuple(each.shape)) for each in call.given_inputs())
         raise ValueError(
             f"inputs must be images (N, C, H, W), got shape {shapes}. For others, use"
             " insertion_deletion."

@@ -16,11 +16,10 @@ from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
-    count_of,
     importance_maps,
     pooled,
 )
-from captum_tgrad.metrics.engine.ranking import Ties, rank
+from captum_tgrad.metrics.engine.ranking import Ties, count_of, rank
 
 CURVES = ("insertion", "deletion")
 

@@ -13,13 +13,8 @@ from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.importance import (
-    by_feature,
-    channels_back,
-    channels_first,
-    empty_examples,
-    is_constant,
-)
+from captum_tgrad.metrics.engine.importance import is_constant
+from captum_tgrad.metrics.engine.layout import by_feature, empty_examples
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
@@ -112,7 +107,7 @@ def _curve_scores(
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
             for here in _alike(ranking, buffer):
-                for point, examples in _curve_examples(*way, call.channel_dims, ranking, here):
+                for point, examples in _curve_examples(*way, ranking, here):
                     buffer.add(examples, here, of_curve[:, point])
             of_curve[:, 0] = ends[name] if inserts else clean
             of_curve[:, -1] = clean if inserts else ends[name]
@@ -147,7 +142,6 @@ def _alike(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[slice]:
 def _curve_examples(
     start: tuple[Tensor, ...],
     finish: tuple[Tensor, ...],
-    channel_dims: tuple[int | None, ...],
     ranking: Ranking,
     here: slice,
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
@@ -158,16 +152,14 @@ def _curve_examples(
     more is replaced.
     """
     examples, replaced = [], []
-    for before, after, ordered, dim in zip(
-        start, finish, ranking.inputs, channel_dims, strict=True
-    ):
+    for before, after, ordered in zip(start, finish, ranking.inputs, strict=True):
         if ordered.order.shape[1] == 0:  # a frozen input, which may have a dtype without indexing
             examples.append(before[here])
             continue
-        first = channels_first(before[here], dim)
+        first = before[here]
         own = empty_examples(len(first), first).copy_(first)
-        examples.append(channels_back(own, dim))
-        last = by_feature(channels_first(after[here], dim))
+        examples.append(own)
+        last = by_feature(after[here])
         places = ordered.order[here, None].expand(-1, last.shape[1], -1)
         # In the order in which they are needed, so that a step is a slice.
         values = last.gather(2, places)

@@ -18,10 +18,10 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
-from captum_tgrad.metrics.engine.importance import channels_back, channels_first, empty_examples
+from captum_tgrad.metrics.engine.layout import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
-"""The baseline of every input, shaped like it, and their label in a protocol."""
+"""The baseline of every input, channels first, and their label in a protocol."""
 
 
 def resolve(
@@ -31,7 +31,9 @@ def resolve(
     channel_dims: tuple[int | None, ...],
     default: Baseline = zeros,
 ) -> Resolved:
-    """The tensors that ``baselines`` stands for, shaped like the inputs, and their label.
+    """The tensors that ``baselines`` stands for, and their label.
+
+    They and the inputs are channels first; the baselines have the channels in ``channel_dims``.
 
     None stands for ``default``; for a table, which cannot be blurred, for Captum's default, 0. A
     frozen input is its own baseline.
@@ -49,7 +51,7 @@ def resolve(
             labels.append("frozen")
             continue
         if baseline is None:
-            baseline = default if channels_first(tensor, dim).dim() > 2 else zeros
+            baseline = default if tensor.dim() > 2 else zeros
         tensors.append(_as_tensor(baseline, tensor, name, dim))
         labels.append(_label(baseline))
     return tuple(tensors), labels[0] if len(labels) == 1 else labels
@@ -85,15 +87,16 @@ def resolve_each(
 
 
 def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:
+    given = channels_back(tensor, channel_dim)  # the input as the user knows it
     if isinstance(baseline, Real) and not isinstance(baseline, bool):
         baseline = check_number(baseline, name)
         _check_kept(torch.tensor(baseline, dtype=torch.float64, device="cpu"), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
     if callable(baseline) and not isinstance(baseline, Tensor):
         if is_for_channels_first(baseline):
-            baseline = channels_back(baseline(channels_first(tensor, channel_dim)), channel_dim)
+            baseline = channels_back(baseline(tensor), channel_dim)
         else:
-            baseline = baseline(tensor.clone())  # a callable may write into its argument
+            baseline = baseline(given.clone())  # a callable may write into its argument
         name = f"the result of the callable {name}"
     if not isinstance(baseline, Tensor):
         hint = " Pass a baseline such as captum_tgrad.metrics.blur()." * isinstance(baseline, str)
@@ -101,7 +104,7 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
             f"{name} must be a tensor, a number or a callable that returns a tensor, got"
             f" {got(baseline)}.{hint}"
         )
-    shape, wanted = tuple(baseline.shape), tuple(tensor.shape)
+    shape, wanted = tuple(baseline.shape), tuple(given.shape)
     if len(shape) != len(wanted) or any(
         one not in (1, other) for one, other in zip(shape, wanted, strict=True)
     ):
@@ -113,7 +116,8 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
     baseline = baseline.detach()
     _check_kept(baseline, tensor.dtype, name)
     # In the memory format of the inputs: examples are copied from it at every step.
-    return empty_examples(tensor.shape[0], tensor, channel_dim).copy_(baseline)
+    like_inputs = empty_examples(tensor.shape[0], tensor, channel_dim)
+    return like_inputs.copy_(channels_first(baseline, channel_dim))
 
 
 def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:

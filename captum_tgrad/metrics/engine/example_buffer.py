@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.importance import empty_examples
+from captum_tgrad.metrics.engine.layout import channels_back, empty_examples
 
 Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 
@@ -16,8 +16,9 @@ Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 class ExampleBuffer:
     """Collects examples, scores them whenever it is full, and writes each score to its place.
 
-    Memory is allocated once, in the memory format of the inputs. Models may overwrite their inputs,
-    because examples are copied before they are scored.
+    Examples are added channels first, and scored in the layout of the user's inputs. Memory is
+    allocated once, in the memory format of the inputs. Models may overwrite their inputs, because
+    examples are copied before they are scored.
 
     Attributes:
         capacity: The number of examples in one call of the model.
@@ -34,6 +35,7 @@ class ExampleBuffer:
         """``evaluate`` computes scores from examples and their sample indices."""
         self.capacity = capacity
         self._evaluate, self._progress = evaluate, progress
+        self._channel_dims = channel_dims
         self._examples = tuple(
             empty_examples(capacity, like, dim)
             for like, dim in zip(inputs, channel_dims, strict=True)
@@ -69,7 +71,10 @@ class ExampleBuffer:
         """Scores the examples that are left."""
         if not self._samples:
             return
-        examples = tuple(room[: len(self._samples)] for room in self._examples)
+        examples = tuple(
+            channels_back(room[: len(self._samples)], dim)
+            for room, dim in zip(self._examples, self._channel_dims, strict=True)
+        )
         found = self._evaluate(examples, self._samples)
         sizes = [len(place) for place in self._places]
         for place, scores in zip(self._places, torch.split(found, sizes), strict=True):

@@ -1,14 +1,7 @@
-"""Features, and one importance for each from the attributions of any method.
-
-Features are the positions of an image, a signal or a volume, or the columns of a table:
-``(N, C, *spatial)`` has one for each position, all channels together; ``(N, F)`` has one for each
-column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table. For inputs with
-channels in another dimension, functions expect the view that ``channels_first`` returns.
-"""
+"""One importance for each feature, from the attributions of any method."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -17,6 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, got
 from captum_tgrad.decomposition.precision import in_double_precision, in_full_precision
+from captum_tgrad.metrics.engine.layout import channels_back, channels_first
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
@@ -35,7 +29,10 @@ def importance_maps(
     argument: str = "attributions",
     channel_dims: tuple[int | None, ...] | None = None,
 ) -> Maps:
-    """One map for each input; raises TypeError or ValueError for attributions that do not fit."""
+    """One map for each input; raises TypeError or ValueError for attributions that do not fit.
+
+    ``inputs`` are channels first; attributions have their channels in ``channel_dims``, default 1.
+    """
     check_choice(channel_reduce, ChannelReduce, "channel_reduce")
     check_choice(interpolate_mode, InterpolateMode, "interpolate_mode")
     each = attributions if isinstance(attributions, tuple) else (attributions,)
@@ -51,13 +48,9 @@ def importance_maps(
     for number, (attribution, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
         name = f"{argument}[{number}]" if isinstance(attributions, tuple) else argument
         if attribution is not None:
-            _check(attribution, tensor, name, dim)
-            attribution = _map(
-                channels_first(attribution.detach(), dim),
-                channels_first(tensor, dim),
-                channel_reduce,
-                interpolate_mode,
-            )
+            _check(attribution, channels_back(tensor, dim), name, dim)
+            attribution = channels_first(attribution.detach(), dim)
+            attribution = _map(attribution, tensor, channel_reduce, interpolate_mode)
         maps.append(attribution)
     return tuple(maps)
 
@@ -154,44 +147,3 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
         places = tuple(range(2, coarse.dim()))
         return fine.clamp(coarse.amin(places, keepdim=True), coarse.amax(places, keepdim=True))
     return F.interpolate(coarse, spatial, mode=mode)
-
-
-def channels_first(tensor: Tensor, channel_dim: int | None) -> Tensor:
-    """A view of ``tensor`` as ``(N, C, *spatial)``; with one channel if it has none."""
-    if channel_dim == 1:
-        return tensor
-    return tensor.unsqueeze(1) if channel_dim is None else tensor.movedim(channel_dim, 1)
-
-
-def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
-    """A view of ``tensor``, ``(N, C, *spatial)``, with the channels in ``channel_dim``."""
-    if channel_dim == 1:
-        return tensor
-    return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
-
-
-def count_of(share: float, features: int) -> int:
-    """``floor(share * features)``, rounded first: 0.29 * 100 is 28.999999999999996 in floats."""
-    return math.floor(round(share * features, 6))
-
-
-def by_feature(tensor: Tensor) -> Tensor:
-    """``tensor`` as ``(N, C, features)``: a view if it came from ``empty_examples``."""
-    if tensor.dim() > 2:
-        return tensor.flatten(2)
-    return tensor.reshape(tensor.shape[0], 1, -1)
-
-
-def empty_examples(count: int, like: Tensor, channel_dim: int | None = 1) -> Tensor:
-    """An empty tensor for ``count`` examples like those of ``like``, in its memory format."""
-    kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
-    first = channels_first(like, channel_dim)
-    # A tensor with one channel or one place has both formats: the default comes first.
-    for memory_format in (
-        torch.contiguous_format,
-        {4: torch.channels_last, 5: torch.channels_last_3d}.get(first.dim()),
-    ):
-        if memory_format is not None and first.is_contiguous(memory_format=memory_format):
-            room = torch.empty(count, *first.shape[1:], memory_format=memory_format, **kind)
-            return channels_back(room, channel_dim)
-    return torch.empty(count, *like.shape[1:], **kind)

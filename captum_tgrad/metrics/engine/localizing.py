@@ -16,11 +16,10 @@ from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
-    channels_back,
-    channels_first,
     importance_maps,
     is_constant,
 )
+from captum_tgrad.metrics.engine.layout import channels_first
 from captum_tgrad.metrics.engine.metric import declared, protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
@@ -133,7 +132,7 @@ def _localized(
     for name, each in methods.items():
         # A stand-in for the images: only its shape and device are read.
         channels = channels_first(each, channel_dim).shape[1]
-        images = channels_back(masks[:, None].expand(-1, channels, -1, -1), channel_dim)
+        images = masks[:, None].expand(-1, channels, -1, -1)
         (maps,) = importance_maps(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )

@@ -24,6 +24,7 @@ from captum_tgrad.metrics.engine.importance import (
     is_constant,
     pooled,
 )
+from captum_tgrad.metrics.engine.layout import channels_back, channels_first
 from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
 Attributions = Tensor | tuple[Tensor | None, ...]
@@ -37,7 +38,7 @@ class MetricCall:
 
     Attributes:
         name: The name of the metric, for the progress bar.
-        inputs: The inputs as a tuple, without gradient.
+        inputs: The inputs as a tuple, channels first and without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
@@ -68,13 +69,18 @@ class MetricCall:
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self.clean: Tensor | None = None
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
-        self.inputs = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
-        self.channel_dims = channel_dims(channel_dim, self.inputs, embedded=False)
+        given = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
+        self.channel_dims = channel_dims(channel_dim, given, embedded=False)
+        self.inputs = tuple(map(channels_first, given, self.channel_dims))
         self.methods = checks.methods_of(attributions)
         self.frozen = checks.frozen_inputs(self.methods, len(self.inputs))
         self.scorer = Scorer(forward_func, additional_forward_args, target, score, self.samples)
         self.findings = Findings()
         self.findings.training(forward_func)
+
+    def given_inputs(self) -> tuple[Tensor, ...]:
+        """The inputs in the layout that the user gave."""
+        return tuple(map(channels_back, self.inputs, self.channel_dims))
 
     @property
     def samples(self) -> int:
@@ -109,7 +115,7 @@ class MetricCall:
         total = further + (self.samples if self.clean is None else 0)
         with tqdm(desc=title, total=total, disable=not self._show_progress) as bar:
             if self.clean is None:
-                self.clean = self.scorer.clean(self.inputs, self._capacity, bar)
+                self.clean = self.scorer.clean(self.given_inputs(), self._capacity, bar)
             capacity = min(self._capacity, further)
             buffer = ExampleBuffer(self.inputs, self.channel_dims, capacity, self.scorer, bar)
             yield self.clean, buffer

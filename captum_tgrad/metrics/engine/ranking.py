@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,6 +111,11 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
         tied_share=(group_sizes > 1).float().mean(1),
         arbitrary_share=(group_sizes > -(-units // steps)).float().mean(1),
     )
+
+
+def count_of(share: float, features: int) -> int:
+    """``floor(share * features)``, rounded first: 0.29 * 100 is 28.999999999999996 in floats."""
+    return math.floor(round(share * features, 6))
 
 
 def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
