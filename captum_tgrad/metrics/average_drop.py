@@ -41,7 +41,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
         check_finite(tensor, "baselines", call.nan_policy)
     with call.clean_scores(call.name, call.samples * len(weights)) as (clean, buffer):
         scores = clean.new_empty(len(weights), call.samples)
-        for (of_inputs, _), of_method in zip(weights, scores, strict=True):
+        for of_inputs, of_method in zip(weights, scores, strict=True):
             for here in buffer.chunks(call.samples):
                 examples = tuple(
                     # At 1, exactly the input.
@@ -50,19 +50,18 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
                 )
                 buffer.add(examples, here, of_method)
     found = []
-    for method, masked, (_, broken) in zip(call.methods, scores, weights, strict=True):
-        finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
-        call.check_scores(finite, method)
-        found.append({"masked_score": masked.masked_fill(~finite, torch.nan)})
+    for method, masked in zip(call.methods, scores, strict=True):
+        omitted = call.omitted(torch.stack([clean, masked], 1), method)
+        found.append({"masked_score": masked.masked_fill(omitted, torch.nan)})
     return call.protocol(label), found
 
 
-def _weights(call: MetricCall, method: str) -> tuple[list[Tensor | None], Tensor]:
-    """The maps, scaled to [0, 1] per sample over all inputs, and which samples hold NaN or inf.
+def _weights(call: MetricCall, method: str) -> list[Tensor | None]:
+    """The maps, scaled to [0, 1] per sample over all inputs.
 
     Each broadcasts to its input. Constant maps become 0.
     """
-    maps, broken = call.maps(method, "everything is masked")
+    maps = call.maps(method, "everything is masked")
     lowest, highest = pooled(maps).aminmax(dim=1)
     weights: list[Tensor | None] = []
     for each, tensor in zip(maps, call.inputs, strict=True):
@@ -71,7 +70,7 @@ def _weights(call: MetricCall, method: str) -> tuple[list[Tensor | None], Tensor
             each = torch.where(span == 0, 0, (each - low) / span).to(tensor.dtype)
             each = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
         weights.append(each)
-    return weights, broken
+    return weights
 
 
 def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:

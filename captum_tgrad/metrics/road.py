@@ -16,7 +16,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_count, check_number, check_numbers
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.input_checks import ChannelDim
+from captum_tgrad._support.input_checks import ChannelDim, broken_samples
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
@@ -40,7 +40,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     rankings = [_ranked(call, method, seed) for method in call.methods]
     further = 2 * len(percentages) * len(rankings) * call.samples
     with call.clean_scores(call.name, further) as (clean, buffer):
-        orders = [order for both, _ in rankings for order in both]
+        orders = [order for both in rankings for order in both]
         scores = clean.new_empty(len(rankings), 2, len(percentages), call.samples)
         cases = product(orders, percentages)
         for (order, percentage), of_case in zip(cases, scores.flatten(0, 2), strict=True):
@@ -51,12 +51,12 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
                 filled = linear_imputation(images[here], missing[here])
                 filled = torch.where(missing[here, None], filled + noises, filled)
                 buffer.add((filled,), here, of_case)
+    # Where 0 replaced NaN and inf, these are not the scores of the input.
+    scores.masked_fill_(broken_samples(call.inputs[0]).to(clean.device), torch.nan)
     found = []
-    each_method = zip(call.methods, scores.transpose(2, 3), rankings, strict=True)
-    for method, both, (_, broken) in each_method:
-        finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
-        call.check_scores(finite, method)
-        most, least = both.masked_fill(~finite[:, None], torch.nan)
+    for method, both in zip(call.methods, scores.transpose(2, 3), strict=True):
+        omitted = call.omitted(torch.cat([clean[:, None], *both], 1), method)
+        most, least = both.masked_fill(omitted[:, None], torch.nan)
         found.append({"most_relevant_scores": most, "least_relevant_scores": least})
     baseline = f"noisy linear imputation (noise={noise:g})"
     return call.protocol(baseline, percentages=percentages, seed=seed), found
@@ -164,16 +164,13 @@ def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float
     return images
 
 
-def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
-    """The pixels, most and least relevant first, ``(N, pixels)``; which samples hold NaN or inf."""
-    maps, broken = call.maps(method, "their order is random")
-    broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
-    relevance = pooled(maps)
+def _ranked(call: MetricCall, method: str, seed: int) -> list[Tensor]:
+    """The pixels, most and least relevant first, each ``(N, pixels)``."""
+    relevance = pooled(call.maps(method, "their order is random"))
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu")
     shuffled = shuffled.to(relevance.device)
-    orders = [
+    return [
         shuffled[relevance[:, shuffled].sort(dim=1, descending=descending, stable=True).indices]
         for descending in (True, False)
     ]
-    return orders, broken

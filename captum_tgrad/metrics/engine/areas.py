@@ -43,7 +43,7 @@ def areas(
         for tensor in tensors:
             check_finite(tensor, "baselines", call.nan_policy)
     title = " and ".join(curves)
-    n_points = rankings[0][0].counts.shape[1]
+    n_points = rankings[0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.
     further = len(rankings) * len(curves) * (n_points - 2)
     further += len({id(each) for each in resolved.values()})
@@ -57,16 +57,16 @@ def areas(
                 call.findings.baseline(clean, end, name)
         ends = {name: scored[id(baseline)] for name, baseline in resolved.items()}
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
-    own = {"n_steps": n_points - 1, "features": rankings[0][0].features, "ties": ties}
+    own = {"n_steps": n_points - 1, "features": rankings[0].features, "ties": ties}
     if patch_size is not None:  # so that older protocols stay equal
         own["patch_size"] = patch_size
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
-    for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
-        broken = broken.to(by_curve.device)
+    for method, ranking, by_curve in zip(call.methods, rankings, scores, strict=True):
+        broken = call.broken[method].to(by_curve.device)
         points = ranking.scored_points().to(by_curve.device).expand_as(by_curve)
         by_curve = by_curve.gather(2, points).masked_fill(broken[:, None], torch.nan)
-        call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
+        call.omitted(by_curve.transpose(0, 1), method)  # raises; curves keep their other points
         fields = _fields(by_curve, ranking, ends, return_curves)
         fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
         found.append(fields)
@@ -75,16 +75,16 @@ def areas(
 
 def _ranked(
     call: MetricCall, method: str, n_steps: int, ties: Ties, patch_size: int | None
-) -> tuple[Ranking, Tensor]:
-    """The ranking of one method, and the samples that have none."""
+) -> Ranking:
+    """The ranking of one method."""
     in_order = "their features are replaced in raster order"
     of_constant = in_order if ties == "stable" else "their curves are straight lines"
-    maps, broken = call.maps(method, of_constant)
+    maps = call.maps(method, of_constant)
     ranking = rank(maps, n_steps, ties, patch_size)
     if ties == "stable":
-        others = ranking.arbitrary_share.masked_fill(broken | is_constant(maps), 0)
+        others = ranking.arbitrary_share.masked_fill(call.broken[method] | is_constant(maps), 0)
         call.findings.ties(others, method)
-    return ranking, broken
+    return ranking
 
 
 def _curve_scores(
@@ -93,16 +93,16 @@ def _curve_scores(
     resolved: dict[str, Resolved],
     ends: dict[str, Tensor],
     clean: Tensor,
-    rankings: list[tuple[Ranking, Tensor]],
+    rankings: list[Ranking],
 ) -> Tensor:
     """The scores at all points, ``(methods, curves, N, points)``, once the buffer is finished.
 
     Insertion runs from the baseline to the input, and deletion back. Only the first of several
     points with the same examples has a score.
     """
-    shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
+    shape = (len(rankings), len(resolved), *rankings[0].counts.shape)
     scores = clean.new_full(shape, torch.nan)
-    for of_method, (ranking, _) in zip(scores, rankings, strict=True):
+    for of_method, ranking in zip(scores, rankings, strict=True):
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)

@@ -44,6 +44,7 @@ class MetricCall:
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
         clean: The scores of the inputs, ``(N,)``, once they are known.
+        broken: Which samples have NaN or inf in the map of each method, ``(N,)``, once it is known.
         findings: What to warn of.
     """
 
@@ -68,6 +69,7 @@ class MetricCall:
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self.clean: Tensor | None = None
+        self.broken: dict[str, Tensor] = {}
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
         given = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
         self.channel_dims = channel_dims(channel_dim, given, embedded=False)
@@ -87,8 +89,8 @@ class MetricCall:
         """The number of samples."""
         return self.inputs[0].shape[0]
 
-    def maps(self, method: str, of_constant: str) -> tuple[Maps, Tensor]:
-        """The importance of the features, and which samples have NaN or inf in it.
+    def maps(self, method: str, of_constant: str) -> Maps:
+        """The importance of the features; samples with NaN or inf in it are noted as broken.
 
         ``of_constant`` is what a constant map means for the metric, for a warning.
         """
@@ -100,14 +102,19 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        broken = checks.check_finite(pooled(maps), method, self.nan_policy)
+        broken = self.broken[method] = checks.check_finite(pooled(maps), method, self.nan_policy)
         self.findings.constant(is_constant(maps) & ~broken, method, of_constant)
-        return maps, broken
+        return maps
 
-    def check_scores(self, finite: Tensor, method: str) -> None:
-        """Raises ValueError unless the scores of all samples are finite or may be omitted."""
+    def omitted(self, scores: Tensor, method: str) -> Tensor:
+        """Which samples have NaN or inf in their map or their scores, ``(N,)``.
+
+        ``scores`` are ``(N, ...)``. Raises ValueError for samples that may not be omitted.
+        """
+        omitted = ~scores.isfinite().flatten(1).all(1) | self.broken[method].to(scores.device)
         returned_nan = "forward_func or score returned NaN or inf for sample"
-        checks.check_omitted(~finite, self.nan_policy, returned_nan, f" of {method}")
+        checks.check_omitted(omitted, self.nan_policy, returned_nan, f" of {method}")
+        return omitted
 
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
