@@ -15,11 +15,16 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim, listed, named_tensors
-from captum_tgrad.decomposition.maps.weighted_maps import per_sample
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    pooled,
+    unpooled,
+)
+from captum_tgrad.metrics.engine.layout import over_channels
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
@@ -62,15 +67,14 @@ def _weights(call: MetricCall, method: str) -> list[Tensor | None]:
     Each broadcasts to its input. Constant maps become 0.
     """
     maps = call.maps(method, "everything is masked")
-    lowest, highest = pooled(maps).aminmax(dim=1)
-    weights: list[Tensor | None] = []
-    for each, tensor in zip(maps, call.inputs, strict=True):
-        if each is not None:
-            low, span = per_sample(lowest, each), per_sample(highest - lowest, each)
-            each = torch.where(span == 0, 0, (each - low) / span).to(tensor.dtype)
-            each = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
-        weights.append(each)
-    return weights
+    importance = pooled(maps)
+    lowest, highest = importance.aminmax(dim=1, keepdim=True)
+    span = highest - lowest
+    scaled = unpooled(torch.where(span == 0, 0, (importance - lowest) / span), maps)
+    return [
+        None if each is None else over_channels(each.to(tensor.dtype), tensor)
+        for each, tensor in zip(scaled, call.inputs, strict=True)
+    ]
 
 
 def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:

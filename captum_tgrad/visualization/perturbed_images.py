@@ -114,14 +114,15 @@ def replaced_and_shares(
         )
     pixels = inputs.shape[2] * inputs.shape[3]
     ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
-    # The rank of each pixel: those with a rank below a count have been replaced.
-    ranks = ranking.inputs[0].order.argsort(dim=1)
+    (replaced_at,) = ranking.points
+    assert replaced_at is not None
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
-    counts = ranking.counts[:, [count_of(fraction, steps) for fraction in fractions]]
-    gone = (ranks[:, None] < counts[:, :, None]).reshape(*counts.shape, 1, *inputs.shape[2:])
+    points = [count_of(fraction, steps) for fraction in fractions]
+    of_fraction = torch.tensor(points, device=replaced_at.device).reshape(-1, 1, 1, 1)
+    gone = replaced_at[:, None, None] <= of_fraction
     image = inputs[:, None]
     images = {
         "insertion": torch.where(gone, image, baselines["insertion"][:, None]),
         "deletion": torch.where(gone, baselines["deletion"][:, None], image),
     }
-    return images, in_double_precision(counts) / pixels
+    return images, in_double_precision(ranking.counts[:, points]) / pixels

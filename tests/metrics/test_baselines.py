@@ -174,6 +174,15 @@ def test_baselines_that_integer_inputs_can_hold(dtype, baselines):
     assert result.insertion_curve.tolist() == [[6, 11, 12, 15]]
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_integers_are_replaced_as_signed_ones(samples, dtype):
+    inputs, maps = (9 * INPUTS[:samples]).long(), MAPS[:samples]
+    expected = insertion_deletion(lambda x: MODEL(x.double()), inputs, maps, 3, n_steps=5)
+    found = insertion_deletion(lambda x: MODEL(x.double()), inputs.to(dtype), maps, 3, n_steps=5)
+    assert torch.equal(found.difference, expected.difference)
+
+
 def test_signals_and_volumes_are_blurred_along_all_their_dimensions():
     signal = torch.zeros(1, 1, 9).double()
     signal[..., 4] = 1

@@ -18,6 +18,9 @@ from captum_tgrad.metrics.engine.layout import by_feature, empty_examples
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
+# Integers that torch cannot write to an index, and others with the same bits.
+_INDEXED_AS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
 
 def areas(
     call: MetricCall,
@@ -103,10 +106,12 @@ def _curve_scores(
     shape = (len(rankings), len(resolved), *rankings[0].counts.shape)
     scores = clean.new_full(shape, torch.nan)
     for of_method, ranking in zip(scores, rankings, strict=True):
+        # One sample at a time if they have examples at different points.
+        alike = bool((ranking.counts == ranking.counts[:1]).all())
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             inserts = name == "insertion"
             way = (baseline, call.inputs) if inserts else (call.inputs, baseline)
-            for here in _alike(ranking, buffer):
+            for here in buffer.chunks(call.samples, None if alike else 1):
                 for point, examples in _curve_examples(*way, ranking, here):
                     buffer.add(examples, here, of_curve[:, point])
             of_curve[:, 0] = ends[name] if inserts else clean
@@ -132,18 +137,8 @@ def _fields(
     return fields
 
 
-def _alike(ranking: Ranking, buffer: ExampleBuffer) -> Iterator[slice]:
-    """Slices of samples that replace the same number of features of every input at every point."""
-    counts = torch.cat([each.counts for each in ranking.inputs], 1)
-    alike = bool((counts == counts[:1]).all())
-    return buffer.chunks(len(counts), None if alike else 1)
-
-
 def _curve_examples(
-    start: tuple[Tensor, ...],
-    finish: tuple[Tensor, ...],
-    ranking: Ranking,
-    here: slice,
+    start: tuple[Tensor, ...], finish: tuple[Tensor, ...], ranking: Ranking, here: slice
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
 
@@ -152,29 +147,23 @@ def _curve_examples(
     more is replaced.
     """
     examples, replaced = [], []
-    for before, after, ordered in zip(start, finish, ranking.inputs, strict=True):
-        if ordered.order.shape[1] == 0:  # a frozen input, which may have a dtype without indexing
-            examples.append(before[here])
-            continue
-        first = before[here]
-        own = empty_examples(len(first), first).copy_(first)
-        examples.append(own)
-        last = by_feature(after[here])
-        places = ordered.order[here, None].expand(-1, last.shape[1], -1)
-        # In the order in which they are needed, so that a step is a slice.
-        values = last.gather(2, places)
-        replaced.append((by_feature(own), places, values, ordered.counts[here.start].tolist()))
     counts = ranking.counts[here.start].tolist()
-    for point in range(1, len(counts)):
+    for before, after, points in zip(start, finish, ranking.points, strict=True):
+        first = before[here]
+        if points is not None:
+            first = empty_examples(len(first), first).copy_(first)
+            kind = _INDEXED_AS.get(first.dtype, first.dtype)
+            own, last = by_feature(first.view(kind)), by_feature(after[here].view(kind))
+            # In the order in which they are replaced, so that a step is a slice.
+            sorted_points, order = points[here].flatten().sort()
+            every_point = torch.arange(len(counts), device=order.device)
+            ends = torch.searchsorted(sorted_points, every_point, right=True).tolist()
+            samples, features = order // own.shape[2], order % own.shape[2]
+            replaced.append((own, samples, features, last[samples, :, features], ends))
+        examples.append(first)
+    for point in range(1, len(counts) - 1):
         if counts[point - 1] < counts[point] < counts[-1]:
-            for own, places, values, of_input in replaced:
-                step = slice(of_input[point - 1], of_input[point])
-                _write(own, places[..., step], values[..., step])
+            for own, samples, features, values, ends in replaced:
+                step = slice(ends[point - 1], ends[point])
+                own[samples[step], :, features[step]] = values[step]
             yield point, tuple(examples)
-
-
-def _write(into: Tensor, places: Tensor, values: Tensor) -> None:
-    if len(into) == 1:  # one index for all channels is faster where there is one sample
-        into[0].index_copy_(1, places[0, 0], values[0])
-    else:
-        into.scatter_(2, places, values)

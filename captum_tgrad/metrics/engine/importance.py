@@ -60,6 +60,15 @@ def pooled(maps: Maps) -> Tensor:
     return torch.cat([each.flatten(1) for each in maps if each is not None], 1)
 
 
+def unpooled(values: Tensor, maps: Maps) -> Maps:
+    """Values of the features of all inputs together, shaped like the map of each input."""
+    sizes = [0 if each is None else each[0].numel() for each in maps]
+    return tuple(
+        None if each is None else part.reshape(each.shape)
+        for each, part in zip(maps, torch.split(values, sizes, 1), strict=True)
+    )
+
+
 def is_constant(maps: Maps) -> Tensor:
     """Which samples have equal importance for all features, ``(N,)``."""
     importance = pooled(maps)

@@ -2,7 +2,7 @@
 
 Features are the positions of an image, a signal or a volume, or the columns of a table:
 ``(N, C, *spatial)`` has one for each position, all channels together; ``(N, F)`` has one for each
-column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table.
+column.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
     if channel_dim == 1:
         return tensor
     return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
+
+
+def over_channels(map_: Tensor, tensor: Tensor) -> Tensor:
+    """The map of an input, ``(N, *spatial)`` or ``(N, F)``, so that it broadcasts to the input."""
+    return map_.unsqueeze(1) if tensor.dim() > 2 else map_.reshape(tensor.shape)
 
 
 def by_feature(tensor: Tensor) -> Tensor:

@@ -12,21 +12,9 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.decomposition.precision import in_double_precision
-from captum_tgrad.metrics.engine.importance import Maps, pooled
+from captum_tgrad.metrics.engine.importance import Maps, pooled, unpooled
 
 Ties = Literal["stable", "group"]
-
-
-@dataclass(frozen=True)
-class InputOrder:
-    """The order of the features of one input, from the most to the least important.
-
-    ``order`` is ``(N, features of the input)``; ``counts`` is how many are replaced at each point,
-    ``(N, points)``.
-    """
-
-    order: Tensor
-    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -34,15 +22,16 @@ class Ranking:
     """The order in which features are replaced.
 
     Attributes:
-        inputs: The order of each input; that of a frozen input has no features.
-        counts: How many features of all inputs together are replaced at each point, ``(N,
+        points: The point of the curve at which each feature is replaced, shaped like the maps; None
+            for a frozen input.
+        counts: How many features of all inputs together have been replaced at each point, ``(N,
             points)``, from 0 to all.
         tied_share: The share of features whose importance equals that of another, ``(N,)``.
         arbitrary_share: The share of features in groups of ties larger than a step, ``(N,)``: with
             ``ties="stable"``, their raster order affects the curve.
     """
 
-    inputs: tuple[InputOrder, ...]
+    points: Maps
     counts: Tensor
     tied_share: Tensor
     arbitrary_share: Tensor
@@ -94,19 +83,14 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     counts = nominal.expand(samples, -1)
     if ties == "group":
         counts = _nearest_ends(same_as_next, counts)
+    # A unit, a feature or a patch, is replaced when the count exceeds its place in the order.
+    points = torch.searchsorted(counts.contiguous(), order.argsort(dim=1), right=True)
     if patch_of is not None:
-        order, counts = features_of_patches(order, counts, patch_of)
-    inputs: list[InputOrder] = []
-    first = 0
-    for each in maps:
-        size = 0 if each is None else each[0].numel()
-        own = (order >= first) & (order < first + size)
-        gone = F.pad(own.cumsum(1), (1, 0)).gather(1, counts)
-        inputs.append(InputOrder(order[own].reshape(samples, size) - first, gone))
-        first += size
+        points = points[:, patch_of]
+        counts = F.pad(patch_of.bincount()[order].cumsum(1), (1, 0)).gather(1, counts)
     group_sizes = _group_sizes(same_as_next)
     return Ranking(
-        tuple(inputs),
+        unpooled(points, maps),
         counts,
         tied_share=(group_sizes > 1).float().mean(1),
         arbitrary_share=(group_sizes > -(-units // steps)).float().mean(1),
@@ -167,11 +151,3 @@ def patch_means(importance: Tensor, patch_of: Tensor) -> Tensor:
     )
     means = zeros.index_add(1, patch_of, values) / sizes
     return means.clamp(lowest, highest).to(importance.dtype)
-
-
-def features_of_patches(order: Tensor, counts: Tensor, patch_of: Tensor) -> tuple[Tensor, Tensor]:
-    """The order and the counts of features, from those of patches, ``(N, ...)``."""
-    position = order.argsort(dim=1)  # of each patch in the order
-    of_features = position[:, patch_of].argsort(dim=1, stable=True)
-    gone = F.pad(patch_of.bincount()[order].cumsum(1), (1, 0))
-    return of_features, gone.gather(1, counts)
