@@ -258,6 +258,16 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
             r"regions\[1\] .*boxes are in its pixels\.$",
         ),
         ({"regions": [[], [[0, 0, torch.inf, 2]]]}, ValueError, "not finite"),
+        (
+            {"regions": torch.tensor([[[0, 0, 3, 3], [1, 1, 4, 4]]] * 2)},
+            ValueError,
+            r"Pass boxes \(N, boxes, 4\) as a list, list\(regions\)\.$",
+        ),
+        (
+            {"regions": torch.full((2, 6, 4), 3), "attributions": torch.rand(2, 1, 3, 2)},
+            ValueError,
+            r"regions holds 3.* as a list, list\(regions\)\.$",
+        ),
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
         ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),
         ({"size": 0}, ValueError, "size must be height and width in pixels, got 0"),

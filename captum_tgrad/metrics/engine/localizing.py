@@ -21,7 +21,7 @@ from captum_tgrad.metrics.engine.importance import (
 )
 from captum_tgrad.metrics.engine.layout import channels_first
 from captum_tgrad.metrics.engine.metric import declared, protocol_of
-from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
+from captum_tgrad.metrics.engine.regions import Regions, as_masks, hint_for_boxes, size_of_masks
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -171,7 +171,7 @@ def _size_of_images(
         raise ValueError(
             f"regions has masks of height and width {of_masks}, but the attributions have"
             f" {largest}. Resize the masks to the images, for example with"
-            " F.interpolate(masks[:, None].float(), size)."
+            f" F.interpolate(masks[:, None].float(), size).{hint_for_boxes(regions)}"
         )
     size = (of_masks or largest) if size is None else size
     if (

@@ -61,6 +61,13 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
     return None
 
 
+def hint_for_boxes(regions: Any) -> str:
+    """What to pass instead of a tensor ``(N, boxes, 4)``, which would be masks."""
+    are_boxes = isinstance(regions, Tensor) and regions.dim() == 3 and regions.shape[2] == 4
+    are_boxes = are_boxes and regions.dtype != torch.bool
+    return " Pass boxes (N, boxes, 4) as a list, list(regions)." * are_boxes
+
+
 def is_one_box(boxes: Any) -> bool:
     """Whether they are four numbers: a box without a batch dimension."""
     return len(boxes) == 4 and all(
@@ -119,5 +126,6 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
         raise ValueError(
             f"regions holds {float(others[0]):g}: a mask must be True or 1 in its region and False"
             " or 0 elsewhere. Pass regions == label for one label of a label map."
+            f"{hint_for_boxes(masks)}"
         )
     return inside.reshape(wanted)
