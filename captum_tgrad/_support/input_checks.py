@@ -92,6 +92,11 @@ def listed(samples: Tensor) -> str:
     return few(samples.nonzero().flatten().tolist())
 
 
+def input_names(count: int) -> list[str]:
+    """The names of the inputs in messages."""
+    return ["inputs"] if count == 1 else [f"inputs[{number}]" for number in range(count)]
+
+
 def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
     """The inputs with their names in messages; raises TypeError or ValueError for unusable ones."""
     if not isinstance(inputs, (Tensor, tuple)):
@@ -101,8 +106,7 @@ def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
     if not tensors:
         raise ValueError("inputs is an empty tuple: pass at least one tensor.")
-    names = ["inputs"] if len(tensors) == 1 else [f"inputs[{n}]" for n in range(len(tensors))]
-    named = list(zip(names, tensors, strict=True))
+    named = list(zip(input_names(len(tensors)), tensors, strict=True))
     for name, tensor in named:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
@@ -178,7 +182,7 @@ def channel_dims(
             f"channel_dim must have one entry per input, got {len(given)} for {len(inputs)}."
         )
     dims = []
-    for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
+    for name, dim, tensor in zip(input_names(len(inputs)), given, inputs, strict=True):
         if dim is not None and (not isinstance(dim, Integral) or isinstance(dim, bool)):
             raise TypeError(
                 "channel_dim must be an int, None, or a tuple with one of them for each input, got"
@@ -186,7 +190,6 @@ def channel_dims(
             )
         dims.append(None if dim is None else int(dim))
         if tensor.is_floating_point() or not embedded:
-            name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
             check_channel_dim(dims[-1], tensor, name)
     return tuple(dims)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.input_checks import ChannelDim, listed, named_tensors
+from captum_tgrad._support.input_checks import ChannelDim, input_names, listed
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
@@ -33,7 +33,8 @@ from captum_tgrad.metrics.results import AverageDropResult, IncreaseInConfidence
 
 def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
     """The scores of the inputs masked with the maps of each method, ``(N,)``."""
-    for (name, tensor), frozen in zip(named_tensors(call.inputs), call.frozen, strict=True):
+    names = input_names(len(call.inputs))
+    for name, tensor, frozen in zip(names, call.inputs, call.frozen, strict=True):
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which cannot be masked by fractions: pass"
