@@ -17,7 +17,7 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.input_checks import ChannelDim, input_names, listed
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -42,9 +42,9 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
                 " to leave it unmasked."
             )
     weights = [_weights(call, method) for method in call.methods]
-    baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-    for tensor in baseline:
-        check_finite(tensor, "baselines", call.nan_policy)
+    baseline, label = resolve(
+        baselines, call.inputs, call.frozen, call.channel_dims, nan_policy=call.nan_policy
+    )
     with call.clean_scores(call.name, call.samples * len(weights)) as (clean, buffer):
         scores = clean.new_empty(len(weights), call.samples)
         for of_inputs, of_method in zip(weights, scores, strict=True):

@@ -264,3 +264,10 @@ def test_sigma_must_be_a_number():
 def test_baselines_that_need_places(baseline, inputs):
     with pytest.raises(ValueError, match="such as 0"):
         baseline(inputs)
+
+
+@pytest.mark.parametrize("metric", [insertion_deletion, increase_in_confidence])
+def test_an_error_names_the_baseline_that_holds_nan(metric):
+    baselines = 0, torch.full((2, 1, 1, 1), torch.nan)
+    with pytest.raises(ValueError, match=r"^baselines\[1\] holds NaN or inf in sample 0, 1\."):
+        metric(lambda a, b: MODEL(a + b), (INPUTS, INPUTS), (MAPS, MAPS), baselines)

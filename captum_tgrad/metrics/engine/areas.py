@@ -11,7 +11,6 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_count
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
-from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.layout import by_feature, empty_examples
@@ -41,10 +40,9 @@ def areas(
     if patch_size is not None:
         patch_size = check_count(patch_size, "patch_size")
     rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
-    resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
-    for tensors, _ in resolved.values():
-        for tensor in tensors:
-            check_finite(tensor, "baselines", call.nan_policy)
+    resolved = resolve_each(
+        baselines, preset, curves, call.inputs, call.frozen, call.channel_dims, call.nan_policy
+    )
     title = " and ".join(curves)
     n_points = rankings[0].counts.shape[1]
     # An upper bound: groups of tied features take fewer.

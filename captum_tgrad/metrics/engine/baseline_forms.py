@@ -18,6 +18,7 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
 from captum_tgrad.metrics.engine.layout import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
@@ -30,6 +31,7 @@ def resolve(
     frozen: tuple[bool, ...],
     channel_dims: tuple[int | None, ...],
     default: Baseline = zeros,
+    nan_policy: NanPolicy = "omit",
 ) -> Resolved:
     """The tensors that ``baselines`` stands for, and their label.
 
@@ -53,6 +55,7 @@ def resolve(
         if baseline is None:
             baseline = default if tensor.dim() > 2 else zeros
         tensors.append(_as_tensor(baseline, tensor, name, dim))
+        check_finite(tensors[-1], name, nan_policy)
         labels.append(_label(baseline))
     return tuple(tensors), labels[0] if len(labels) == 1 else labels
 
@@ -64,6 +67,7 @@ def resolve_each(
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
     channel_dims: tuple[int | None, ...],
+    nan_policy: NanPolicy = "omit",
 ) -> dict[str, Resolved]:
     """``resolve`` for each curve; curves with the same baselines get the same object."""
     check_choice(preset, Preset, "preset")
@@ -81,7 +85,7 @@ def resolve_each(
         parts = form if isinstance(form, tuple) else (form,)
         key = id(form), default if any(each is None for each in parts) else None
         if key not in made:
-            made[key] = resolve(form, inputs, frozen, channel_dims, default)
+            made[key] = resolve(form, inputs, frozen, channel_dims, default, nan_policy)
         found[curve] = made[key]
     return found
 

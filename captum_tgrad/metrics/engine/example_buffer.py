@@ -19,9 +19,6 @@ class ExampleBuffer:
     Examples are added channels first, and scored in the layout of the user's inputs. Memory is
     allocated once, in the memory format of the inputs. Models may overwrite their inputs, because
     examples are copied before they are scored.
-
-    Attributes:
-        capacity: The number of examples in one call of the model.
     """
 
     def __init__(
@@ -32,8 +29,8 @@ class ExampleBuffer:
         evaluate: Evaluate,
         progress: Any,
     ) -> None:
-        """``evaluate`` computes scores from examples and their sample indices."""
-        self.capacity = capacity
+        """``evaluate`` scores up to ``capacity`` examples, given with their sample indices."""
+        self._capacity = capacity
         self._evaluate, self._progress = evaluate, progress
         self._channel_dims = channel_dims
         self._examples = tuple(
@@ -45,7 +42,7 @@ class ExampleBuffer:
 
     def chunks(self, samples: int, size: int | None = None) -> Iterator[slice]:
         """Slices of ``samples`` samples, as long as the capacity or ``size``."""
-        size = size or self.capacity
+        size = size or self._capacity
         for first in range(0, samples, size):
             yield slice(first, min(first + size, samples))
 
@@ -58,13 +55,13 @@ class ExampleBuffer:
         taken = 0
         while taken < len(samples):
             filled = len(self._samples)
-            taking = min(len(samples) - taken, self.capacity - filled)
+            taking = min(len(samples) - taken, self._capacity - filled)
             for room, example in zip(self._examples, examples, strict=True):
                 room[filled : filled + taking].copy_(example[taken : taken + taking])
             self._samples += samples[taken : taken + taking]
             self._places.append(scores[taken : taken + taking])
             taken += taking
-            if len(self._samples) == self.capacity:
+            if len(self._samples) == self._capacity:
                 self.finish()
 
     def finish(self) -> None:
