@@ -24,7 +24,6 @@ from captum_tgrad.metrics.engine.importance import (
     pooled,
     unpooled,
 )
-from captum_tgrad.metrics.engine.layout import over_channels
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
@@ -72,10 +71,13 @@ def _weights(call: MetricCall, method: str) -> list[Tensor | None]:
     lowest, highest = importance.aminmax(dim=1, keepdim=True)
     span = highest - lowest
     scaled = unpooled(torch.where(span == 0, 0, (importance - lowest) / span), maps)
-    return [
-        None if each is None else over_channels(each.to(tensor.dtype), tensor)
-        for each, tensor in zip(scaled, call.inputs, strict=True)
-    ]
+    weights: list[Tensor | None] = []
+    for each, tensor in zip(scaled, call.inputs, strict=True):
+        if each is not None:
+            each = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
+            each = each.to(tensor.dtype)
+        weights.append(each)
+    return weights
 
 
 def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:

@@ -27,11 +27,6 @@ def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
     return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
 
 
-def over_channels(map_: Tensor, tensor: Tensor) -> Tensor:
-    """The map of an input, ``(N, *spatial)`` or ``(N, F)``, so that it broadcasts to the input."""
-    return map_.unsqueeze(1) if tensor.dim() > 2 else map_.reshape(tensor.shape)
-
-
 def by_feature(tensor: Tensor) -> Tensor:
     """``tensor`` as ``(N, C, features)``: a view if it came from ``empty_examples``."""
     if tensor.dim() > 2:

@@ -101,14 +101,13 @@ def _localized(
             "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
             f" maps (N, H, W), got {channel_dim!r}."
         )
-    channel_dim = (
-        None if channel_dim is None else int(channel_dim)
-    )  # a protocol holds plain numbers
+    if channel_dim is not None:
+        channel_dim = int(channel_dim)  # a protocol holds plain numbers
     methods = methods_of(attributions)
     _check_maps(methods, channel_dim)
     first = next(iter(methods.values()))
-    coarse = "; if all attributions are coarser than the images, pass size=(height, width)"
-    hint = coarse if size is None else ""
+    hint = "; if all attributions are coarser than the images, pass size=(height, width)"
+    hint *= size is None
     size = _size_of_images(methods, regions, size, channel_dim)
     masks = as_masks(regions, len(first), size, first.device, hint)
     empty = ~masks.flatten(1).any(1)

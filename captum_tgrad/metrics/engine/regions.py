@@ -25,7 +25,7 @@ def as_masks(
     and width. Raises TypeError or ValueError for regions that do not fit; the message about a box
     outside of the image ends with ``hint``.
     """
-    if isinstance(regions, Tensor) and regions.dim() in (3, 4):
+    if size_of_masks(regions) is not None:
         return _checked_masks(regions, samples, size).to(device)
     if not isinstance(regions, (Tensor, Sequence)) or isinstance(regions, str):
         raise TypeError(
