@@ -102,6 +102,14 @@ def test_a_callable_gets_one_target_per_example(samples):
         torch.testing.assert_close(found.insertion, expected.insertion, rtol=0, atol=1e-10)
 
 
+def test_a_callable_gets_a_single_target_for_each_example():
+    def of_target(outputs, target):
+        return outputs.gather(1, target[:, None])[:, 0]
+
+    found = _run(target=torch.tensor([2]), score=of_target, max_examples_per_batch=2)
+    torch.testing.assert_close(found.clean_score, LOGITS[:, 2], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("max_examples_per_batch", [1, 2, 64])
 def test_an_output_that_is_a_view_of_the_input(max_examples_per_batch):
     def model(x):

@@ -116,8 +116,10 @@ class Scorer:
 
     def _target_of(self, samples: Sequence[int], device: torch.device) -> object:
         target = self._target
-        if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
-            return target.to(device)[torch.tensor(samples, device=device)]
+        if isinstance(target, Tensor) and target.dim() > 0 and target.numel() > 0:
+            # A single one is the target of all samples.
+            of_all = target.to(device).expand(self._samples, *target.shape[1:])
+            return of_all[torch.tensor(samples, device=device)]
         return [target[sample] for sample in samples] if isinstance(target, list) else target
 
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
