@@ -40,7 +40,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
                 f" {name}.float(), for token IDs their embeddings, or None as its attributions"
                 " to leave it unmasked."
             )
-    weights = [_weights(call, method) for method in call.methods]
+    weights = [_weights(call, method) for method in call.maps]
     baseline, label = resolve(
         baselines, call.inputs, call.frozen, call.channel_dims, nan_policy=call.nan_policy
     )
@@ -55,7 +55,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
                 )
                 buffer.add(examples, here, of_method)
     found = []
-    for method, masked in zip(call.methods, scores, strict=True):
+    for method, masked in zip(call.maps, scores, strict=True):
         omitted = call.omitted(torch.stack([clean, masked], 1), method)
         found.append({"masked_score": masked.masked_fill(omitted, torch.nan)})
     return call.protocol(label), found
@@ -66,7 +66,8 @@ def _weights(call: MetricCall, method: str) -> list[Tensor | None]:
 
     Each broadcasts to its input. Constant maps become 0.
     """
-    maps = call.maps(method, "everything is masked")
+    call.findings.constant(call.constant[method], method, "everything is masked")
+    maps = call.maps[method]
     importance = pooled(maps)
     lowest, highest = importance.aminmax(dim=1, keepdim=True)
     span = highest - lowest

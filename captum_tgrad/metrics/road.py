@@ -37,7 +37,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     # The same noise for all samples and methods.
     drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
     noises = (noise * drawn).to(images)
-    rankings = [_ranked(call, method, seed) for method in call.methods]
+    rankings = [_ranked(call, method, seed) for method in call.maps]
     further = 2 * len(percentages) * len(rankings) * call.samples
     with call.clean_scores(call.name, further) as (clean, buffer):
         orders = [order for both in rankings for order in both]
@@ -54,7 +54,7 @@ def _scores(call: MetricCall, *, percentages: Sequence[float], noise: float, see
     # Where 0 replaced NaN and inf, these are not the scores of the input.
     scores.masked_fill_(broken_samples(call.inputs[0]).to(clean.device), torch.nan)
     found = []
-    for method, both in zip(call.methods, scores.transpose(2, 3), strict=True):
+    for method, both in zip(call.maps, scores.transpose(2, 3), strict=True):
         omitted = call.omitted(torch.cat([clean[:, None], *both], 1), method)
         most, least = both.masked_fill(omitted[:, None], torch.nan)
         found.append({"most_relevant_scores": most, "least_relevant_scores": least})
@@ -166,7 +166,8 @@ def _checked_images(call: MetricCall, percentages: Sequence[float], noise: float
 
 def _ranked(call: MetricCall, method: str, seed: int) -> list[Tensor]:
     """The pixels, most and least relevant first, each ``(N, pixels)``."""
-    relevance = pooled(call.maps(method, "their order is random"))
+    call.findings.constant(call.constant[method], method, "their order is random")
+    relevance = pooled(call.maps[method])
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu")
     shuffled = shuffled.to(relevance.device)

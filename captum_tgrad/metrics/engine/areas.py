@@ -12,7 +12,6 @@ from captum_tgrad._support.arguments import check_count
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.layout import by_feature, empty_examples
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
@@ -39,7 +38,7 @@ def areas(
     check_count(n_steps, "n_steps")
     if patch_size is not None:
         patch_size = check_count(patch_size, "patch_size")
-    rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
+    rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.maps]
     resolved = resolve_each(
         baselines, preset, curves, call.inputs, call.frozen, call.channel_dims, call.nan_policy
     )
@@ -63,7 +62,7 @@ def areas(
         own["patch_size"] = patch_size
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
-    for method, ranking, by_curve in zip(call.methods, rankings, scores, strict=True):
+    for method, ranking, by_curve in zip(call.maps, rankings, scores, strict=True):
         broken = call.broken[method].to(by_curve.device)
         points = ranking.scored_points().to(by_curve.device).expand_as(by_curve)
         by_curve = by_curve.gather(2, points).masked_fill(broken[:, None], torch.nan)
@@ -80,11 +79,11 @@ def _ranked(
     """The ranking of one method."""
     in_order = "their features are replaced in raster order"
     of_constant = in_order if ties == "stable" else "their curves are straight lines"
-    maps = call.maps(method, of_constant)
-    ranking = rank(maps, n_steps, ties, patch_size)
+    call.findings.constant(call.constant[method], method, of_constant)
+    ranking = rank(call.maps[method], n_steps, ties, patch_size)
     if ties == "stable":
-        others = ranking.arbitrary_share.masked_fill(call.broken[method] | is_constant(maps), 0)
-        call.findings.ties(others, method)
+        of_others = ~call.broken[method] & ~call.constant[method]
+        call.findings.ties(ranking.arbitrary_share * of_others, method)
     return ranking
 
 

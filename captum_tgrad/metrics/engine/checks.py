@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -63,18 +63,12 @@ def check_omitted(
         )
 
 
-def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
+def frozen_inputs(maps: Iterable[tuple[Tensor | None, ...]]) -> tuple[bool, ...]:
     """Which inputs have None for attributions, and are not changed.
 
     Raises ValueError if they differ between methods, which then could not share a baseline.
     """
-    # ``importance_maps`` refuses a tuple of another length.
-    frozen = {
-        tuple(entry is None for entry in each)
-        if isinstance(each, tuple) and len(each) == inputs
-        else (False,) * inputs
-        for each in methods.values()
-    }
+    frozen = {tuple(each is None for each in of_method) for of_method in maps}
     if len(frozen) > 1:
         raise ValueError(
             "attributions of all methods must be None for the same inputs: score the methods in"

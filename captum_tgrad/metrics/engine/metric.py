@@ -85,7 +85,7 @@ def metric(
     Args:
         run: Receives the ``MetricCall`` and, by name, the arguments that not all metrics have.
             Returns the entries of the protocol, and the arguments of ``result`` for each method, in
-            the order of ``call.methods``, without ``clean_score`` and ``protocol``.
+            the order of ``call.maps``, without ``clean_score`` and ``protocol``.
         result: The class of the result, or a function that returns it.
     """
 

@@ -40,11 +40,12 @@ class MetricCall:
         name: The name of the metric, for the progress bar.
         inputs: The inputs as a tuple, channels first and without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
-        methods: The attributions of each method, by their name in error messages.
+        maps: The importance of the features for each method, by its name in messages.
         frozen: Which inputs are kept unchanged.
+        broken: For each method, which samples have NaN or inf in their map, ``(N,)``.
+        constant: For each method, which of the others have a constant map, ``(N,)``.
         scorer: Scores examples.
         clean: The scores of the inputs, ``(N,)``, once they are known.
-        broken: Which samples have NaN or inf in the map of each method, ``(N,)``, once it is known.
         findings: What to warn of.
     """
 
@@ -69,13 +70,20 @@ class MetricCall:
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self.clean: Tensor | None = None
-        self.broken: dict[str, Tensor] = {}
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
         given = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
         self.channel_dims = channel_dims(channel_dim, given, embedded=False)
         self.inputs = tuple(map(channels_first, given, self.channel_dims))
-        self.methods = checks.methods_of(attributions)
-        self.frozen = checks.frozen_inputs(self.methods, len(self.inputs))
+        self.maps: dict[str, Maps] = {}
+        self.broken: dict[str, Tensor] = {}
+        self.constant: dict[str, Tensor] = {}
+        for method, each in checks.methods_of(attributions).items():
+            maps = self.maps[method] = importance_maps(
+                each, self.inputs, channel_reduce, interpolate_mode, method, self.channel_dims
+            )
+            broken = self.broken[method] = checks.check_finite(pooled(maps), method, nan_policy)
+            self.constant[method] = is_constant(maps) & ~broken
+        self.frozen = checks.frozen_inputs(self.maps.values())
         self.scorer = Scorer(forward_func, additional_forward_args, target, score, self.samples)
         self.findings = Findings()
         self.findings.training(forward_func)
@@ -88,23 +96,6 @@ class MetricCall:
     def samples(self) -> int:
         """The number of samples."""
         return self.inputs[0].shape[0]
-
-    def maps(self, method: str, of_constant: str) -> Maps:
-        """The importance of the features; samples with NaN or inf in it are noted as broken.
-
-        ``of_constant`` is what a constant map means for the metric, for a warning.
-        """
-        maps = importance_maps(
-            self.methods[method],
-            self.inputs,
-            self._channel_reduce,
-            self._interpolate_mode,
-            method,
-            self.channel_dims,
-        )
-        broken = self.broken[method] = checks.check_finite(pooled(maps), method, self.nan_policy)
-        self.findings.constant(is_constant(maps) & ~broken, method, of_constant)
-        return maps
 
     def omitted(self, scores: Tensor, method: str) -> Tensor:
         """Which samples have NaN or inf in their map or their scores, ``(N,)``.
