@@ -9,6 +9,7 @@ from typing import Any
 from PIL.Image import Image
 from torch import Tensor
 
+from captum_tgrad._support.probabilities import probabilities_of
 from captum_tgrad.evaluation.methods.built_in import METHODS, checked_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
@@ -22,7 +23,6 @@ from captum_tgrad.evaluation.running.settings import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import normalization
 

@@ -10,11 +10,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from captum_tgrad._support.probabilities import probabilities_of
 from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Aggregation, check_options
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
-from captum_tgrad.metrics.engine.scorer import probabilities_of
 from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.images import as_rgb

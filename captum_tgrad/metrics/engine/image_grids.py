@@ -16,9 +16,9 @@ from captum_tgrad._support.output_checks import (
     targets_per_sample,
     with_batch,
 )
+from captum_tgrad._support.probabilities import probabilities_of
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.metrics.engine.scorer import probabilities_of
 
 
 def confident_images(

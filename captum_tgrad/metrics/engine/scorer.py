@@ -15,6 +15,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.probabilities import are_probabilities, at_least_float32
 from captum_tgrad.decomposition.precision import without_autocast
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
@@ -73,7 +74,7 @@ class Scorer:
             together = torch.cat(found)
         if self._score != "softmax":
             return together
-        self._are_probabilities = _are_probabilities(together)
+        self._are_probabilities = are_probabilities(together)
         return self._scores(together, range(self._samples))
 
     def __call__(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
@@ -125,7 +126,7 @@ class Scorer:
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
             return self._custom_scores(self._score, outputs, samples)
-        outputs = _at_least_float32(outputs)
+        outputs = at_least_float32(outputs)
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.
             self.score_name = "output"
@@ -161,28 +162,4 @@ class Scorer:
                 f"score must return one number per example, shape ({len(samples)},); got shape"
                 f" {tuple(scores.shape)}."
             )
-        return _at_least_float32(scores)
-
-
-def probabilities_of(outputs: Tensor) -> Tensor:
-    """The softmax of logits ``(N, classes)``; probabilities stay unchanged."""
-    return outputs if _are_probabilities(outputs) else outputs.softmax(1)
-
-
-def _are_probabilities(outputs: Any) -> bool:
-    """Whether a model ends in a softmax: a second one would flatten its scores."""
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
-        return False
-    outputs = outputs[outputs.isfinite().all(1)]  # others may be left out
-    if len(outputs) == 0:
-        return False
-    # Rounding changes a probability by at most half of this share of its value.
-    rounding = torch.finfo(outputs.dtype).eps if outputs.is_floating_point() else 0.0
-    outputs = _at_least_float32(outputs)
-    off = (outputs.sum(1) - 1).abs().max()
-    return bool((outputs >= 0).all()) and bool(off < max(1e-3, rounding))
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    """Converts half precision and integers to float32, as scores are compared and added up."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+        return at_least_float32(scores)
