@@ -9,8 +9,9 @@ from torch import Tensor
 
 
 def probabilities_of(outputs: Tensor) -> Tensor:
-    """The softmax of logits ``(N, classes)``; probabilities stay unchanged."""
-    return outputs if are_probabilities(outputs) else outputs.softmax(1)
+    """The softmax of logits ``(N, classes)``, in float32 or better; or the given probabilities."""
+    values = at_least_float32(outputs)
+    return values if are_probabilities(outputs) else values.softmax(1)
 
 
 def are_probabilities(outputs: Any) -> bool:

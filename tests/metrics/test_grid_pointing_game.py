@@ -130,6 +130,17 @@ def test_a_model_that_ends_in_a_softmax_is_as_confident():
     assert torch.equal(found.images, expected.images)
 
 
+def test_probabilities_whose_rounded_sum_is_not_1():
+    images = 7.035 * torch.eye(40).reshape(40, 40, 1, 1)
+
+    def model(images):
+        return one_logit_a_channel(images).softmax(1).bfloat16()
+
+    assert (model(images).double().sum(1) - 1).abs().max() > 1e-3
+    found = grid_pointing_game(model, images, _in_the_cell, grid=2, confidence=0.9)
+    assert found.cells.shape == (10, 4)
+
+
 def test_coarse_maps_are_enlarged():
     found = grid_pointing_game(
         one_logit_a_channel,

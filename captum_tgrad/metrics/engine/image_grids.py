@@ -18,7 +18,6 @@ from captum_tgrad._support.output_checks import (
 )
 from captum_tgrad._support.probabilities import probabilities_of
 from captum_tgrad._support.untouched import untouched
-from captum_tgrad.decomposition.precision import in_full_precision
 
 
 def confident_images(
@@ -37,7 +36,7 @@ def confident_images(
                 raise ValueError(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
                 )
-            outputs.append(in_full_precision(output))
+            outputs.append(output)
     together = torch.cat(outputs)
     probability, predicted = probabilities_of(together).max(1)
     classes = predicted
