@@ -153,10 +153,12 @@ def _curve_examples(
             own, last = by_feature(first.view(kind)), by_feature(after[here].view(kind))
             # In the order in which they are replaced, so that a step is a slice.
             sorted_points, order = points[here].flatten().sort()
-            every_point = torch.arange(len(counts), device=order.device)
+            every_point = torch.arange(len(counts), dtype=points.dtype, device=points.device)
             ends = torch.searchsorted(sorted_points, every_point, right=True).tolist()
             samples, features = order // own.shape[2], order % own.shape[2]
-            replaced.append((own, samples, features, last[samples, :, features], ends))
+            # Faster than an index of both.
+            values = last.movedim(1, 2).contiguous().flatten(0, 1).index_select(0, order)
+            replaced.append((own, samples, features, values, ends))
         examples.append(first)
     for point in range(1, len(counts) - 1):
         if counts[point - 1] < counts[point] < counts[-1]:

@@ -84,7 +84,9 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     if ties == "group":
         counts = _nearest_ends(same_as_next, counts)
     # A unit, a feature or a patch, is replaced when the count exceeds its place in the order.
-    points = torch.searchsorted(counts.contiguous(), order.argsort(dim=1), right=True)
+    places = torch.arange(units, device=order.device).repeat(samples, 1)
+    in_order = torch.searchsorted(counts.contiguous(), places, right=True, out_int32=True)
+    points = torch.empty_like(in_order).scatter_(1, order, in_order)
     if patch_of is not None:
         points = points[:, patch_of]
         counts = F.pad(patch_of.bincount()[order].cumsum(1), (1, 0)).gather(1, counts)
