@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from threading import get_ident
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch._C import _functorch
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 
 from captum_tgrad._support.random_state import RandomState
 
@@ -55,22 +57,22 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     compared to the parameters: copying and comparing them costs less than one of the many passes
     of a metric.
     """
-    saved: list[tuple[nn.Module, str, Tensor | None, Tensor | None]] = []
-    seen: set[nn.Module] = set()
-    thread = get_ident()
+    # The names of buffers, the buffers, and their copies. The keys are weak, because a function may
+    # create modules in every call.
+    saved: WeakKeyDictionary[nn.Module, list[tuple[str, Tensor | None, Tensor | None]]]
+    saved, thread = WeakKeyDictionary(), get_ident()
 
     def save(module: nn.Module, inputs: object = None) -> None:
         # The compiler would trace the rest, and the tensors of a transform end with it.
         if torch.compiler.is_compiling() or _functorch.peek_interpreter_stack() is not None:
             return
-        if module in seen or get_ident() != thread:
+        if module in saved or get_ident() != thread:
             return
-        new = [each for each in module.modules() if each not in seen]
-        seen.update(new)
-        for each in new:
-            for name, buffer in each._buffers.items():
-                copied = None if buffer is None else buffer.detach().clone()
-                saved.append((each, name, buffer, copied))
+        for each in module.modules():
+            if each not in saved:
+                saved[each] = [
+                    (name, buffer, _copied(buffer)) for name, buffer in each._buffers.items()
+                ]
 
     is_module = isinstance(forward_func, nn.Module)
     watched = nullcontext() if is_module else register_module_forward_pre_hook(save)
@@ -80,19 +82,25 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            for module, name, buffer, before in saved:
-                # If the model assigned another tensor to this name, the original one comes back.
-                # A function may have replaced the original one itself, by functional_call.
-                if is_module:
-                    module._buffers[name] = buffer
-                # Unchanged buffers are not written to: some cannot be, such as expanded ones.
-                # Sparse ones cannot be compared.
-                if buffer is None or before is None or buffer.layout != torch.strided:
-                    continue
-                if not torch.equal(buffer, before):
-                    # Through .data: after another write, autograd would refuse a pending backward
-                    # pass of the user's.
-                    buffer.data.copy_(before)
+            for module, buffers in saved.items():
+                for name, buffer, before in buffers:
+                    # If the model assigned another tensor to this name, the original one comes
+                    # back. A function may have replaced it itself, by functional_call.
+                    if is_module:
+                        module._buffers[name] = buffer
+                    # Unchanged buffers are not written to: some cannot be, such as expanded ones.
+                    # Sparse ones cannot be compared.
+                    if buffer is None or before is None or buffer.layout != torch.strided:
+                        continue
+                    if not torch.equal(buffer, before):
+                        # Through .data: after another write, autograd would refuse a pending
+                        # backward pass of the user's.
+                        buffer.data.copy_(before)
+
+
+def _copied(buffer: Tensor | None) -> Tensor | None:
+    """A copy; None for a lazy buffer, which has no values yet."""
+    return None if buffer is None or is_lazy(buffer) else buffer.detach().clone()
 
 
 def copy_model(model: ModuleType, share_parameters: bool = False) -> ModuleType:

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from importlib import import_module
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -162,6 +163,27 @@ def test_a_function_that_replaces_the_buffers_of_a_module():
     assert state_of(model)["tensors"] == before["tensors"]
     assert state_of(model)["values"] == before["values"]
     assert all(torch.equal(others[name], value) for name, value in values.items())
+
+
+def test_modules_that_a_function_creates_are_freed():
+    model, images, alive = _model(failing=False), torch.rand(2, 3, 8, 8), WeakSet()
+
+    def forward(x):
+        assert not alive
+        created = copy.deepcopy(model)
+        alive.add(created)
+        return created(x)
+
+    average_drop(forward, images, torch.rand_like(images), target=1)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize("as_function", [False, True])
+def test_lazy_modules_are_initialized(as_function):
+    lazy = nn.Sequential(nn.LazyBatchNorm2d(), nn.Flatten(), nn.Linear(192, 3)).eval()
+    images = torch.rand(2, 3, 8, 8)
+    average_drop(lazy.forward if as_function else lazy, images, torch.rand_like(images), target=1)
+    assert torch.equal(lazy[0].running_mean, torch.zeros(3))
 
 
 @pytest.mark.filterwarnings("ignore:Using `torch.compile")
