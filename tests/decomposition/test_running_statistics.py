@@ -136,6 +136,15 @@ def test_an_error_of_a_network_that_trains_itself(norm):
     assert all(map(torch.equal, net.statistics(), before))
 
 
+def test_norms_that_do_not_count_batches():
+    net = ready(Switched(BATCH_NORMS["flipped"]))
+    net.batch.num_batches_tracked = None
+    del net.instance.num_batches_tracked
+    explainer = TGradAttribution(net)
+    first, later = (explainer.attribute(images(), target=0) for _ in range(2))
+    torch.testing.assert_close(first, later)
+
+
 @pytest.mark.parametrize("calls", [0, 1, 2])
 @pytest.mark.parametrize("norm", ["functional", "torch", "native", "aten"])
 def test_a_batch_norm_of_constants_keeps_its_statistics(norm, calls):

@@ -46,17 +46,14 @@ class RunningStatistics:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        by_device: dict[torch.device, list[dict[str, Any]]] = {}
+        alike: dict[tuple[str, torch.device], list[Tensor]] = {}
         for module in modules:
             if isinstance(module, _NormBase):
-                buffers = module._buffers
-                if buffers["running_mean"] is not None:
-                    by_device.setdefault(buffers["running_mean"].device, []).append(buffers)
-        self._saved: list[tuple[list[Tensor], Tensor]] = []
-        for norms in by_device.values():
-            for name, join in _JOINED.items():
-                found = [buffers[name] for buffers in norms]
-                self._saved.append((found, join(found)))
+                for name in _JOINED:
+                    buffer = module._buffers.get(name)
+                    if buffer is not None:
+                        alike.setdefault((name, buffer.device), []).append(buffer)
+        self._saved = [(buffers, _JOINED[name](buffers)) for (name, _), buffers in alike.items()]
 
     def restore(self) -> None:
         """Sets those that have changed to these values."""
