@@ -51,11 +51,11 @@ def training_modules(forward_func: Any) -> list[str]:
 def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     """A context without gradients that restores the random state and the model's buffers on exit.
 
-    For a function, these are the values of the buffers that modules have when it first runs them.
-    They are also restored in evaluation mode, since a user's module may write to them then. Version
-    counters do not help: neither batch norm nor writes through ``.data`` count. Buffers are small
-    compared to the parameters: copying and comparing them costs less than one of the many passes
-    of a metric.
+    For a function, only the values of buffers are restored: those that the modules it runs had
+    before their first call. They are also restored in evaluation mode, since a user's module may
+    write to them then. Version counters do not help: neither batch norm nor writes through
+    ``.data`` count. Buffers are small compared to the parameters: copying and comparing them costs
+    less than one of the many passes of a metric.
     """
     # The names of buffers, the buffers, and their copies. The keys are weak, because a function may
     # create modules in every call.
@@ -63,7 +63,7 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     saved, thread = WeakKeyDictionary(), get_ident()
 
     def save(module: nn.Module, inputs: object = None) -> None:
-        # The compiler would trace the rest, and the tensors of a transform end with it.
+        # The compiler would trace the rest; tensors of a transform, as of vmap, do not outlive it.
         if torch.compiler.is_compiling() or _functorch.peek_interpreter_stack() is not None:
             return
         if module in saved or get_ident() != thread:

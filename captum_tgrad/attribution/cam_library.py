@@ -141,7 +141,7 @@ def select(index: tuple[int, ...], output: Tensor) -> Tensor:
 
 @contextmanager
 def _replaced_bars() -> Iterator[None]:
-    """Replaces the name ``tqdm`` in the modules of the package, which has no option for that."""
+    """Replaces ``tqdm`` in the modules of the package, which has no option to hide its bars."""
     replaced = [
         (module, module.tqdm)
         for name, module in list(sys.modules.items())

@@ -37,7 +37,7 @@ def explain(
 
     Args:
         classifier: A classifier, as returned by ``captum_tgrad.zoo.load_classifier``.
-        images: Images of any size, at least one; they become RGB as by ``load_image``.
+        images: Images of any size, at least one; converted to RGB as by ``load_image``.
         target: The index or name of the class to explain, the same for all images. None: the
             predicted class of each image.
         keep_terms: Whether to keep the maps of all terms, for ``layers_figure`` and

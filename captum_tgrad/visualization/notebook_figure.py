@@ -20,8 +20,8 @@ def new_figure(width: float, height: float) -> Figure:
 
     IPython, Jupyter, VS Code and marimo display it at the end of a cell with any matplotlib
     backend. It is not a subclass, because Weights & Biases and other loggers recognize figures by
-    their class name. Dollar signs in texts are not parsed as math. Sizes are in inches,
-    and the colors of texts and backgrounds are those of the user's matplotlib style.
+    their class name. Dollar signs in texts are not parsed as math. Sizes are in inches.
+    Text and background have the colors of the user's matplotlib style.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
     figure = Figure(figsize=(width, height), layout=layout)

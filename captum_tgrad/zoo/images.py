@@ -103,8 +103,8 @@ def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255, which leaves a white image; and it scales 32-bit
-        # pixels, but not 16-bit ones with the high byte first, as in many TIFF files.
+        # Pillow's own conversion clips at 255, which leaves a white image. Its ``point`` cannot
+        # scale 16-bit pixels with the high byte first, as in many TIFF files, but 32-bit ones.
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(

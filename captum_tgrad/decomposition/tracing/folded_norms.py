@@ -83,7 +83,7 @@ class FoldedNorms:
     Args:
         modules: The modules that are running.
         hidden: The operations that the trace cannot see.
-        are_allowed: Whether convolutions may be folded. If so, the caller looks afterwards whether
+        are_allowed: Whether convolutions may be folded. If so, the caller checks afterwards whether
             their results :attr:`were_read_between`.
     """
 

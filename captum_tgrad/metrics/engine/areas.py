@@ -16,7 +16,7 @@ from captum_tgrad.metrics.engine.layout import by_feature, empty_examples
 from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
-# Integers that torch cannot write to an index, and others with the same bits.
+# Integers that torch cannot assign by index, and the dtypes that their bits are assigned as.
 _INDEXED_AS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
