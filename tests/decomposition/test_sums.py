@@ -360,6 +360,30 @@ def test_merged_tokens_are_where_their_summands_are(merge, pick, samples):
     _assert_merged_tokens_are_in_place(merge, pick, *given)
 
 
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+@pytest.mark.parametrize("merge", [MERGED["scatter_add"], MERGED["index_add"]])
+def test_merged_tokens_of_one_column(merge, pick):
+    addends = torch.tensor([[(1, 0), (5, 0), (2, 0), (4, 0)]])
+    sums = torch.tensor([[(1, 1), (1, 1), (3, 3), (3, 3)]])
+    _assert_merged_tokens_are_in_place(merge, pick, IMAGES[:1], addends, sums)
+
+
+@pytest.mark.parametrize("merge", MERGED.values(), ids=MERGED)
+@pytest.mark.parametrize("samples", [slice(0, 2), slice(0, 1), slice(1, 2)])
+def test_a_mean_of_merged_tokens_depends_on_the_whole_image(merge, samples):
+    """As in an image classifier whose tokens are merged and then averaged."""
+
+    def forward(x):
+        even, odd = (x[..., first::2].flatten(2).mT for first in (0, 1))
+        merged = merge(odd, PICKED["gather"](even, source), to)
+        return F.gelu(torch.cat([even, merged], 1).mean(1)).sum(1)
+
+    source, to = (at[samples, :, 0] * 3 + at[samples, :, 1] // 2 for at in (ADDENDS, SUMS_AT))
+    term = TGradAttribution(forward).decompose(IMAGES[samples]).terms[-1]
+    assert not term.lost_at
+    torch.testing.assert_close(term.placed, torch.zeros_like(term.placed))
+
+
 @pytest.mark.parametrize("merge", [MERGED["scatter_add"], MERGED["index_add"]])
 def test_tokens_that_nothing_is_added_to_stay_in_place(merge):
     of_one_column = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 0)]])  # but for a second summand
@@ -492,9 +516,9 @@ def test_bags_of_embeddings_are_at_the_tokens_of_their_rows_and_weights(bags, gi
 def test_sums_of_neighbors_at_many_positions_each_are_no_nodes():
     """The numbers of all places that these elements may have do not fit in an integer."""
     generator = torch.Generator().manual_seed(56)
-    orders = [torch.randperm(32, generator=generator) for _ in range(14)]
-    neighbors = torch.stack([torch.randperm(32, generator=generator)[:9] for _ in range(32)])
-    weights = randn(32, seed=57)
+    orders = [torch.randperm(256, generator=generator) for _ in range(14)]
+    neighbors = torch.stack([torch.randperm(256, generator=generator)[:9] for _ in range(256)])
+    weights = randn(256, seed=57)
 
     def forward(x):
         x = x.tanh()
@@ -502,7 +526,7 @@ def test_sums_of_neighbors_at_many_positions_each_are_no_nodes():
         return h[:, neighbors].sum(2).tanh().sum(2) @ weights
 
     with pytest.warns(UserWarning, match="loses the positions of its input: 'sum'"):
-        whole = TGradAttribution(forward).decompose(randn(2, 32, 2, seed=58), channel_dim=None)
+        whole = TGradAttribution(forward).decompose(randn(2, 256, 2, seed=58), channel_dim=None)
     assert_complete(whole)
 
 

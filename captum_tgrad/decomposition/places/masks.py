@@ -49,23 +49,37 @@ def mask_in_sums(tensor: Tensor) -> Tensor | None:
 def kept_only(places: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     """The places of which only some positions along ``dims`` are kept.
 
-    A position is kept if one of its elements is; ``kept`` broadcasts to the shape of the tensor.
-    Sums over windows ignore masks, as a pooling and a convolution do.
+    ``kept`` broadcasts to the shape of the tensor. Sums over windows ignore masks, as a pooling and
+    a convolution do.
     """
-    rank, dims = len(places.shape), frozenset(dims)
+    positions = positions_kept(places, kept, dims)
+    if positions is None:
+        return places
+    return places.mapped(
+        lambda axis, c: c.moved(c.index.where(positions, 0)) if axis.is_spatial else c
+    )
+
+
+def positions_kept(
+    places: Places, kept: Tensor, dims: Iterable[int] | None = None
+) -> Tensor | None:
+    """Which positions are kept for a sum along ``dims``: those of which one element is.
+
+    None if all are.
+    """
+    rank = len(places.shape)
+    dims = frozenset(range(rank) if dims is None else dims)
     for axis, coords in places.pairs:
         own = dims_within_sample(coords, places.sample) if axis.is_spatial else frozenset()
         if own & dims and own - dims:
-            return places
+            return None
     positions = {dim for axis, coords in places.pairs if axis.is_place for dim in coords.dims}
     kept = kept.reshape([1] * (rank - kept.dim()) + list(kept.shape))
     if all(kept.shape[dim] == 1 for dim in positions.intersection(dims)):
-        return places  # a mask of channels
+        return None  # a mask of channels
     others = [dim for dim in range(rank) if dim not in positions]
     kept = (kept.any(others, keepdim=True) if others else kept).cpu()
-    if bool(kept.all()):
-        return places
-    return places.mapped(lambda axis, c: c.moved(c.index.where(kept, 0)) if axis.is_spatial else c)
+    return None if bool(kept.all()) else kept
 
 
 def kept_by_mask(tensor: Tensor) -> Tensor | None:

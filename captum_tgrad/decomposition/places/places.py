@@ -88,11 +88,6 @@ class Places:
         """Whether no element depends on several samples."""
         return self.sample is not None and bool(hold_one_sample(self.sample.cells).all())
 
-    @property
-    def has_one_axis(self) -> bool:
-        """Whether elements have coordinates on one spatial axis only."""
-        return sum(axis.is_spatial for axis in self.coordinates) == 1
-
     def mapped(self, change: Callable[[Axis, Coordinates], Coordinates | None]) -> Places:
         """The places with changed coordinates; the same object if none change."""
         pairs = [(axis, change(axis, coords)) for axis, coords in self.pairs]

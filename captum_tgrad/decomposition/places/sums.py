@@ -92,10 +92,9 @@ def mixed_on_axes(
     shape = [1 if dim in dims else size for dim, size in enumerate(whole)]
     within = [size if dim in dims else 1 for dim, size in enumerate(whole)]
     number, slot = (torch.arange(math.prod(s), device="cpu").reshape(s) for s in (shape, within))
-    samples = [coords for axis, coords in kept if axis.input == SAMPLES]
-    of_each = samples[0] if len(samples) == 1 else None
-    is_only = len({axis for axis, _ in coordinates if axis.is_spatial}) == 1
-    return kept + cells_of_sums(mixing, Sums(number, shape, slot), of_each, is_only, placed)
+    samples = {coords for axis, coords in kept if axis.input == SAMPLES}
+    of_each = samples.pop() if len(samples) == 1 else None
+    return kept + cells_of_sums(mixing, Sums(number, shape, slot), of_each, placed)
 
 
 @torch.no_grad()
@@ -103,18 +102,17 @@ def cells_of_sums(
     coordinates: Sequence[OnAxis],
     sums: Sums,
     samples: Coordinates | None,
-    is_only: bool,
     placed: Container[Axis] = (),
 ) -> list[OnAxis]:
     """The coordinates of sums of elements.
+
+    An element at several places counts as several elements.
 
     Args:
         coordinates: The coordinates of the elements, which broadcast to ``sums.number``.
         sums: The sum to which each element belongs.
         samples: The samples of the elements; None if they are unknown, or if a sum has elements of
             several samples.
-        is_only: Whether no other axis has places. An element with several coordinates then counts
-            as several elements of each sum.
         placed: As for :func:`mixed_on_axes`.
 
     Raises:
@@ -127,9 +125,9 @@ def cells_of_sums(
     spatial = list(dict.fromkeys(pair for pair in coordinates if pair[0].is_spatial))
     others = [pair for pair in coordinates if not pair[0].is_spatial]
     found = [pair for each in others for pair in _cells_of([each], sums, samples, placed)]
-    if is_only and len(spatial) > 1 and len({coords.dims for _, coords in spatial}) == 1:
-        spatial = [(spatial[0][0], _stacked([coords for _, coords in spatial]))]
-        slot, count = sums.slot, spatial[0][1].index.shape[-1]
+    stacked = _places_stacked(pair for pair in coordinates if pair[0].is_spatial)
+    if stacked is not None:
+        spatial, slot, count = stacked, sums.slot, stacked[0][1].index.shape[-1]
         if slot is not None:
             slot = slot.unsqueeze(-1) * count + torch.arange(count, device="cpu")
         sums = Sums(sums.number.unsqueeze(-1), sums.shape, slot)
@@ -137,6 +135,23 @@ def cells_of_sums(
     for group in [spatial] if is_one_place else [[pair] for pair in spatial]:
         found += _cells_of(group, sums, samples, placed)
     return found
+
+
+def _places_stacked(coordinates: Iterable[OnAxis]) -> list[OnAxis] | None:
+    """Stacks the places of each element along an additional last dimension, on each axis.
+
+    None if elements have one place, or if axes differ in their input or number of coordinates.
+    """
+    by_axis: dict[Axis, list[Coordinates]] = {}
+    for axis, coords in coordinates:
+        by_axis.setdefault(axis, []).append(coords)
+    if len({(axis.input, len(own)) for axis, own in by_axis.items()}) > 1:
+        return None
+    places = dict.fromkeys(zip(*by_axis.values(), strict=True))
+    if len(places) < 2:
+        return None
+    on_axes = zip(*places, strict=True)
+    return [(axis, _stacked(own)) for axis, own in zip(by_axis, on_axes, strict=True)]
 
 
 def _stacked(coordinates: Sequence[Coordinates]) -> Coordinates:

@@ -11,12 +11,23 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, ConstantsRead
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, OnAxis
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    OnAxis,
+    interned,
+)
 from captum_tgrad.decomposition.places.copies import with_copies_refined
 from captum_tgrad.decomposition.places.graph_nodes import is_adjacency_matrix
-from captum_tgrad.decomposition.places.masks import kept_only, mask_in_sums, places_in_sums
+from captum_tgrad.decomposition.places.masks import (
+    kept_only,
+    mask_in_sums,
+    places_in_sums,
+    positions_kept,
+)
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
-from captum_tgrad.decomposition.places.places import Pair, Places, make_places
+from captum_tgrad.decomposition.places.places import Places, make_places
 from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums, mixed_on_axes
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
@@ -40,8 +51,16 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         for axis, coords in coordinates_of(tensor)
         if all(letters[dim] in right for dim in coords.dims)
     }
+    every = "".join(dict.fromkeys("".join(terms)))
+    summed = [dim for dim, letter in enumerate(every) if letter not in right]
+    pairs = [
+        (axis, interned(_arranged(coords.index, own, every), coords.cells, coords.by_sample))
+        for operand in operands
+        for own, axis, coords in _of_operand(call, operand, operands, right)
+    ]
     found = [
-        pair for operand in operands for pair in _of_operand(call, operand, operands, right, placed)
+        (axis, coords.moved(_arranged(coords.index, every, right)))
+        for axis, coords in mixed_on_axes(pairs, summed, placed)
     ]
     of_several = sum(any(coordinates_of(tensor)) for tensor in tensors) > 1
     return [make_places(output.shape, found, of_several=of_several)]
@@ -89,12 +108,12 @@ def _without_ellipsis(equation: str, tensors: Sequence[Any]) -> list[str]:
 
 
 def _of_operand(
-    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str, placed: set[Axis]
-) -> list[Pair]:
-    """The coordinates that the results have from one operand.
+    call: Call, operand: _Operand, operands: Sequence[_Operand], kept: str
+) -> list[tuple[str, Axis, Coordinates]]:
+    """The coordinates of one operand, with the letters of their dimensions.
 
-    ``kept`` are the letters of the result; ``placed`` are the axes on which results have
-    coordinates along dimensions that are not summed.
+    Those of elements that a constant matrix selects are those of the sums. ``kept`` are the letters
+    of the result.
     """
     letters, _ = operand
     places, matrices = _without_masked(call, operand, operands, kept)
@@ -103,7 +122,6 @@ def _of_operand(
     samples = _samples_by_letter(places, letters)
     distinct = "".join(dict.fromkeys(letters))
     summed = [dim for dim, letter in enumerate(distinct) if letter not in kept]
-    mixed: list[OnAxis] = []
     parts: list[tuple[str, Axis, Coordinates]] = []
     alike: dict[object, list[OnAxis]] = {}
     for axis, coords in with_copies_refined(places).pairs:
@@ -114,15 +132,10 @@ def _of_operand(
     for group in alike.values():
         selected = None
         if sum(dim in summed for dim in group[0][1].dims) == 1:
-            selected = _selected(
-                call, group, distinct, matrices, kept, samples, places.has_one_axis
-            )
-        if selected is None:
-            mixed += group
-        else:
-            parts += [(selected[0], axis, part) for axis, part in selected[1]]
-    parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
-    return [(axis, part.moved(_arranged(part.index, own, kept))) for own, axis, part in parts]
+            selected = _selected(call, group, distinct, matrices, kept, samples)
+        own, pairs = (distinct, group) if selected is None else selected
+        parts += [(own, axis, part) for axis, part in pairs]
+    return parts
 
 
 def _without_masked(
@@ -177,7 +190,7 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
     """A constant by which the elements of a tensor are multiplied before they are summed.
 
     It has only dimensions of the tensor. A matrix of one column counts as a vector. Masked weights
-    that depend on the input, as of an attention pooling, count as ones and zeros.
+    that depend on the input, as of an attention pooling, count as ones and zeros at each position.
 
     Args:
         constant: A tensor operand.
@@ -188,17 +201,20 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
     Returns:
         The constant, broadcastable to the tensor; None for another operand.
     """
+    places = places_of(constant)
+    if places is not None and places.pairs:
+        shown = mask_in_sums(constant)
+        if shown is None:
+            return None
+        shown = positions_kept(places, shown | (constant != 0).to(shown.device))
+        if shown is None:
+            return None
+        constant = shown.double()
     along = {letter for letter, size in zip(own, constant.shape, strict=True) if size != 1}
     if along <= set(kept) or not along <= set(letters):
         return None
     if any(own.count(letter) > 1 or letters.count(letter) > 1 for letter in along):
         return None  # it multiplies a diagonal
-    places = places_of(constant)
-    if places is not None and places.pairs:
-        shown = mask_in_sums(constant)
-        if shown is None or kept_only(places, shown, range(constant.dim())) is places:
-            return None
-        constant = (shown.to(constant.device) | (constant != 0)).double()
     return _arranged(constant.detach().to_dense(), own, letters)
 
 
@@ -229,7 +245,6 @@ def _selected(
     operands: Sequence[_Operand],
     kept: str,
     samples: Mapping[str, Coordinates],
-    is_only: bool,
 ) -> tuple[str, list[OnAxis]] | None:
     """The coordinates of sums of elements that a constant matrix selects, and their letters.
 
@@ -243,7 +258,6 @@ def _selected(
         operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
         samples: The samples of the elements, by the letter of the dimension that they are along.
-        is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
     varying = {own[dim] for dim in coordinates[0][1].dims}
@@ -289,7 +303,7 @@ def _selected(
         (axis, Coordinates(_arranged(c.index, own, letters).where(used, 0), c.cells))
         for axis, c in coordinates
     ]
-    found = cells_of_sums(summands, Sums(number, rest), (*of_summands, None)[0], is_only)
+    found = cells_of_sums(summands, Sums(number, rest), (*of_summands, None)[0])
     if not found:
         return None
     call.selects_elements = True

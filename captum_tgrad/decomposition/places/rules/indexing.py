@@ -94,20 +94,20 @@ def _added_at(
     if places is None:
         return [make_places(output.shape, coordinates) for output in call.returned]
     of_samples = {dim for coords in places.samples for dim in coords.dims}
+    unchanged = {dim for dim in alike if source.shape[dim] == tensor.shape[dim]}
     groups: dict[object, list[OnAxis]] = {}
     for axis, coords in sorted(with_copies_refined(places).pairs, key=lambda pair: pair[0].dim):
-        key = (axis.input, coords.dims) if axis.is_spatial else axis
-        groups.setdefault(key, []).append((axis, coords))
+        if coords.dims and unchanged.issuperset(coords.dims):
+            coordinates.append((axis, coords))  # such as those of the channels
+        else:
+            groups.setdefault(axis.input if axis.is_spatial else axis, []).append((axis, coords))
     for group in groups.values():
         dims = {dim for _, coords in group for dim in coords.dims}
-        if dims and all(d in alike and source.shape[d] == tensor.shape[d] for d in dims):
-            coordinates += group  # such as those of the channels
-            continue
         own = sums(set(alike) - of_samples - dims)
         shape = own.number.shape
         samples = places.sample and _of_summands(places.sample, source, shape)
         summands = [(axis, _of_summands(coords, source, shape)) for axis, coords in group]
-        coordinates += cells_of_sums(summands, own, samples, places.has_one_axis)
+        coordinates += cells_of_sums(summands, own, samples)
     return [make_places(output.shape, coordinates, of_several=True) for output in call.returned]
 
 
