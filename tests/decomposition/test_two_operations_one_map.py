@@ -230,7 +230,6 @@ DIFFERENT = {
     ("zeros between", "convolve", 0, 4),
     ("roll", "convolve without padding", 0, 1),
     ("reflect", "add its coarser grid", 0, 1),
-    ("pad", "add its coarser grid", 2, 0),
     ("zeros between", "crop", 1, 0),
     ("crop", "mask", 0, 1),
     ("crop", "mask", 0, 2),

@@ -1,8 +1,8 @@
-"""Merges coordinates on one axis."""
+"""Merges the places of one element that agree."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of, in_steps
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
+    MOST_COORDINATES,
     ONE_CELL,
     SAMPLES,
     Axis,
@@ -18,45 +19,82 @@ from captum_tgrad.decomposition.places.coordinates import (
     first_of_each,
     from_borders,
     of_each_sample,
+    whole_cell,
 )
 from captum_tgrad.decomposition.places.subsampling import evenly_wide, widened
 from captum_tgrad.decomposition.places.windows import narrowed
 
+Place = tuple[Coordinates, ...]
+"""The coordinates of elements on several axes that belong together."""
+
 
 def merged(
-    coordinates: Iterable[Coordinates],
-    axis: Axis,
+    places: Iterable[Place],
+    axes: Sequence[Axis],
     samples: Coordinates | None = None,
-    dims: Mapping[Coordinates, frozenset[int]] | None = None,
     *,
     of_several: bool = True,
-) -> tuple[Coordinates, ...]:
-    """Merges coordinates on one axis that agree; those that contradict each other are all kept.
+) -> list[Place]:
+    """Merges places that agree; those that contradict each other are all kept.
+
+    Places that differ on several axes are merged if one of them is the finer one on all of these,
+    or if there are too many. Else two opposite quadrants of an image would become the whole image.
 
     Args:
-        coordinates: The coordinates.
-        axis: The axis of all coordinates.
+        places: The places, on all of ``axes``.
+        axes: One axis, or several of one input.
         samples: The samples of the elements; None if they are unknown.
-        dims: For each of them, the dimensions along which the elements of one sample have different
-            cells on any axis; None for the dimensions of these coordinates alone.
         of_several: Whether they are those of several tensors, whose elements are combined; else
             each element had all of them before.
     """
-    kept: list[Coordinates] = []
-    along = dict(dims or {})
-    for coords in dict.fromkeys(coordinates):
-        found, start, position = [coords], len(kept), 0
-        while found and position < len(kept):
-            pair = kept[position], found[0]
-            own = [along.get(each) or dims_within_sample(each, samples) for each in pair]
-            both = _merged_pair(*pair, axis, samples, own, of_several)
-            position += 1
-            if both is not None:  # the result may agree with the others
-                found, start, position = both, min(start, position - 1), 0
-                kept.remove(pair[0])
-                along |= dict.fromkeys(both, own[0] | own[1])
-        kept[start:start] = found
-    return tuple(dict.fromkeys(kept))
+    places = list(dict.fromkeys(places))
+    for on_several_axes in (False, True):
+        kept: list[Place] = []
+        for place in places:
+            found, start, position = [place], len(kept), 0
+            while found and position < len(kept):
+                pair = kept[position], found[0]
+                both = _merged_places(*pair, axes, samples, of_several, on_several_axes)
+                position += 1
+                if both is not None:  # the result may agree with the others
+                    kept.remove(pair[0])
+                    found, start, position = both, min(start, position - 1), 0
+            kept[start:start] = found
+        if len(kept) <= MOST_COORDINATES:
+            break
+    return list(dict.fromkeys(kept))
+
+
+def _merged_places(
+    one: Place,
+    other: Place,
+    axes: Sequence[Axis],
+    samples: Coordinates | None,
+    of_several: bool,
+    on_several_axes: bool,
+) -> list[Place] | None:
+    """Merges two places into a list of one; None if they contradict each other on any axis.
+
+    The list is empty if together they cover all axes, which is no place.
+    """
+    along = [
+        frozenset[int]().union(*(dims_within_sample(coords, samples) for coords in place))
+        for place in (one, other)
+    ]
+    found: list[Coordinates] = []
+    is_whole, results = True, []
+    for axis, first, second in zip(axes, one, other, strict=True):
+        both = _merged_pair(first, second, axis, samples, along, of_several)
+        if both is None:
+            return None
+        is_whole &= not both
+        found += both or [whole_cell(first.index.dim(), axis)]
+        if first is not second:
+            results.append({first: 1, second: 2}.get(found[-1]))
+    # They differ on one axis only, or one of them is the finer place on all of these axes.
+    if not on_several_axes and (len(set(results)) > 1 or results.count(None) > 1):
+        return None
+    return [] if is_whole else [tuple(found)]
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
-    MOST_COORDINATES,
     ONE_CELL,
     SAMPLES,
     Axis,
@@ -25,7 +24,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     whole_cell,
 )
 from captum_tgrad.decomposition.places.graph_nodes import without_messages
-from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
+from captum_tgrad.decomposition.places.merging import merged
 
 Pair = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
@@ -109,32 +108,53 @@ def make_places(
     """
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
-        own = by_axis.setdefault(axis, [])
-        if coords is not None and not _covers(coords, axis):
-            own.append(coords)
-    kept: dict[Axis, tuple[Coordinates, ...]] = {}
+        if coords is None and axis.is_spatial:
+            coords = whole_cell(len(shape), axis)
+        by_axis.setdefault(axis, []).extend([] if coords is None else [coords])
+    _leave_out_whole(by_axis)
+    kept: dict[Axis, list[Coordinates]] = {}
     extended: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
         own = by_axis[axis]
         if axis.input == SAMPLES:  # some may have the samples that others lack
-            own = list(merged(own, axis))
+            own = _merged_on(axis, own)
         extended[axis] = [_extended(each, shape, axis, samples) for each in own]
-        if axis.input == SAMPLES and len(left := merged(extended[axis], axis)) == 1:
-            (samples,) = left
+        if axis.input == SAMPLES and len(each := _merged_on(axis, extended[axis])) == 1:
+            (samples,) = each
     if of_several:
         extended |= without_messages(extended, samples)
-    for axis, own in extended.items():
-        of = None if axis.input == SAMPLES else samples
-        dims = _dims_on_axes(extended, axis, of)
-        if left := merged(own, axis, of, dims, of_several=of_several):
-            kept[axis] = left
-    kept |= _pairs_kept(kept, extended)
-    key = (tuple(shape), tuple(kept.items()))
+    for axes in _axes_together(extended):
+        of = None if axes[0].input == SAMPLES else samples
+        places = zip(*(extended[axis] for axis in axes), strict=True)
+        left = merged(places, axes, of, of_several=of_several)
+        for number, axis in enumerate(axes):
+            kept[axis] = [place[number] for place in left]
+    _leave_out_whole(kept)
+    found = {
+        axis: tuple(own if len(set(own)) > 1 else own[:1]) for axis, own in kept.items() if own
+    }
+    key = (tuple(shape), tuple(found.items()))
     known = _interned.get(key)
     if known is None:
-        known = _interned[key] = Places(tuple(shape), kept)
+        known = _interned[key] = Places(tuple(shape), found)
     return known
+
+
+def _leave_out_whole(by_axis: Mapping[Axis, list[Coordinates]]) -> None:
+    """Leaves out whole axes, which are no places.
+
+    One of several places may be on one axis only, as a row of pixels is. On the other, it has the
+    whole axis.
+    """
+    spatial = {axis: own for axis, own in by_axis.items() if axis.is_spatial}
+    counts = {(axis.input, len(own)) for axis, own in spatial.items()}
+    is_whole = {axis: [_covers(each, axis) for each in own] for axis, own in spatial.items()}
+    if len(counts) == 1 and not any(map(all, is_whole.values())):
+        left_out = [all(each) for each in zip(*is_whole.values(), strict=True)]
+        is_whole = dict.fromkeys(spatial, left_out)
+    for axis, own in spatial.items():
+        own[:] = [each for each, without in zip(own, is_whole[axis], strict=True) if not without]
 
 
 def _covers(coords: Coordinates, axis: Axis) -> bool:
@@ -144,37 +164,18 @@ def _covers(coords: Coordinates, axis: Axis) -> bool:
     return float(coords.cells[0, 1]) > axis.extent - SLACK
 
 
-def _dims_on_axes(
-    by_axis: Mapping[Axis, list[Coordinates]], axis: Axis, samples: Coordinates | None
-) -> dict[Coordinates, frozenset[int]]:
-    """For each of several coordinates, the dimensions of those that belong to them on all axes."""
-    own = by_axis[axis]
-    if not axis.is_spatial or len(own) < 2:
-        return {}
-    found = dict.fromkeys(own, frozenset[int]())
-    for other, coordinates in by_axis.items():
-        if other.is_spatial and other.input == axis.input and len(coordinates) == len(own):
-            for coords, each in zip(own, coordinates, strict=True):
-                found[coords] |= dims_within_sample(each, samples)
-    return found
+def _merged_on(axis: Axis, coordinates: Iterable[Coordinates]) -> list[Coordinates]:
+    """The coordinates after :func:`merged`, on one axis."""
+    return [coords for (coords,) in merged(((each,) for each in coordinates), [axis])]
 
 
-def _pairs_kept(
-    kept: Mapping[Axis, tuple[Coordinates, ...]], by_axis: Mapping[Axis, list[Coordinates]]
-) -> dict[Axis, tuple[Coordinates, ...]]:
-    """The coordinates that belong together on several axes, with repetitions, if these are needed.
-
-    A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
-    Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
-    """
-    several = [axis for axis, own in by_axis.items() if axis.is_spatial and len(set(own)) > 1]
-    counts = [len(kept.get(axis, ())) for axis in several]
-    if len(several) < 2 or max(counts) < 2 or len({len(by_axis[axis]) for axis in several}) > 1:
-        return {}
-    pairs = list(dict.fromkeys(zip(*(by_axis[axis] for axis in several), strict=True)))
-    if not min(counts) < len(pairs) <= MOST_COORDINATES:
-        return {}
-    return dict(zip(several, zip(*pairs, strict=True), strict=True))
+def _axes_together(by_axis: Mapping[Axis, Sequence[Coordinates]]) -> list[list[Axis]]:
+    """The axes on which several coordinates belong together, and all other axes alone."""
+    together: dict[object, list[Axis]] = {}
+    for axis, own in by_axis.items():
+        is_paired = axis.is_spatial and len(own) > 1
+        together.setdefault((axis.input, len(own)) if is_paired else axis, []).append(axis)
+    return list(together.values())
 
 
 def _extended(

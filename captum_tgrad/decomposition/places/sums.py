@@ -4,7 +4,8 @@ A sum of up to four elements has coordinates for each of them. A sum of more has
 that holds all of them, or two such cells, as at the seam of a rolled image. It has none if gaps
 between the elements take up most of this cell. There are two exceptions: overlapping windows, as of
 a convolution, become adjacent cells (``windows``), and neighbors in a graph do not change the
-position of a node (``graph_nodes``).
+position of a node (``graph_nodes``). Elements may have several places; coordinates on several axes
+that belong to one place stay together.
 
 :func:`cells_of_sums` applies this to any sums, described by the number of the sum to which each
 element belongs. :func:`mixed_on_axes` describes sums along dimensions in this way, and rules of
@@ -33,6 +34,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     of_each_sample,
     on_common_cells,
     sample_index,
+    whole_cell,
 )
 from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
 from captum_tgrad.decomposition.places.subsampling import widened
@@ -83,8 +85,11 @@ def mixed_on_axes(
         ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
     coordinates, dims = list(coordinates), set(dims)
-    kept = [pair for pair in coordinates if dims.isdisjoint(pair[1].dims)]
-    mixing = [pair for pair in coordinates if not dims.isdisjoint(pair[1].dims)]
+    kept: list[OnAxis] = []
+    mixing: list[OnAxis] = []
+    for group in by_place(coordinates):
+        is_kept = all(dims.isdisjoint(coords.dims) for _, coords in group)
+        (kept if is_kept else mixing).extend(group)
     if not mixing:
         return kept
     sizes = zip(*(coords.index.shape for _, coords in mixing), strict=True)
@@ -106,8 +111,6 @@ def cells_of_sums(
 ) -> list[OnAxis]:
     """The coordinates of sums of elements.
 
-    An element at several places counts as several elements.
-
     Args:
         coordinates: The coordinates of the elements, which broadcast to ``sums.number``.
         sums: The sum to which each element belongs.
@@ -122,36 +125,91 @@ def cells_of_sums(
         at, sample = torch.broadcast_tensors(sums.number, samples.index)  # type: ignore[no-untyped-call]
         sample = sums.reduce(sample.flatten(), at.flatten(), "amax", 0)
         samples = compacted(sample, samples.cells)
-    spatial = list(dict.fromkeys(pair for pair in coordinates if pair[0].is_spatial))
     others = [pair for pair in coordinates if not pair[0].is_spatial]
     found = [pair for each in others for pair in _cells_of([each], sums, samples, placed)]
-    stacked = _places_stacked(pair for pair in coordinates if pair[0].is_spatial)
-    if stacked is not None:
-        spatial, slot, count = stacked, sums.slot, stacked[0][1].index.shape[-1]
-        if slot is not None:
-            slot = slot.unsqueeze(-1) * count + torch.arange(count, device="cpu")
-        sums = Sums(sums.number.unsqueeze(-1), sums.shape, slot)
+    places = several_places(coordinates)
+    if places is not None:
+        return found + _cells_of_several(places, sums, samples, placed)
+    spatial = list(dict.fromkeys(pair for pair in coordinates if pair[0].is_spatial))
     is_one_place = len({axis for axis, _ in spatial}) == len(spatial)
     for group in [spatial] if is_one_place else [[pair] for pair in spatial]:
         found += _cells_of(group, sums, samples, placed)
     return found
 
 
-def _places_stacked(coordinates: Iterable[OnAxis]) -> list[OnAxis] | None:
-    """Stacks the places of each element along an additional last dimension, on each axis.
+def by_place(coordinates: Sequence[OnAxis]) -> list[list[OnAxis]]:
+    """Those of each of several places together, and all other coordinates alone."""
+    places = several_places(coordinates)
+    alone = [[pair] for pair in coordinates if places is None or not pair[0].is_spatial]
+    return alone + (places or [])
 
-    None if elements have one place, or if axes differ in their input or number of coordinates.
-    """
+
+def several_places(coordinates: Iterable[OnAxis]) -> list[list[OnAxis]] | None:
+    """The places of elements that have several on one input; None for others."""
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, coords in coordinates:
-        by_axis.setdefault(axis, []).append(coords)
-    if len({(axis.input, len(own)) for axis, own in by_axis.items()}) > 1:
+        if axis.is_spatial:
+            by_axis.setdefault(axis, []).append(coords)
+    if len({(axis.input, len(own)) for axis, own in by_axis.items()}) != 1:
         return None
     places = dict.fromkeys(zip(*by_axis.values(), strict=True))
-    if len(places) < 2:
-        return None
-    on_axes = zip(*places, strict=True)
-    return [(axis, _stacked(own)) for axis, own in zip(by_axis, on_axes, strict=True)]
+    return [list(zip(by_axis, each, strict=True)) for each in places] if len(places) > 1 else None
+
+
+def _cells_of_several(
+    places: Sequence[Sequence[OnAxis]],
+    sums: Sums,
+    samples: Coordinates | None,
+    placed: Container[Axis],
+) -> list[OnAxis]:
+    """As :func:`cells_of_sums`, for elements at several places.
+
+    If these are few together, a sum has all of them. Else the first places of all its elements have
+    one cell, the second ones another, and so on. The sum of a row of an image plus its transposed
+    image has a row and a column. A sum whose elements cover all pixels has no place.
+    """
+    on_axes = [list(each) for each in zip(*places, strict=True)]
+    stacked = [(own[0][0], _stacked([coords for _, coords in own])) for own in on_axes]
+    slot, count = sums.slot, len(places)
+    if slot is not None:
+        slot = slot.unsqueeze(-1) * count + torch.arange(count, device="cpu")
+    each = Sums(sums.number.unsqueeze(-1), sums.shape, slot)
+    spans = [_span(coords, each) for _, coords in stacked]
+    few = _nodes_windows_or_few(stacked, spans, each) or ()
+    parts = [
+        (axis, part) for (axis, _), own in zip(stacked, few, strict=False) for part in own or ()
+    ]
+    if len({axis for axis, _ in parts}) == len(stacked):
+        return parts
+    everywhere = _are_everywhere(stacked, each)
+    found: list[OnAxis] = []
+    for place in places:
+        by_axis: dict[Axis, list[Coordinates]] = {axis: [] for axis, _ in place}
+        for axis, part in _cells_of(place, sums, samples, placed):
+            left = part.moved(part.index.where(~everywhere, 0)) if everywhere.any() else part
+            by_axis[axis] += [] if left is None else [left]
+        most = max(map(len, by_axis.values()))
+        for axis, own in by_axis.items() if most else ():
+            own = own or [whole_cell(len(sums.shape), axis)]
+            found += [(axis, part) for part in (own * most if len(own) == 1 else own)]
+    return found
+
+
+def _are_everywhere(place: Sequence[OnAxis], sums: Sums) -> Tensor:
+    """Whether the cells of the elements of each sum cover all axes, so that it has no place."""
+    at, *numbers = torch.broadcast_tensors(sums.number, *(c.index for _, c in place))  # type: ignore[no-untyped-call]
+    sizes = [len(coords.cells) + 1 for _, coords in place]
+    cell = torch.zeros_like(at)
+    for number, size in zip(numbers, sizes, strict=True):
+        cell = cell * size + number
+    every = math.prod(sizes)
+    pairs = (at * every + cell).unique()
+    at, area = pairs // every, torch.ones((), dtype=torch.float64, device="cpu")
+    of_axes = torch.unravel_index(pairs % every, sizes)
+    for (axis, coords), number in zip(place, of_axes, strict=True):
+        widths = widened(coords, axis).cells[:, 1]
+        area = area * torch.cat([widths.new_zeros(1), widths])[number] / axis.extent
+    return sums.reduce(area, at, "sum", 0) > 1 - SLACK
 
 
 def _stacked(coordinates: Sequence[Coordinates]) -> Coordinates:

@@ -28,7 +28,7 @@ from captum_tgrad.decomposition.places.masks import (
 )
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
-from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums, mixed_on_axes
+from captum_tgrad.decomposition.places.sums import Sums, by_place, cells_of_sums, mixed_on_axes
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 
@@ -123,18 +123,22 @@ def _of_operand(
     distinct = "".join(dict.fromkeys(letters))
     summed = [dim for dim, letter in enumerate(distinct) if letter not in kept]
     parts: list[tuple[str, Axis, Coordinates]] = []
-    alike: dict[object, list[OnAxis]] = {}
+    pairs: list[OnAxis] = []
     for axis, coords in with_copies_refined(places).pairs:
         whole = coords.moved(_diagonal(coords.index, letters))
         if whole is not None:
-            key = (axis.input if axis.is_spatial else axis, whole.dims)
-            alike.setdefault(key, []).append((axis, whole))
-    for group in alike.values():
+            pairs.append((axis, whole))
+    alike: dict[tuple[object, frozenset[int]], list[OnAxis]] = {}
+    for group in by_place(pairs):
+        dims = frozenset(dim for _, coords in group for dim in coords.dims)
+        axis, _ = group[0]
+        alike.setdefault((axis.input if axis.is_spatial else axis, dims), []).extend(group)
+    for (_, dims), group in alike.items():
         selected = None
-        if sum(dim in summed for dim in group[0][1].dims) == 1:
+        if sum(dim in summed for dim in dims) == 1:
             selected = _selected(call, group, distinct, matrices, kept, samples)
-        own, pairs = (distinct, group) if selected is None else selected
-        parts += [(own, axis, part) for axis, part in pairs]
+        own, left = (distinct, group) if selected is None else selected
+        parts += [(own, axis, part) for axis, part in left]
     return parts
 
 
@@ -260,7 +264,7 @@ def _selected(
         samples: The samples of the elements, by the letter of the dimension that they are along.
     """
     everywhere = "".join(letters for letters, _ in operands)
-    varying = {own[dim] for dim in coordinates[0][1].dims}
+    varying = {own[dim] for _, coords in coordinates for dim in coords.dims}
     (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
