@@ -136,10 +136,12 @@ def test_an_error_of_a_network_that_trains_itself(norm):
     assert all(map(torch.equal, net.statistics(), before))
 
 
-def test_norms_that_do_not_count_batches():
+@pytest.mark.parametrize("count", [None, torch.tensor([5])])
+def test_norms_with_an_unusual_count_of_batches(count):
     net = ready(Switched(BATCH_NORMS["flipped"]))
-    net.batch.num_batches_tracked = None
-    del net.instance.num_batches_tracked
+    net.batch.register_buffer("num_batches_tracked", count)
+    net = ready(nn.Sequential(nn.BatchNorm2d(3), net))
+    del net[1].instance.num_batches_tracked
     explainer = TGradAttribution(net)
     first, later = (explainer.attribute(images(), target=0) for _ in range(2))
     torch.testing.assert_close(first, later)

@@ -46,30 +46,26 @@ class RunningStatistics:
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
-        alike: dict[tuple[str, torch.device], list[Tensor]] = {}
+        alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for module in modules:
             if isinstance(module, _NormBase):
-                for name in _JOINED:
+                for name in ("running_mean", "running_var", "num_batches_tracked"):
                     buffer = module._buffers.get(name)
                     if buffer is not None:
-                        alike.setdefault((name, buffer.device), []).append(buffer)
-        self._saved = [(buffers, _JOINED[name](buffers)) for (name, _), buffers in alike.items()]
+                        alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+        self._saved = [
+            (buffers, torch.cat([each if each.dim() else each[None] for each in buffers]))
+            for buffers in alike.values()
+        ]
 
     def restore(self) -> None:
         """Sets those that have changed to these values."""
         for buffers, joined in self._saved:
             values = torch.split(joined, [buffer.numel() for buffer in buffers])
             for buffer, value in zip(buffers, values, strict=True):
-                before = value.view_as(buffer).to(buffer.dtype)
+                before = value.view_as(buffer)
                 if not torch.equal(buffer, before):
                     buffer.data.copy_(before)
-
-
-_JOINED: dict[str, Callable[[list[Tensor]], Tensor]] = {
-    "running_mean": torch.cat,
-    "running_var": torch.cat,
-    "num_batches_tracked": torch.stack,
-}
 
 
 def run_unrecorded(
