@@ -118,6 +118,35 @@ def test_sums_of_elements_at_two_pixels(other, group, form):
     torch.testing.assert_close(shown, expected)
 
 
+def _plus_other(other):
+    return torch.eye(PIXELS).double() + torch.eye(PIXELS).double()[other]
+
+
+ADDED = {
+    "matrix": lambda h, other: _plus_other(other) @ h,
+    "einsum": lambda h, other: torch.einsum("ts,nsc->ntc", _plus_other(other), h),
+    "linear": lambda h, other: F.linear(h.mT, _plus_other(other)).mT,
+    "sparse": lambda h, other: torch.stack(
+        [torch.sparse.mm(_plus_other(other).to_sparse(), each) for each in h]
+    ),
+    "matrix of others": lambda h, other: h + torch.eye(PIXELS).double()[other] @ h,
+    "gathered": lambda h, other: h[:, torch.stack([NUMBERS, other], 1)].sum(2),
+    "index_add": lambda h, other: h.index_add(1, other.argsort(), h),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
+def test_an_image_plus_its_mirror_image_has_one_map(add, other):
+    weights = torch.linspace(0.5, 2, PIXELS).double()[:, None]
+
+    def network(add):
+        return lambda x: (F.silu(add(x.tanh().flatten(2).mT)) * weights).mean(1)
+
+    plain = network(lambda h: h + h[:, other])
+    assert_same_maps(network(lambda h: add(h, other)), plain, IMAGES, 1)
+
+
 ORDERS = {
     "rows": lambda shift: shift,
     "columns": lambda shift: shift[::-1],

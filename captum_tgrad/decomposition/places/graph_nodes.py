@@ -1,9 +1,9 @@
 """Nodes of a graph: a sum over the neighbors of an element keeps the position of this element.
 
-The i-th sum belongs to the i-th element if it has this element among its summands, for all i, or if
-elements are linked in both directions and some have many links. The sum may be computed by an
-addition of messages (:func:`without_messages`), by indices (:func:`cells_of_nodes`) or by an
-adjacency matrix (:func:`is_adjacency_matrix`).
+The i-th sum belongs to the i-th element if it has this element among its summands, for all i, and
+some elements are summands of several others, or if elements are linked in both directions and some
+have many links. The sum may be computed by an addition of messages (:func:`without_messages`), by
+indices (:func:`cells_of_nodes`) or by an adjacency matrix (:func:`is_adjacency_matrix`).
 """
 
 from __future__ import annotations
@@ -167,22 +167,30 @@ def _nodes_of(
             own = (whole_axis(shape, dim).index - 1) % count
             stride = math.prod(shape[dim + 1 :])
             is_summand = torch.isin(every * count + own, held)
+            own_of_sum = own.expand(shape).flatten()[held // count]
+            # The elements that are not the own one of a sum, numbered apart in each sample.
+            sent = (held - own_of_sum * stride * count)[held % count != own_of_sum]
+            is_shared = len(sent.unique()) < len(sent)
             mutual = partial(_are_symmetric, held, own.expand(shape), stride, count)
-            if _are_nodes(is_summand, counts, mutual):
+            if _are_nodes(is_summand, counts, is_shared, mutual):
                 return own
     return None
 
 
-def _are_nodes(is_summand: Tensor, counts: Tensor, are_mutual: Callable[[], bool]) -> bool:
+def _are_nodes(
+    is_summand: Tensor, counts: Tensor, is_shared: bool, are_mutual: Callable[[], bool]
+) -> bool:
     """Whether the i-th sum belongs to the i-th element.
 
     Args:
         is_summand: For each sum, whether its element is one of its summands.
         counts: The number of its summands.
+        is_shared: Whether some elements are summands of several other sums. In the matrix form of
+            an image plus its mirror image, each is a summand of one.
         are_mutual: Returns whether all elements are linked in both directions.
     """
     has = counts > 0
-    if bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2:
+    if is_shared and bool((is_summand | ~has).all()) and int(has.sum()) > has.numel() / 2:
         return True
     return counts.numel() > 0 and int(counts.max()) > MOST_COORDINATES and are_mutual()
 
@@ -217,4 +225,5 @@ def is_adjacency_matrix(used: Tensor, row: int, column: int, samples: int) -> bo
         return False
     links = used.movedim((row, column), (-2, -1))
     is_summand = links.diagonal(dim1=-2, dim2=-1)
-    return _are_nodes(is_summand, links.sum(-1), lambda: torch.equal(links, links.mT))
+    is_shared = bool((links.sum(-2) - is_summand.long() > 1).any())
+    return _are_nodes(is_summand, links.sum(-1), is_shared, lambda: torch.equal(links, links.mT))
