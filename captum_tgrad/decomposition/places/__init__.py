@@ -24,8 +24,8 @@ that needs them, and have a module each:
   convolutions, make its cells wider.
 - ``copies``: adjacent copies of an element share its cell or divide it.
 - ``sums``: a sum of several elements has coordinates for each of them if they are few, else the
-  smallest cell that holds them. ``windows`` replaces overlapping cells, as of a convolution that is
-  written as a sum, by adjacent ones.
+  smallest cell that holds them (``spans``). ``windows`` replaces overlapping cells, as of a
+  convolution that is written as a sum, by adjacent ones.
 - ``graph_nodes``: neighbors that are added to an element, as in a graph, do not change its
   position.
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     MOST_COORDINATES,
     SAMPLES,
@@ -30,39 +29,19 @@ from captum_tgrad.decomposition.places.coordinates import (
     OnAxis,
     compacted,
     first_of_each,
-    from_borders,
-    of_each_sample,
     on_common_cells,
-    sample_index,
     whole_cell,
 )
 from captum_tgrad.decomposition.places.graph_nodes import cells_of_nodes
+from captum_tgrad.decomposition.places.spans import (
+    Span,
+    Sums,
+    hulls_of,
+    span_of,
+    unless_wide,
+    windows_of,
+)
 from captum_tgrad.decomposition.places.subsampling import widened
-from captum_tgrad.decomposition.places.windows import narrowed
-
-
-class ScatteredError(RuntimeError):
-    """The elements of sums are scattered over an axis, so that no cell describes them."""
-
-
-class Sums(NamedTuple):
-    """Which elements are added.
-
-    Args:
-        number: The flat index of the sum to which each element belongs.
-        shape: The shape of the sums.
-        slot: The number of each element within its sum, if the n-th elements of all sums belong
-            together, as in stacked tensors; None if the elements of a sum are in any order.
-    """
-
-    number: Tensor
-    shape: Sequence[int]
-    slot: Tensor | None = None
-
-    def reduce(self, values: Tensor, at: Tensor, how: str, empty: float) -> Tensor:
-        """Reduces values of the sums with the numbers ``at`` to one for each sum."""
-        every = values.new_full([math.prod(self.shape)], empty)
-        return every.scatter_reduce(0, at, values, how).reshape(self.shape)
 
 
 def mixed(coords: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
@@ -174,7 +153,7 @@ def _cells_of_several(
     if slot is not None:
         slot = slot.unsqueeze(-1) * count + torch.arange(count, device="cpu")
     each = Sums(sums.number.unsqueeze(-1), sums.shape, slot)
-    spans = [_span(coords, each) for _, coords in stacked]
+    spans = [span_of(coords, each) for _, coords in stacked]
     few = _nodes_windows_or_few(stacked, spans, each) or ()
     parts = [
         (axis, part) for (axis, _), own in zip(stacked, few, strict=False) for part in own or ()
@@ -227,17 +206,17 @@ def _cells_of(
         (axis, widened(coords, axis) if len(coords.cells) > MOST_COORDINATES else coords)
         for axis, coords in place
     ]
-    spans = [_span(coords, sums) for _, coords in place]
+    spans = [span_of(coords, sums) for _, coords in place]
     few = _nodes_windows_or_few(place, spans, sums) if place and place[0][0].is_spatial else None
     parts: list[list[Coordinates]] = []
     parted = []
     for n, ((axis, _), span) in enumerate(zip(place, spans, strict=True)):
         own = few[n] if few else None
         if own is None:
-            own = _hulls(span, axis, samples, sums, axis.is_spatial and axis in placed)
+            own = hulls_of(span, axis, samples, sums, axis.is_spatial and axis in placed)
             if len(own) == 2:
                 parted.append(own)
-        parts.append(own if sums.slot is not None else _unless_wide(own, span, axis, samples))
+        parts.append(own if sums.slot is not None else unless_wide(own, span, axis, samples))
     if len(parted) == 2:  # a window at the seams of both axes has four parts
         rows, columns = parted
         rows[:], columns[:] = [each for each in rows for _ in columns], columns * 2
@@ -245,7 +224,7 @@ def _cells_of(
 
 
 def _nodes_windows_or_few(
-    place: Sequence[OnAxis], spans: Sequence[_Span], sums: Sums
+    place: Sequence[OnAxis], spans: Sequence[Span], sums: Sums
 ) -> Sequence[list[Coordinates] | None] | None:
     """Cells of nodes in a graph, of windows, or of few elements, on each axis; None for others."""
     has_gaps, in_order = any(span.has_gaps for span in spans), sums.slot is not None
@@ -259,79 +238,15 @@ def _nodes_windows_or_few(
 
 
 def _windows_or_few(
-    place: Sequence[OnAxis], spans: Sequence[_Span], sums: Sums
+    place: Sequence[OnAxis], spans: Sequence[Span], sums: Sums
 ) -> Sequence[list[Coordinates] | None] | None:
     few = _few([coords for _, coords in place], sums)
     if few is not None and (len(place) > 1 or len(few[0]) < 3):
         return few
-    windows = [_windows(span, axis) for (axis, _), span in zip(place, spans, strict=True)]
+    windows = [windows_of(span, axis) for (axis, _), span in zip(place, spans, strict=True)]
     if any(windows):
         return [None if each is None else [each] for each in windows]
     return few
-
-
-class _Span(NamedTuple):
-    """The smallest cell that holds all elements of a sum, and the gaps between these.
-
-    Args:
-        start: The lower border; inf for a sum without elements.
-        stop: The upper border; -inf for a sum without elements.
-        end: Where the largest gap starts; the upper border if there is none.
-        begin: Where the largest gap stops; the upper border if there is none.
-        gaps: The size of all gaps.
-        smallest: The size of the smallest gap.
-        number: The number of gaps.
-        width: The width of the smallest cell of any element.
-        by_sample: Whether the samples have different cells.
-    """
-
-    start: Tensor
-    stop: Tensor
-    end: Tensor
-    begin: Tensor
-    gaps: Tensor
-    smallest: Tensor
-    number: Tensor
-    width: float
-    by_sample: bool
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether there are gaps as wide as the smallest cell."""
-        return bool((self.begin - self.end > self.width * (1 - SLACK)).any())
-
-
-def _span(coords: Coordinates, sums: Sums) -> _Span:
-    at, number = torch.broadcast_tensors(sums.number, coords.index)  # type: ignore[no-untyped-call]
-    low, high = borders_of(coords.cells)
-    order = low.argsort(stable=True)
-    low, high = low[order], high[order]
-    has, count = number > 0, len(order)
-    pairs = (at[has] * count + order.argsort()[number[has] - 1]).unique()
-    at, cell = pairs // count, pairs % count
-    tops, top = high.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    reach = tops[(at * len(tops) + top[cell]).cummax(0).values % len(tops)]  # within each sum
-    low, high = low[cell], high[cell]
-    is_same = at[1:] == at[:-1]
-    before, after, of = reach[:-1][is_same], low[1:][is_same], at[1:][is_same]
-    gap = (after - before).clamp_min(0)
-    largest = sums.reduce(gap, of, "amax", 0)
-    first = torch.arange(len(gap), device="cpu").where(gap == largest.flatten()[of], len(gap))
-    first = sums.reduce(first, of, "amin", len(gap))
-    start, stop = sums.reduce(low, at, "amin", torch.inf), sums.reduce(high, at, "amax", -torch.inf)
-    end, begin = (
-        torch.cat([each, each.new_zeros(1)])[first].where(first < len(gap), stop)
-        for each in (before, after)
-    )
-    is_gap = gap > SLACK
-    return _Span(
-        start, stop, end, begin,
-        gaps=sums.reduce(gap, of, "sum", 0),
-        smallest=sums.reduce(gap.where(is_gap, torch.inf), of, "amin", torch.inf),
-        number=sums.reduce(is_gap.long(), of, "sum", 0),
-        width=float(coords.cells[:, 1].min()),
-        by_sample=coords.by_sample,
-    )  # fmt: skip
 
 
 def windows_of_sum(coordinates: Sequence[Coordinates], axis: Axis) -> Coordinates | None:
@@ -339,85 +254,7 @@ def windows_of_sum(coordinates: Sequence[Coordinates], axis: Axis) -> Coordinate
     every = _stacked(coordinates)
     shape = every.index.shape[:-1]
     number = torch.arange(math.prod(shape), device="cpu").reshape(*shape, 1)
-    return _windows(_span(every, Sums(number, shape)), axis)
-
-
-def _windows(span: _Span, axis: Axis) -> Coordinates | None:
-    """Adjacent cells in place of the smallest ones, if these overlap as those of a convolution.
-
-    A window may cross an end of the axis: columns 14, 15 and 0 of 16 reach from 13.5 to 16.5, as
-    after circular padding.
-    """
-    start, stop, end, begin, *_ = span
-    begin = begin - axis.extent
-    crosses = (stop - start >= axis.extent - SLACK) & (end - begin < axis.extent / 2)
-    begin, end = (torch.where(begin + end < -1, each + axis.extent, each) for each in (begin, end))
-    low, high = torch.where(crosses, begin, start), torch.where(crosses, end, stop)
-    hull = from_borders(low, high, axis, span.by_sample)
-    windows = hull and narrowed(hull, axis)
-    return None if windows is hull else windows
-
-
-def _hulls(
-    span: _Span, axis: Axis, samples: Coordinates | None, sums: Sums, is_placed: bool
-) -> list[Coordinates]:
-    """The smallest cells that hold all elements, one or two for each sum."""
-    start, stop, end, begin, *_ = span
-    size, gap = stop - start, (begin - end).nan_to_num(0)
-    # A single gap splits them if it is as wide as a cell, one of several if it is most of the size.
-    apart = gap > torch.where(span.number == 1, span.width * (1 - SLACK), size / 2)
-    outside = gap.where(apart, 0)
-    scattered = (size > 0) & (span.gaps - outside > (size - outside) / 2)
-    # Every n-th element of the whole axis, as in grid attention, covers it and is no error.
-    is_even = (gap - span.smallest < SLACK) & (gap > SLACK) & ~apart
-    everywhere = is_even & (size + 2 * gap > axis.extent - SLACK)
-    scattered &= ~everywhere
-    start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
-    if sums.slot is not None:  # all sums of a sample are scattered if one of them is
-        sample = sample_index(samples).expand_as(scattered)
-        scattered = torch.isin(sample, sample[scattered])
-        if axis.is_spatial and not is_placed and bool(scattered.all()):
-            raise ScatteredError
-    if axis.input != SAMPLES:
-        start, apart = start.masked_fill(scattered, torch.inf), apart & ~scattered
-    found = []
-    for low, high in (
-        (start, torch.where(apart, end, stop)),
-        (torch.where(apart, begin, start), stop),
-    ):
-        hull = from_borders(low, high, axis, span.by_sample, sample_index(samples))
-        if hull is None:
-            continue
-        if samples is not None and axis.input != SAMPLES:
-            hull = of_each_sample(hull, samples)
-        found.append(narrowed(hull, axis))
-    return list(dict.fromkeys(each for each in found if each.dims or not is_placed))
-
-
-def _unless_wide(
-    parts: list[Coordinates], span: _Span, axis: Axis, samples: Coordinates | None
-) -> list[Coordinates]:
-    """Leaves out samples whose sums cover more than three quarters of an axis on average.
-
-    They are sums with a dense or a pruned matrix, which may have zeros too. Sums with a triangular
-    matrix cover half of it.
-    """
-    if axis.input == SAMPLES or span.stop.numel() == 1:
-        return parts
-    widths = torch.zeros((), dtype=torch.float64, device="cpu")
-    for low, high in (part.borders() for part in parts):
-        widths = widths + (high - low).clamp_min(0)
-    widths, borders = widths.where(widths > 0, axis.extent), torch.stack([span.start, span.stop])
-    for dim in range(1, borders.dim()):  # equal sums, as of channels, count once
-        first = borders.narrow(dim, 0, 1)
-        borders = first if torch.equal(borders, first.expand_as(borders)) else borders
-    widths, sample, stop = torch.broadcast_tensors(widths, sample_index(samples), borders[1])  # type: ignore[no-untyped-call]
-    has, size = stop.isfinite(), int(sample.max()) + 1
-    count = sample[has].bincount(minlength=size)
-    mean = sample[has].bincount(widths[has], size) / count
-    is_wide = ((mean > axis.extent * 3 / 4) & (count > 1))[sample]
-    left = (part.moved(part.index.where(~is_wide, 0)) for part in parts)
-    return [part for part in left if part is not None]
+    return windows_of(span_of(every, Sums(number, shape)), axis)
 
 
 def _few(coordinates: Sequence[Coordinates], sums: Sums) -> list[list[Coordinates]] | None:

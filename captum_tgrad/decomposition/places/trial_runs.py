@@ -21,7 +21,8 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.movement import places_after
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of_all
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places, samples_mixed
-from captum_tgrad.decomposition.places.sums import ScatteredError, mixed
+from captum_tgrad.decomposition.places.spans import ScatteredError
+from captum_tgrad.decomposition.places.sums import mixed
 
 FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""

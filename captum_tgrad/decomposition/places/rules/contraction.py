@@ -28,7 +28,8 @@ from captum_tgrad.decomposition.places.masks import (
 )
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Places, make_places
-from captum_tgrad.decomposition.places.sums import Sums, by_place, cells_of_sums, mixed_on_axes
+from captum_tgrad.decomposition.places.spans import Sums
+from captum_tgrad.decomposition.places.sums import by_place, cells_of_sums, mixed_on_axes
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 

@@ -18,7 +18,8 @@ from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
 from captum_tgrad.decomposition.places.places import Pair, Places, make_places
 from captum_tgrad.decomposition.places.rules.moving import assigned, rule_of_mover
 from captum_tgrad.decomposition.places.rules.rule import Effect, places_rule
-from captum_tgrad.decomposition.places.sums import Sums, cells_of_sums
+from captum_tgrad.decomposition.places.spans import Sums
+from captum_tgrad.decomposition.places.sums import cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.scratch import is_dense
 
