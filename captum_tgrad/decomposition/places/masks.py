@@ -60,15 +60,12 @@ def kept_only(places: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     )
 
 
-def positions_kept(
-    places: Places, kept: Tensor, dims: Iterable[int] | None = None
-) -> Tensor | None:
+def positions_kept(places: Places, kept: Tensor, dims: Iterable[int]) -> Tensor | None:
     """Which positions are kept for a sum along ``dims``: those of which one element is.
 
     None if all are.
     """
-    rank = len(places.shape)
-    dims = frozenset(range(rank) if dims is None else dims)
+    rank, dims = len(places.shape), frozenset(dims)
     for axis, coords in places.pairs:
         own = dims_within_sample(coords, places.sample) if axis.is_spatial else frozenset()
         if own & dims and own - dims:

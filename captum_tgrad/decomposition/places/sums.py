@@ -154,12 +154,9 @@ def _cells_of_several(
         slot = slot.unsqueeze(-1) * count + torch.arange(count, device="cpu")
     each = Sums(sums.number.unsqueeze(-1), sums.shape, slot)
     spans = [span_of(coords, each) for _, coords in stacked]
-    few = _nodes_windows_or_few(stacked, spans, each) or ()
-    parts = [
-        (axis, part) for (axis, _), own in zip(stacked, few, strict=False) for part in own or ()
-    ]
-    if len({axis for axis, _ in parts}) == len(stacked):
-        return parts
+    few = [own for own in _nodes_windows_or_few(stacked, spans, each) or () if own]
+    if len(few) == len(stacked):
+        return [(axis, part) for (axis, _), own in zip(stacked, few, strict=True) for part in own]
     everywhere = _are_everywhere(stacked, each)
     found: list[OnAxis] = []
     for place in places:
@@ -176,13 +173,9 @@ def _cells_of_several(
 
 def _are_everywhere(place: Sequence[OnAxis], sums: Sums) -> Tensor:
     """Whether the cells of the elements of each sum cover all axes, so that it has no place."""
-    at, *numbers = torch.broadcast_tensors(sums.number, *(c.index for _, c in place))  # type: ignore[no-untyped-call]
-    sizes = [len(coords.cells) + 1 for _, coords in place]
-    cell = torch.zeros_like(at)
-    for number, size in zip(numbers, sizes, strict=True):
-        cell = cell * size + number
+    at, cell, sizes = _numbered([coords for _, coords in place], sums)
     every = math.prod(sizes)
-    pairs = (at * every + cell).unique()
+    pairs = (at * every + cell).unique()  # type: ignore[no-untyped-call]
     at, area = pairs // every, torch.ones((), dtype=torch.float64, device="cpu")
     of_axes = torch.unravel_index(pairs % every, sizes)
     for (axis, coords), number in zip(place, of_axes, strict=True):
@@ -267,12 +260,8 @@ def _few(coordinates: Sequence[Coordinates], sums: Sums) -> list[list[Coordinate
         coordinates: The coordinates of the elements on each axis.
         sums: The sum to which each element belongs.
     """
-    at, *numbers = torch.broadcast_tensors(sums.number, *(c.index for c in coordinates))  # type: ignore[no-untyped-call]
-    sizes, size = [len(coords.cells) + 1 for coords in coordinates], math.prod(sums.shape)
-    place = torch.zeros_like(at)
-    for number, count in zip(numbers, sizes, strict=True):
-        place = place * count + number
-    rows = None
+    at, place, sizes = _numbered(coordinates, sums)
+    size, rows = math.prod(sums.shape), None
     if sums.slot is not None:
         slot = sums.slot[tuple(map(slice, at.shape))]
         _, slot = slot.unique(return_inverse=True)  # type: ignore[no-untyped-call]
@@ -283,7 +272,7 @@ def _few(coordinates: Sequence[Coordinates], sums: Sums) -> list[list[Coordinate
         rows = rows[rows.any(1)]
     if rows is None or len(rows) > MOST_COORDINATES:
         every = math.prod(sizes)
-        pairs = (at * every + place)[place > 0].unique()
+        pairs = (at * every + place)[place > 0].unique()  # type: ignore[no-untyped-call]
         at, place = pairs // every, pairs % every
         counts = at.bincount(minlength=size)
         most = int(counts.max())
@@ -298,3 +287,17 @@ def _few(coordinates: Sequence[Coordinates], sums: Sums) -> list[list[Coordinate
         [part for row in own if (part := coords.moved(row)) is not None]
         for coords, own in zip(coordinates, index, strict=True)
     ]
+
+
+def _numbered(coordinates: Sequence[Coordinates], sums: Sums) -> tuple[Tensor, Tensor, list[int]]:
+    """The sum of each element, and the number of its cell, counted over all axes.
+
+    The sizes that are returned as well are those with which ``torch.unravel_index`` finds the
+    number on each axis.
+    """
+    at, *numbers = torch.broadcast_tensors(sums.number, *(c.index for c in coordinates))  # type: ignore[no-untyped-call]
+    sizes = [len(coords.cells) + 1 for coords in coordinates]
+    cell = torch.zeros_like(at)
+    for number, size in zip(numbers, sizes, strict=True):
+        cell = cell * size + number
+    return at, cell, sizes

@@ -211,7 +211,8 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
         shown = mask_in_sums(constant)
         if shown is None:
             return None
-        shown = positions_kept(places, shown | (constant != 0).to(shown.device))
+        shown = shown | (constant != 0).to(shown.device)
+        shown = positions_kept(places, shown, range(constant.dim()))
         if shown is None:
             return None
         constant = shown.double()
