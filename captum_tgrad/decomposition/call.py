@@ -41,7 +41,7 @@ class Operation:
         form: Runs the call in an equivalent form, which is faster or saves values for ``bias``.
         form_of_large: Whether ``form`` is faster only if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
-        parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
+        parts_if: Whether a call runs in its parts; None if every call does.
         fill: The positions and names of arguments that a call fills elements with. Numbers and
             constants among them have no place.
     """
@@ -54,7 +54,7 @@ class Operation:
     form: Callable[[Call, Any], Any] | None = None
     form_of_large: bool = False
     parts: Callable[[Call], Any] | None = None
-    parts_of_one: bool = True
+    parts_if: Callable[[Call], bool] | None = None
     fill: Collection[int | str] = ()
 
 

@@ -220,6 +220,8 @@ class _Explained:
         contributions, sums = [], []
         summing = replace(self.summing, with_magnitudes=False)
         for leaf, places, gradient in zip(self.leaves, self.places, gradients, strict=True):
+            if gradient._is_zerotensor():  # without memory, as the gradient of ``sgn``
+                gradient = gradient.clone()
             contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
             sums.append(summing.sums_of_elements(contribution, places))
             contributions.append(contribution)

@@ -115,8 +115,9 @@ def _load_formulas() -> None:
 
 def _forward_mode(op: Op, point: Tensors, direction: Tensors) -> Tensors:
     _load_formulas()
-    derivatives: Tensors = torch.func.jvp(op, point, direction)[1]
-    return derivatives
+    derivatives = torch.func.jvp(op, point, direction)[1]
+    # A derivative that is always 0 has no memory until it is copied.
+    return tuple([each.clone() if each._is_zerotensor() else each for each in derivatives])
 
 
 def _double_backward(op: Op, point: Tensors, direction: Tensors) -> Tensors:

@@ -199,8 +199,8 @@ class PendingTerms:
         """A hook: sums the product of gradient and bias, or lets a small one wait."""
         if self._summing is None or pending.bias is None:
             return
-        if gradient is None or not gradient.numel():
-            return  # a backward that returns None means zero
+        if gradient is None or gradient._is_zerotensor() or not gradient.numel():
+            return  # a backward that returns None, or a tensor without memory, means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
         bias, pending.bias = pending.bias, None

@@ -90,6 +90,17 @@ def _grid(rows, columns):
     return rows[:, None].expand(SIZE, SIZE), columns.expand(SIZE, SIZE)
 
 
+def _at_least(h, size):
+    """Divided by the norm, or by ``size`` if that is larger, with the gradient of the norm."""
+    norm = torch.linalg.vector_norm(h, dim=1, keepdim=True)
+    return h / (norm + (size - norm.detach()).clamp_min(0))
+
+
+def _twice_differed(rows):
+    rows = rows[1:] - rows[:-1]
+    return rows[1:] - rows[:-1]
+
+
 FUSED = {
     "baddbmm": (
         _batches(lambda a, b, c: torch.baddbmm(TABLE[None], b, c, beta=0.5, alpha=2)),
@@ -216,6 +227,44 @@ FUSED = {
     "rms_norm": (
         _last(lambda t, weights, scales: F.rms_norm(t, [WIDTH], scales, eps=1e-5)),
         _last(lambda t, weights, scales: F.rms_norm(t, [WIDTH], eps=1e-5) * scales),
+    ),
+    "layer_norm of a constant": (
+        _matrices(lambda a, b, c: a * F.layer_norm(TABLE, [SIZE], b[0], c[0])),
+        _matrices(lambda a, b, c: a * (F.layer_norm(TABLE, [SIZE]) * b[0] + c[0])),
+    ),
+    "group_norm of a constant": (
+        _matrices(lambda a, b, c: a * F.group_norm(TABLE, 2, bias=b[0])),
+        _matrices(lambda a, b, c: a * (F.group_norm(TABLE, 2) + b[0])),
+    ),
+    "batch_norm of a constant": (
+        _matrices(lambda a, b, c: a * F.batch_norm(TABLE, TABLE[0], TABLE[1].abs(), b[0])),
+        _matrices(lambda a, b, c: a * F.batch_norm(TABLE, TABLE[0], TABLE[1].abs()) * b[0]),
+    ),
+    "linear of a constant": (
+        _matrices(lambda a, b, c: a * F.linear(TABLE, TABLE, b[0])),
+        _matrices(lambda a, b, c: a * (TABLE @ TABLE.T + b[0])),
+    ),
+    "conv1d of a constant": (
+        _matrices(lambda a, b, c: a * F.conv1d(TABLE, TABLE[..., None], b[0])),
+        _matrices(lambda a, b, c: a * (TABLE @ TABLE + b[0][:, None])),
+    ),
+    "cosine_similarity": (
+        _images(lambda a, b, c: a * F.cosine_similarity(b, c)[:, None]),
+        _images(lambda a, b, c: a * (F.normalize(b) * F.normalize(c)).sum(1, keepdim=True)),
+    ),
+    "cosine_similarity to a constant": (
+        _images(lambda a, b, c: a * F.cosine_similarity(BIAS[:, None, None], b, dim=-3)[:, None]),
+        _images(
+            lambda a, b, c: a * (_own(F.normalize(BIAS, dim=0)) * F.normalize(b)).sum(1)[:, None]
+        ),
+    ),
+    "cosine_similarity of small vectors": (
+        _images(lambda a, b, c: a * F.cosine_similarity(b, c, eps=1e3)[:, None]),
+        _images(lambda a, b, c: a * (_at_least(b, 1e3) * _at_least(c, 1e3)).sum(1)[:, None]),
+    ),
+    "diff": (
+        _matrices(lambda a, b, c: a.diff(2, 0, prepend=b[:1], append=TABLE[:1]).square()),
+        _matrices(lambda a, b, c: _twice_differed(torch.cat([b[:1], a, TABLE[:1]])).square()),
     ),
 }
 

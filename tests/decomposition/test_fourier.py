@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.checks import assert_complete, assert_same_maps
+from tests.decomposition.checks import assert_complete, assert_same_maps, randn
 
 torch.manual_seed(0)
 FRAME, STEP = 16, 4
@@ -155,6 +155,15 @@ def test_a_spectrogram_there_and_back_has_the_map_of_the_signal(options):
         return _read(F.relu(FIRST(x))[:, 0, : options.get("length")] + 0.5)
 
     assert_same_maps(transformed, plain, SIGNALS)
+
+
+def test_of_a_whole_spectrum_istft_reads_one_half():
+    def inverse(x):
+        spectra = torch.view_as_complex(x.reshape(len(x), FRAME, -1, 2))
+        return _read(torch.istft(spectra, FRAME, STEP, window=HANN, onesided=False))
+
+    x = randn(2, FRAME * 8 * 2)
+    torch.testing.assert_close(TGradAttribution(inverse).decompose(x).output, inverse(x))
 
 
 @pytest.mark.filterwarnings("ignore:The length of signal is shorter")

@@ -61,7 +61,16 @@ LINEAR = {
     "sort": lambda x: _sum(x.sort()[0]),
     "norm": lambda x: x.flatten(1).norm(dim=1),
     "cdist": lambda x: _sum(torch.cdist(x[:, 0], x[:, 1])),
+    "to_sparse": lambda x: _sum(torch.stack([each.to_sparse().to_dense() for each in x])),
+    "index_add of numbers": lambda x: torch.stack([_added_to_one(each) for each in x]),
 }
+
+
+def _added_to_one(sample):
+    first, second, *_ = sample.flatten()
+    return first.index_add(0, torch.tensor([0]), second) + second.scatter_add(
+        0, torch.tensor(0), first
+    )
 
 
 def _decomposed(forward, x=X):
@@ -103,6 +112,11 @@ PARTED = {
     "elu": (
         lambda x: _sum(F.elu(x, 0.7) + F.elu(-x, 0.7)),
         _sum(0.7 * ((1 + X.abs()) * (-X.abs()).exp() - 1)),
+    ),
+    "sgn": (lambda x: _sum(x.sgn() * 2 + x), 2 * _sum(X.sgn())),
+    "slogdet of numbers": (
+        lambda x: torch.linalg.slogdet(x[:, :1, 0, :1]).logabsdet,
+        X[:, 0, 0, 0].abs().log() - 1,
     ),
     "std": (lambda x: x.flatten(1).std(1), torch.zeros(2, dtype=torch.float64)),
     "var": (lambda x: x.flatten(1).var(1), -X.flatten(1).var(1)),

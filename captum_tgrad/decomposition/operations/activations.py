@@ -207,6 +207,22 @@ def of_softmax(y: Tensor, product: Tensor, dim: int) -> Tensor:
     return product.addcmul_(y, product.sum(dim, keepdim=True).add_(1), value=-1)
 
 
+def logcumsumexp(call: Call, output: Tensor) -> Bias:
+    """``y - sum z exp(z - y)``, with the sum over all elements up to each one.
+
+    The positive and the negative elements are summed in logarithms, as the elements of ``y`` are.
+    """
+    dim = call.bound["dim"]
+
+    def compute(y: Tensor, z: Tensor) -> Tensor:
+        positive, negative = (
+            (z + part.clamp_min(0).log()).logcumsumexp(dim).sub_(y).exp_() for part in (z, -z)
+        )
+        return torch.where(y.isinf(), 0, y - positive + negative)
+
+    return Bias(compute, output, call.bound["input"], uncut=(dim % max(output.dim(), 1),))
+
+
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 _gelu_backward = torch.ops.aten.gelu_backward.default
 _threshold_backward = torch.ops.aten.threshold_backward.default
@@ -300,5 +316,6 @@ OPERATIONS: dict[str, Operation] = {
     **_like_first("exp", bias=lambda call, y: Bias(exp, y)),
     **_like_first("alpha_dropout feature_alpha_dropout"),
     **records("log_softmax", _SOFTMAX, places=elementwise.along),
-    **records("cumprod logcumsumexp", "input, dim", places=cumulative.running),
+    **records("cumprod", "input, dim", places=cumulative.running),
+    **records("logcumsumexp", "input, dim", places=cumulative.running, bias=logcumsumexp),
 }

@@ -33,6 +33,11 @@ def bilinear(call: Call, output: Tensor) -> Bias | None:
     return of_degree(len(call.dependent), output)
 
 
+def another_depends(call: Call) -> bool:
+    """Whether a tensor other than the first argument depends on the input."""
+    return len(call.dependent) > 1 or call.dependent[0] is not call.args[0]
+
+
 def with_bias(call: Call) -> Tensor:
     """A layer whose weight or sampling points depend on the input, and then its bias."""
     bias, always_has_one = call.bound["bias"], call.name == "deform_conv2d"
@@ -112,6 +117,29 @@ def _sum(call: Call, added: Tensor, product: Tensor, beta: Any, alpha: Any) -> T
     return torch.add(added if beta == 1 else added * beta, product, alpha=alpha)
 
 
+def _similarity(call: Call) -> Tensor:
+    """``cosine_similarity``: both tensors divided by their norms, multiplied and summed."""
+    first, second, dim, eps = _values(call)
+    first, second = _of_one_rank(first, second)
+    if not first.dim() or first.shape[dim] != second.shape[dim]:
+        raise NoRuleError
+    result: Tensor = (first / _norm(first, dim, eps) * (second / _norm(second, dim, eps))).sum(dim)
+    return result
+
+
+def _of_one_rank(*tensors: Tensor) -> list[Tensor]:
+    """Tensors with leading dimensions of size 1 added, as broadcasting does."""
+    rank = max(tensor.dim() for tensor in tensors)
+    return [tensor.reshape([1] * (rank - tensor.dim()) + list(tensor.shape)) for tensor in tensors]
+
+
+def _norm(tensor: Tensor, dim: int, eps: float) -> Tensor:
+    """The norm along a dimension, at least ``eps``, with torch's gradient of the norm."""
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
+    missing = eps - norm.detach()
+    return norm + missing.clamp_min(0) if bool((missing > 0).any()) else norm
+
+
 def _values(call: Call) -> list[Any]:
     """The arguments in the order of the record's parameters; raises NoRuleError for others."""
     bound = call.bound
@@ -128,10 +156,9 @@ def _chain(call: Call) -> Tensor:
 def _kronecker(call: Call) -> Tensor:
     """The Kronecker product: each element of the first tensor times the second tensor."""
     first, second = _values(call)
-    rank = max(first.dim(), second.dim())
-    first, second = (t.reshape([1] * (rank - t.dim()) + list(t.shape)) for t in (first, second))
+    first, second = _of_one_rank(first, second)
     sizes = [a * b for a, b in zip(first.shape, second.shape, strict=True)]
-    for dim in range(rank):
+    for dim in range(len(sizes)):
         first, second = first.unsqueeze(2 * dim + 1), second.unsqueeze(2 * dim)
     products: Tensor = first * second
     return products.reshape(sizes)
@@ -173,17 +200,15 @@ def _short_time_fourier(call: Call) -> Tensor:
 def _inverse_short_time_fourier(call: Call) -> Tensor:
     """``istft``: the inverse transforms of all frames times the window, added up."""
     values = _values(call)
-    x, size, step, length, window, is_centered, normalized, onesided, until, as_complex = values
+    x, size, step, length, window, is_centered, normalized, _, until, as_complex = values
     if as_complex or x.dim() not in (2, 3):
         raise NoRuleError
     step, length = step or size // 4, length or size
     window = x.new_ones(length).real if window is None else window
     before = (size - length) // 2
     window = F.pad(window, (before, size - length - before))
-    is_half = x.shape[-2] != size if onesided is None else onesided
-    transform = torch.fft.irfft if is_half else torch.fft.ifft
-    frames = transform(x.mT, n=size, norm="ortho" if normalized else None)
-    frames = (frames if is_half else frames.real) * window
+    half = x[..., : size // 2 + 1, :]  # of a whole spectrum, torch reads only this part
+    frames = torch.fft.irfft(half.mT, n=size, norm="ortho" if normalized else None) * window
     end, start = size + step * (x.shape[-1] - 1), size // 2 if is_centered else 0
     kept = slice(start, end - start if until is None else start + until)
 
@@ -232,7 +257,11 @@ def _bags(call: Call) -> Tensor:
 
 
 _added_product = partial(
-    records, places=mixing.added_product, bias=added_product, parts=_matrices, parts_of_one=False
+    records,
+    places=mixing.added_product,
+    bias=added_product,
+    parts=_matrices,
+    parts_if=lambda call: len(call.dependent) > 1,
 )
 
 SHORT_TIME_FOURIER = records(
@@ -251,6 +280,7 @@ OPERATIONS: dict[str, Operation] = {
     **records("addr", "input, vec1, vec2, beta=1, alpha=1", parts=_matrices),
     **records("addcmul addcdiv", "input, tensor1, tensor2, value=1", parts=_elements),
     **records("lerp", "input, end, weight", places=elementwise.elementwise, parts=_between),
+    **records("cosine_similarity", "x1, x2, dim=1, eps=1e-8", parts=_similarity),
     **records("chain_matmul linalg_multi_dot", parts=_chain),
     **records("grouped_mm", "input, mat2, offs=None, bias=None, out_dtype=None", parts=_grouped),
     **records("kron", "input, other", parts=_kronecker),

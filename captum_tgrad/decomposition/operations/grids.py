@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
-from captum_tgrad.decomposition.operations.composed import with_bias
+from captum_tgrad.decomposition.operations.composed import another_depends, with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.operations.moving import no_bias
 from captum_tgrad.decomposition.places.origin import places_of
@@ -71,7 +71,11 @@ CONVOLUTIONS = {"conv1d", "conv2d", "conv3d"}
 """Convolutions that are not transposed or deformable."""
 
 _convolution = partial(
-    records, places=grids.convolved, bias=convolution, parts=with_bias, parts_of_one=False
+    records,
+    places=grids.convolved,
+    bias=convolution,
+    parts=with_bias,
+    parts_if=another_depends,
 )
 _pooling = partial(records, places=grids.pooled, bias=no_bias)
 

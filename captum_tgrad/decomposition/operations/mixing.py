@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
-from captum_tgrad.decomposition.operations.composed import with_bias
+from captum_tgrad.decomposition.operations.composed import another_depends, with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.rules import cumulative, mixing
@@ -68,12 +68,16 @@ _unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def differences(call: Call) -> Tensor:
-    """``torch.diff``, which is ``x[1:] - x[:-1]``."""
-    tensor, dim = call.bound["input"], call.bound["dim"]
-    size = tensor.shape[dim] - 1
-    if call.bound["n"] != 1 or len(call.tensors) > 1 or size < 0:
+    """``torch.diff``, which is ``x[1:] - x[:-1]``, n times."""
+    names = ("input", "n", "dim", "prepend", "append")
+    tensor, n, dim, before, after = (call.bound[name] for name in names)
+    joined = [each for each in (before, tensor, after) if each is not None]
+    result: Tensor = torch.cat(joined, dim) if len(joined) > 1 else tensor
+    if not 0 < n <= result.shape[dim]:
         raise NoRuleError
-    result: Tensor = tensor.narrow(dim, 1, size) - tensor.narrow(dim, 0, size)
+    for _ in range(n):
+        size = result.shape[dim] - 1
+        result = result.narrow(dim, 1, size) - result.narrow(dim, 0, size)
     return result
 
 
@@ -164,7 +168,7 @@ OPERATIONS: dict[str, Operation] = {
         linear,
         form=linear_in_one,
         parts=with_bias,
-        parts_of_one=False,
+        parts_if=another_depends,
     ),
     **_product("matmul linalg_matmul", "input, other", form=matmul_in_one),
     **_product("bmm mm sparse_mm mv dot vdot", "input, other"),
@@ -189,7 +193,12 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
-    **records("diff", "input, n=1, dim=-1", bias=homogeneous, parts=differences),
+    **records(
+        "diff",
+        "input, n=1, dim=-1, prepend=None, append=None",
+        bias=homogeneous,
+        parts=differences,
+    ),
     **records("cumsum", "input, dim", cumulative.running, homogeneous),
     **_transform(
         "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft", "input, n=None, dim=-1, norm=None"

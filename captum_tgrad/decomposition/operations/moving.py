@@ -120,7 +120,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
-        "real imag positive cfloat cdouble coalesce to_dense",
+        "real imag positive cfloat cdouble coalesce to_dense to_sparse to_sparse_coo to_sparse_csr "
+        "to_sparse_csc",
         places=elementwise.unchanged,
         bias=no_bias,
     ),

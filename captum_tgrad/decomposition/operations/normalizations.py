@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.activations import passes_at_its_limits
-from captum_tgrad.decomposition.operations.composed import with_scale
+from captum_tgrad.decomposition.operations.composed import another_depends, with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
 from captum_tgrad.decomposition.places.rules import elementwise
 from captum_tgrad.decomposition.precision import FULL, HALF, in_full_precision
@@ -187,7 +187,7 @@ def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:
     return Bias(lambda y, ratio, shift: (y * ratio).add_(shift), output, ratio, shift)
 
 
-_scaled = partial(records, parts=with_scale, parts_of_one=False)
+_scaled = partial(records, parts=with_scale, parts_if=another_depends)
 _normalization = partial(_scaled, places=elementwise.normalized)
 _batch_norm = partial(
     _scaled,

@@ -125,6 +125,8 @@ class _Trial(NamedTuple):
                 to[dim] = found[0]
             elif (fewer or before.shape[dim] == 1) and self._mixes(rank, dim):
                 summed.add(dim)
+        results = list(to.values())
+        to = {dim: result for dim, result in to.items() if results.count(result) == 1}
         kept: list[Pair] = []
         complete = True
         for axis, coords in coordinates:

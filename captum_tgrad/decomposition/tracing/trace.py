@@ -168,7 +168,7 @@ class Trace(TorchFunctionMode):
         record = call.record
         if call.name == "batch_norm" and record.parameters and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
-        if record.parts is not None and (record.parts_of_one or len(call.dependent) > 1):
+        if record.parts is not None and (record.parts_if is None or record.parts_if(call)):
             # An in-place part has to overwrite the model's own tensor, not a detached one.
             is_other = call.in_place and original is not None
             try:

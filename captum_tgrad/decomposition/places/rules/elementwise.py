@@ -42,8 +42,10 @@ def elementwise(call: Call) -> list[Places]:
 @places_rule(Effect.ELEMENTWISE, is_cached=False)
 def like_first(call: Call) -> list[Places]:
     """The places of the first tensor, which do not count if a result has another shape."""
-    first = call.tensors[0]
-    return [places_of(first) or make_places(first.shape)] * len(call.returned)
+    places = places_of(call.tensors[0])
+    if places is None:
+        raise NoRuleError
+    return [places] * len(call.returned)
 
 
 @places_rule(Effect.MOVES, is_cached=False, mover=lambda call: (lambda t: t, call.tensors[:1]))

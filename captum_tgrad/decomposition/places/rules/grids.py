@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, OnAxis, from_borders
 from captum_tgrad.decomposition.places.copies import copies_refined
 from captum_tgrad.decomposition.places.origin import coordinates_of, places_of
@@ -27,6 +27,8 @@ Windows = Mapping[int, Window | None]
 def convolved(call: Call) -> list[Places]:
     """Places after a convolution, which mixes channels within each group."""
     bound, (output,) = call.bound, call.returned
+    if not bound["input"].requires_grad:
+        raise NoRuleError  # its weight has no grid
     windows = _windows(call)
     channel = output.dim() - len(windows) - 1
     places = _windows_mixed(bound["input"], output.shape, windows)

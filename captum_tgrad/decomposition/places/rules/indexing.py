@@ -27,7 +27,7 @@ from captum_tgrad.decomposition.scratch import is_dense
 def added(call: Call) -> list[Places]:
     """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
-    index, dim = index.detach().cpu(), dim % source.dim()
+    index, dim = index.detach().cpu(), dim % max(source.dim(), 1)
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
@@ -132,6 +132,8 @@ def sampled(call: Call) -> Moved:
     """Places after ``grid_sample``: those of the element that is nearest to each point."""
     bound = call.bound
     image, grid = bound["input"], bound["grid"].detach().float().cpu()
+    if places_of(image) is None:
+        raise NoRuleError
     corners = bool(bound["align_corners"])
 
     def run(indices: list[Tensor]) -> list[Tensor]:
