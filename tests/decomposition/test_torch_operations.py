@@ -14,9 +14,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from captum_tgrad import TGradAttribution
 from tests.decomposition.checks import randn
 
-database = pytest.importorskip(
-    "torch.testing._internal.common_methods_invocations", exc_type=ImportError
-)
+with pytest.MonkeyPatch.context() as patch:  # the flags would stay disabled for other tests
+    patch.setattr(torch.backends, "disable_global_flags", lambda: None)
+    database = pytest.importorskip(
+        "torch.testing._internal.common_methods_invocations", exc_type=ImportError
+    )
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of deprecated operations
 
