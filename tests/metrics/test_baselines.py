@@ -1,6 +1,4 @@
-"""Baselines in all forms, presets and the protocol."""
-
-import json
+"""Baselines in all forms, and presets."""
 
 import numpy as np
 import pytest
@@ -9,14 +7,10 @@ import torch
 from captum_tgrad.metrics import (
     blur,
     deletion,
-    energy_in_mask,
-    grid_pointing_game,
     increase_in_confidence,
     insertion,
     insertion_deletion,
     mean_color,
-    pointing_game,
-    rank_accuracy,
     zeros,
 )
 from tests.metrics.every_metric import tensors_of
@@ -196,13 +190,13 @@ def test_signals_and_volumes_are_blurred_along_all_their_dimensions():
 
 @pytest.mark.parametrize("length", [7, 2048, 2049, 5000])
 def test_lines_of_any_length_are_blurred(length):
-    line = random(2, 1, length)
+    line = random(2, 3, length)
     delta = torch.zeros(1, 1, 11).double()
     delta[..., 5] = 1
     kernel = blur(11, 5)(delta)[0, 0].numpy()  # held against scipy in test_rise
-    expected = [np.convolve(row[0].numpy(), kernel)[5 : 5 + length] for row in line]
-    expected = torch.from_numpy(np.stack(expected))
-    torch.testing.assert_close(blur(11, 5)(line)[:, 0], expected, rtol=0, atol=1e-12)
+    expected = [np.convolve(row, kernel)[5 : 5 + length] for row in line.flatten(0, 1).numpy()]
+    expected = torch.from_numpy(np.stack(expected)).reshape(line.shape)
+    torch.testing.assert_close(blur(11, 5)(line), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [9, 2049])
@@ -213,41 +207,21 @@ def test_a_blur_is_as_precise_under_autocast(length):
     torch.testing.assert_close(found, blur(5, 2)(lines), rtol=0, atol=0)
 
 
-def test_the_protocol_is_plain():
-    result = insertion_deletion(MODEL, INPUTS, MAPS, n_steps=5, ties="group")
-    protocol = json.loads(json.dumps(result.protocol))
-    assert protocol == result.protocol
-    assert protocol["metric"] == "insertion and deletion"
-    assert (protocol["n_steps"], protocol["features"], protocol["ties"]) == (5, 16, "group")
-
-
-def test_the_protocol_is_plain_also_for_numbers_of_numpy():
-    images, masks = torch.eye(4).reshape(4, 4, 1, 1), torch.ones(2, 4, 4, dtype=torch.bool)
-    results = [
-        insertion_deletion(MODEL, INPUTS, MAPS, n_steps=np.int64(2), patch_size=np.int64(2)),
-        insertion_deletion(
-            MODEL, INPUTS, MAPS, np.float32(0.5), n_steps=2, channel_dim=(np.int64(-3),)
-        ),
-        insertion_deletion(MODEL, INPUTS, MAPS, blur(np.int64(3), np.float32(1)), n_steps=2),
-        energy_in_mask(MAPS.mT, masks, channel_dim=np.int64(-3), size=(np.int64(4), np.int64(4))),
-        pointing_game(MAPS, [np.array([0, 0, 2, 2])] * 2, tolerance=np.float32(1)),
-        rank_accuracy(MAPS, masks, k=np.int64(3)),
-        grid_pointing_game(
-            lambda images: images.sum((2, 3)),
-            images,
-            lambda images, targets: images,
-            grid=np.int64(2),
-            n_grids=np.int64(1),
-            confidence=np.float32(0.25),
-        ),
-    ]
-    for result in results:
-        assert json.loads(json.dumps(result.protocol)) == result.protocol
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_blur_keeps_the_dtype_and_one_of_a_single_pixel_everything(dtype):
+    inputs = random(2, 3, 4, 5).to(dtype)
+    torch.testing.assert_close(blur(1, 2)(inputs), inputs)
 
 
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [((4, 1.0), "kernel_size"), ((5, 0), "sigma"), ((3, torch.inf), "sigma must be positive and")],
+    [
+        ((4, 1.0), "kernel_size"),
+        ((-1, 1.0), "kernel_size"),
+        ((3.0, 1.0), "kernel_size"),
+        ((5, 0), "sigma"),
+        ((3, torch.inf), "sigma must be positive and"),
+    ],
 )
 def test_invalid_arguments_of_blur(arguments, name):
     with pytest.raises(ValueError, match=name):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from captum.attr import InputXGradient, NoiseTunnel, Saliency
+from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import grid_pointing_game
@@ -77,7 +78,7 @@ def _literal(maps, grid):
 
 @pytest.mark.parametrize("grid", [1, 2, 3])
 def test_is_the_literal_score_of_the_grids_that_it_names(grid):
-    weights = torch.nn.functional.normalize(random(30, 3, seed=4))
+    weights = nn.functional.normalize(random(30, 3, seed=4))
     inputs = random(60, 3, 4, 6) + 2 * random(60, 3, 1, 1, seed=1)
 
     def model(images):
@@ -86,6 +87,7 @@ def test_is_the_literal_score_of_the_grids_that_it_names(grid):
     method = TGradAttribution(model)
     found = grid_pointing_game(model, inputs, method, grid=grid, n_grids=2, confidence=0)
     assert found.cells.shape == (2, grid**2)
+    assert found.chance.tolist() == [1 / grid**2] * 2
     for layout, targets, cells in zip(found.images, found.targets, found.cells, strict=True):
         assert torch.equal(model(inputs[layout]).argmax(1), targets)
         whole = torch.zeros(3, 4 * grid, 6 * grid).double()
@@ -176,7 +178,7 @@ def test_there_are_as_many_grids_as_can_be_made_of_other_images(counts):
     most = max(g for g in range(9) if sum(min(count, g) for count in counts) >= 4 * g)
     for seed in range(20):
         found = grid_pointing_game(
-            lambda x: 50 * x.sum((2, 3)), images, _in_the_cell, grid=2, seed=seed
+            lambda x: 50 * x.sum((2, 3)), images, _in_the_cell, grid=2, seed=seed, confidence=1
         )
         assert len(found.images) == most
         assert len(found.images.unique()) == 4 * most
@@ -232,13 +234,20 @@ def test_huge_and_tiny_attributions_have_the_same_shares():
         assert found.cells.flatten().tolist() == pytest.approx([0.25] * 8)
 
 
+def test_a_model_in_training_mode_is_warned_of():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.0))
+    with pytest.warns(UserWarning, match=r"in training mode.* In training mode: 2\.$"):
+        grid_pointing_game(model, IMAGES, _in_the_cell, grid=2, confidence=0)
+
+
 @pytest.mark.parametrize("broken", [float("inf"), -float("inf"), float("nan")])
 def test_omitted_cells_are_nan(broken):
     def method(images, targets):
         maps = _in_the_cell(images, targets)
         return maps.masked_fill((targets == 2)[:, None, None, None], broken)
 
-    with pytest.raises(ValueError, match=r"the result of methods holds NaN or inf in a cell of g"):
+    message = r"the result of methods holds NaN or inf in a cell of grid 0.*NaN for these cells"
+    with pytest.raises(ValueError, match=message):
         grid_pointing_game(one_logit_a_channel, IMAGES, method, grid=2)
     found = grid_pointing_game(
         one_logit_a_channel, IMAGES, method, grid=2, n_grids=8, nan_policy="omit"

@@ -110,6 +110,12 @@ def test_integers_can_stay_as_they_are(metric):
     assert (result.clean_score.tolist(), result.masked_score.tolist()) == ([36], [32])
 
 
+def test_complex_numbers_are_masked():
+    inputs, maps = torch.tensor([[2 + 1j, 4, 6j]]), torch.tensor([[2.0, 1.0, 0.0]])
+    result = average_drop(lambda x: (x.real + x.imag).sum(1), inputs, maps)
+    assert (result.clean_score.tolist(), result.masked_score.tolist()) == ([13], [3 + 0.5 * 4])
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_broken_map_is_left_out_whatever_the_model_makes_of_it(metric, value):

@@ -187,7 +187,7 @@ def test_by_hand():
 
 
 def test_noise_follows_from_the_seed_and_is_as_large_as_asked():
-    inputs, maps = torch.zeros(2, 1, 20, 20).double(), permutation(2, 1, 20, 20)
+    inputs, maps = torch.zeros(2, 2, 20, 20).double(), permutation(2, 1, 20, 20)
     seen = []
 
     def model(images):
@@ -200,6 +200,7 @@ def test_noise_follows_from_the_seed_and_is_as_large_as_asked():
     replaced = seen[1][0, 0][seen[1][0, 0] != 0]
     assert len(replaced) == 200
     assert replaced.std().item() == pytest.approx(0.3, rel=0.15)
+    assert not torch.equal(seen[1][0, 0], seen[1][0, 1])  # each channel has its own
     again = road(model, inputs, maps, percentages=[50], noise=0.3, max_examples_per_batch=1)
     torch.testing.assert_close(first.road, again.road, rtol=0, atol=1e-10)
     alone = road(model, inputs[1:], maps[1:], percentages=[50], noise=0.3)
@@ -230,14 +231,23 @@ def test_omitted_samples_are_nan_and_the_others_unchanged():
     expected = road(model, inputs, maps, percentages=[50])
     broken_inputs, broken_maps = inputs.clone(), maps.clone()
     broken_inputs[0, 1, 2, 2], broken_maps[2, 0, 0, 0] = torch.inf, torch.nan
-    found = road(model, broken_inputs, broken_maps, percentages=[50], nan_policy="omit")
-    assert found.road.isnan().tolist() == [True, False, True]
-    torch.testing.assert_close(found.road[1], expected.road[1], rtol=0, atol=1e-10)
+    # Also if the model ignores what is broken.
+    for score in (model, lambda x: model(x.nan_to_num(0, 0, 0))):
+        found = road(score, broken_inputs, broken_maps, percentages=[50], nan_policy="omit")
+        assert found.road.isnan().tolist() == [True, False, True]
+        torch.testing.assert_close(found.road[1], expected.road[1], rtol=0, atol=1e-10)
 
 
 def test_a_constant_map_is_random_and_says_so():
-    with pytest.warns(UserWarning, match="their order is random"):
-        road(classifier(), random(2, 3, 6, 6), torch.ones(2, 1, 6, 6), percentages=[50])
+    arguments = classifier(), random(2, 3, 6, 6), torch.ones(2, 1, 6, 6)
+    found = []
+    for seed in (0, 0, 1):
+        torch.rand(3)  # the seed alone decides
+        with pytest.warns(UserWarning, match="their order is random"):
+            result = road(*arguments, percentages=[50], noise=0, seed=seed)
+        found.append(result.most_relevant_first)
+    assert torch.equal(found[0], found[1])
+    assert (found[0] - found[2]).abs().min() > 1e-6
 
 
 def test_no_pixel_is_lost_to_rounding_and_the_protocol_is_plain():
@@ -270,6 +280,14 @@ def test_no_pixel_is_lost_to_rounding_and_the_protocol_is_plain():
         ({"noise": -1}, ValueError, "noise must be a standard deviation"),
         ({"noise": float("nan")}, ValueError, "noise must be a standard deviation"),
         ({"inputs": torch.ones(2, 6), "attributions": torch.ones(2, 6)}, ValueError, "be images"),
+        (
+            {
+                "inputs": (torch.ones(2, 3, 6, 6),) * 2,
+                "attributions": (torch.rand(2, 1, 6, 6),) * 2,
+            },
+            ValueError,
+            r"got shape \(2, 3, 6, 6\), \(2, 3, 6, 6\)",
+        ),
         ({"inputs": torch.ones(2, 3, 6, 6).int()}, TypeError, r"inputs\.float\(\)"),
         ({"attributions": torch.ones(2, 1, 7, 6)}, ValueError, "coarser than its input, not finer"),
         ({"attributions": torch.ones(2, 1, 6, 6) * torch.nan}, ValueError, "NaN or inf in sample"),
@@ -291,3 +309,4 @@ def test_fractions_in_the_place_of_percentages():
     model, inputs, maps = classifier(), random(2, 3, 6, 6), random(2, 1, 6, 6)
     with pytest.warns(UserWarning, match=r"all below 1%. If they are fractions, pass 10"):
         road(model, inputs, maps, percentages=[0.1, 0.5])
+    road(model, inputs, maps, percentages=[0.1, 1])  # without a warning
