@@ -156,3 +156,15 @@ def test_one_number_per_sample_is_one_feature():
     inputs = torch.tensor([3.0, 5.0]).double()
     result = insertion(lambda x: 2 * x, inputs, torch.tensor([1.0, 1.0]), return_curves=True)
     assert result.insertion_curve.tolist() == [[0, 6], [0, 10]]
+
+
+def test_a_curve_with_an_infinite_score_has_no_area():
+    result = insertion(
+        lambda x: 1 / x[:, 0],
+        torch.ones(1, 2),
+        torch.tensor([[2.0, 1.0]]),
+        nan_policy="omit",
+        return_curves=True,
+    )
+    assert result.insertion_curve.tolist() == [[torch.inf, 1, 1]]
+    assert result.insertion.isnan().tolist() == [True]

@@ -65,10 +65,19 @@ def test_update_compute_reset(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_direction_is_stated(name):
-    stated = getattr(classes, name).higher_is_better
-    snake = "".join("_" + c.lower() if c.isupper() else c for c in name).removeprefix("_")
-    assert stated == functions.HIGHER_IS_BETTER.get(snake)
+def test_without_samples(name):
+    mean, each = _metric(name).compute(), _metric(name, reduction="none").compute()
+    names = ("insertion", "deletion", "difference")
+    several = name == "InsertionDeletion"
+    for number in [mean[name] for name in names] if several else [mean]:
+        assert number.isnan()
+    for numbers in [each[name] for name in names] if several else [each]:
+        assert numbers.shape == (0,)
+
+
+def test_the_direction_is_stated():
+    stated = [getattr(classes, name).higher_is_better for name in (*ALL, "Road", *LOCALIZATION)]
+    assert stated == [True, False, None, False, True, True, *[True] * 4]
 
 
 def test_forward_is_the_value_of_the_batch():
@@ -228,7 +237,6 @@ def test_localization_needs_no_model(name):
         metric.update(INPUTS[2:], masks[2:])
     _assert_same(mean.compute(), expected, torch.mean)
     _assert_same(each.compute(), expected)
-    assert mean.higher_is_better is functions.HIGHER_IS_BETTER[snake] is True
     with pytest.raises(TypeError, match="has no argument 'interpolation': did you mean interp"):
         getattr(classes, name)(interpolation="nearest")
 
