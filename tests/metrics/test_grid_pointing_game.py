@@ -8,6 +8,7 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import grid_pointing_game
 from tests.metrics.models import random
+from tests.model_state import state_of
 
 
 def one_logit_a_channel(images):
@@ -213,14 +214,21 @@ def test_what_a_method_draws_follows_from_the_seed_and_nothing_else_changes():
     assert torch.equal(images, IMAGES)
 
 
-def test_a_method_may_write_into_its_images():
+def test_a_model_and_a_method_may_write_into_their_images():
+    def model(images):
+        logits = one_logit_a_channel(images)
+        images.zero_()
+        return logits
+
     def method(images, targets):
         attributions = _in_the_cell(images, targets).clone()
         images.zero_()
         return attributions
 
-    found = grid_pointing_game(one_logit_a_channel, IMAGES, method, grid=2)
+    images = IMAGES.clone()
+    found = grid_pointing_game(model, images, method, grid=2)
     assert found.grid_pointing_game.tolist() == [1, 1]
+    assert torch.equal(images, IMAGES)
 
 
 def test_huge_and_tiny_attributions_have_the_same_shares():
@@ -234,10 +242,12 @@ def test_huge_and_tiny_attributions_have_the_same_shares():
         assert found.cells.flatten().tolist() == pytest.approx([0.25] * 8)
 
 
-def test_a_model_in_training_mode_is_warned_of():
-    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.0))
+def test_a_model_in_training_mode_is_warned_of_and_not_changed():
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(5)).double()
+    before = state_of(model)
     with pytest.warns(UserWarning, match=r"in training mode.* In training mode: 2\.$"):
         grid_pointing_game(model, IMAGES, _in_the_cell, grid=2, confidence=0)
+    assert state_of(model) == before
 
 
 @pytest.mark.parametrize("broken", [float("inf"), -float("inf"), float("nan")])

@@ -202,9 +202,10 @@ def test_channels_can_be_elsewhere_and_reduced_otherwise(metric):
     ):
         expected = _numbers(metric, summed, masks)
         assert torch.equal(_numbers(metric, maps, masks, channel_reduce=reduce), expected)
-        last = maps.movedim(1, -1)
-        found = _numbers(metric, last, masks, channel_reduce=reduce, channel_dim=-1)
-        assert torch.equal(found, expected)
+        for dim in (1, 2, 3, -1, -2, -3):
+            moved = maps.movedim(1, dim)
+            found = _numbers(metric, moved, masks, channel_reduce=reduce, channel_dim=dim)
+            assert torch.equal(found, expected)
         assert torch.equal(_numbers(metric, summed[:, 0], masks, channel_dim=None), expected)
 
 
@@ -220,9 +221,12 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
         _numbers(metric, maps, boxes)
     with pytest.raises(ValueError, match=r"attributions holds NaN or inf in sample 1"):
         _numbers(metric, broken, boxes[:1] * 4)
-    found = _numbers(metric, broken, boxes, nan_policy="omit")
+    result = metric(broken, boxes, nan_policy="omit", **_exact(metric))
+    found = getattr(result, metric.__name__)
     assert found.isnan().tolist() == [False, True, True, True]
     assert found[0] == expected[0]
+    # Only a region has a chance level.
+    assert result.chance.isnan().tolist() == [False, False, True, True]
 
 
 @every_metric
@@ -230,10 +234,16 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
     ("changes", "error", "message"),
     [
         ({"attributions": torch.ones(2, 6, 6)}, ValueError, r"have 4 dimensions.*channel_dim=None"),
+        ({"attributions": torch.ones(2, 1, 6, 0)}, ValueError, "none of size 0"),
         ({"attributions": {}}, ValueError, "empty dict"),
         ({"attributions": {"a": np.ones(3)}}, TypeError, r"attributions\['a'\] must be a torch"),
         (
             {"attributions": torch.ones(2, 1, 7, 6)},
+            ValueError,
+            r"masks of height and width \(6, 6\)",
+        ),
+        (
+            {"attributions": torch.ones(2, 1, 6, 7)},
             ValueError,
             r"masks of height and width \(6, 6\)",
         ),
@@ -273,8 +283,13 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
         ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),
         ({"size": 0}, ValueError, "size must be height and width in pixels, got 0"),
+        ({"size": (6, 0)}, ValueError, r"size must be height and width in pixels, got \(6, 0\)"),
+        ({"size": (6, 6.0)}, ValueError, r"size must be height and width in pixels, got \(6, 6.0"),
+        ({"size": (6, True)}, ValueError, r"size must be height and width in pixels, got \(6, Tru"),
         ({"size": (8, 8)}, ValueError, r"regions has shape \(2, 6, 6\).*\(2, 8, 8\)"),
         ({"channel_dim": 0}, ValueError, "channel_dim must be"),
+        ({"channel_dim": 4}, ValueError, "channel_dim must be"),
+        ({"channel_dim": -4}, ValueError, "channel_dim must be"),
         ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),
         ({"interpolate_mode": "linear"}, ValueError, "interpolate_mode must be"),
         ({"nan_policy": "propagate"}, ValueError, "nan_policy must be"),
