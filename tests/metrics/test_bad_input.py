@@ -48,7 +48,21 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"attributions": MAPS.expand(-1, 2, -1, -1)}, ValueError, r"sum\(1, keepdim=True\)"),
         ({"inputs": MAPS, "attributions": INPUTS}, ValueError, "are swapped, pass inputs first"),
         ({"attributions": random(3, 1, 7, 6)}, ValueError, "coarser than its input, not finer"),
-        ({"attributions": random(3, 108)}, ValueError, "does not fit inputs of shape"),
+        ({"attributions": random(3, 6)}, ValueError, r"does not fit .* Pass \(3, 3, 6, 6\)\.$"),
+        (
+            {"attributions": random(3, 6, 6, 3)},
+            ValueError,
+            r"channels last, pass .*movedim\(-1, 1\)",
+        ),
+        *(
+            ({"inputs": random(3, 5), "attributions": random(*shape)}, ValueError, message)
+            for shape, message in {
+                (3, 5, 7): r"Sum over the embedding: attributions\.sum\(-1\)\.$",
+                (3, 4): r"Pass \(3, 5\)\.$",
+                (3, 1): r"Pass \(3, 5\)\.$",
+                (3,): r"Pass \(3, 5\)\.$",
+            }.items()
+        ),
         ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for inputs of shape \(3"),
         ({"attributions": MAPS.numpy()}, TypeError, "torch.from_numpy"),
         (
@@ -78,7 +92,13 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"inputs": (INPUTS, INPUTS[:1])}, ValueError, "same batch size"),
         ({"inputs": INPUTS[:0]}, ValueError, "at least one sample"),
         ({"baselines": INPUTS[:2]}, ValueError, r"baselines has shape \(2, 3, 6, 6\) for inputs"),
-        ({"baselines": INPUTS[0]}, ValueError, "each dimension must be equal or 1"),
+        (
+            {"baselines": INPUTS[0]},
+            ValueError,
+            r"equal or 1\. Pass baselines\.unsqueeze\(0\) to use",
+        ),
+        ({"baselines": torch.zeros(3)}, ValueError, r"each dimension must be equal or 1\.$"),
+        ({"baselines": True}, TypeError, "baselines must be a tensor, a number or a callable"),
         ({"baselines": lambda x: x[:, :1, :3]}, ValueError, "the result of the callable baselines"),
         ({"baselines": lambda x: 3}, TypeError, "callable that returns a tensor, got int"),
         ({"baselines": "blur"}, TypeError, "baselines must be a tensor"),
@@ -121,6 +141,12 @@ def _broken(tensor, value=float("nan"), sample=1):
             TypeError,
             r"must return a tensor, got ndarray.* torch.from_numpy\(model\(x\)\)",
         ),
+        (
+            {"forward_func": lambda x: MODEL(x) / (x.flatten(1) != 0).all(1, keepdim=True)},
+            ValueError,
+            "returned NaN or inf for sample 0, 1, 2",  # only without some of the pixels
+        ),
+        ({"forward_func": classifier().to("meta")}, ValueError, "on cpu, the model is on meta"),
         ({"score": "probability"}, ValueError, "score must be 'softmax', 'logit' or a callable"),
         ({"score": lambda o, t: o}, ValueError, r"score must return .* shape \(3,\); got shape"),
         ({"score": lambda o, t: o.sum()}, ValueError, r"got shape \(\)"),
@@ -161,9 +187,13 @@ def test_curves(metric, changes, error, message):
         metric(**arguments | changes)
 
 
-def test_a_map_that_cannot_be_enlarged():
-    with pytest.raises(ValueError, match="interpolate_mode='bicubic'"):
-        insertion(MODEL, random(1, 3, 8), random(1, 1, 4), 0, interpolate_mode="bicubic")
+@pytest.mark.parametrize(
+    ("dimensions", "mode"), [(1, "bicubic"), (3, "bicubic"), (4, "bilinear"), (4, "nearest")]
+)
+def test_a_map_that_cannot_be_enlarged(dimensions, mode):
+    inputs, maps = random(1, 3, *[4] * dimensions), random(1, 1, *[2] * dimensions)
+    with pytest.raises(ValueError, match=f"interpolate_mode='{mode}'"):
+        insertion(MODEL, inputs, maps, 0, interpolate_mode=mode)
 
 
 def test_methods_that_freeze_different_inputs():

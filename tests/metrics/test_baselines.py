@@ -89,7 +89,8 @@ def test_one_for_each_input_and_zeros_for_tables():
     }
 
 
-def test_a_baseline_that_both_curves_share_is_made_and_scored_once():
+@pytest.mark.parametrize("preset", ["paper", "rise"])
+def test_a_baseline_that_both_curves_share_is_made_and_scored_once(preset):
     made, scored = [], []
 
     def black(inputs):
@@ -100,7 +101,7 @@ def test_a_baseline_that_both_curves_share_is_made_and_scored_once():
         scored.append(len(x))
         return MODEL(x)
 
-    insertion_deletion(model, INPUTS, MAPS, black, n_steps=4)
+    insertion_deletion(model, INPUTS, MAPS, black, n_steps=4, preset=preset)
     assert made == [2]
     assert sum(scored) == 2 * (2 + 2 * 3)
 

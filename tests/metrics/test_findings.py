@@ -71,9 +71,10 @@ def test_one_feature_is_no_constant_map(ties):
 @pytest.mark.parametrize("metric", CURVES)
 def test_a_baseline_that_keeps_half(metric):
     baseline = torch.tensor([0.49, 0.5, 0.7]).double().reshape(3, 1, 1, 1).expand(3, 1, 6, 6)
-    (message,) = _warned(metric, MODEL, INPUTS, MAPS, baseline)
+    (message,) = _warned(metric, lambda x: MODEL(x) / 100, INPUTS, MAPS, baseline)
     name = "deletion" if metric is deletion else "insertion"
     assert message.endswith(f"Affected: {name}, sample 1, 2.")
+    assert _warned(metric, MODEL, 0 * INPUTS, MAPS, 0) == []  # there is nothing to keep
 
 
 def test_each_baseline_that_keeps_half():

@@ -100,10 +100,11 @@ def test_any_other_layout_of_memory():
 )
 def test_no_call_gets_more_examples_than_allowed(samples, steps, size, ties):
     rooms = set()
-    seen = 0
+    calls = seen = 0
 
     def model(x):
-        nonlocal seen
+        nonlocal calls, seen
+        calls += 1
         seen += len(x)
         rooms.add(x.untyped_storage().nbytes() // x[0].nbytes)
         assert len(x) <= 16
@@ -118,6 +119,9 @@ def test_no_call_gets_more_examples_than_allowed(samples, steps, size, ties):
     # Both curves share the clean and the baseline's score.
     assert seen == samples * (2 + 2 * (steps - 1))
     assert max(rooms) == 16  # no memory holds more
+    # The inputs, the baselines and the curves, in as few calls as possible.
+    of_curves = samples * 2 * (steps - 1)
+    assert calls == sum(-(-part // 16) for part in (samples, samples, of_curves))
 
 
 @pytest.mark.parametrize("score", ["softmax", "logit"])

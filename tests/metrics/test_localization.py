@@ -87,14 +87,16 @@ def test_shares_are_those_of_the_literal_sums():
 
 @every_metric
 def test_a_box_has_the_pixels_whose_middle_is_in_it(metric):
-    maps = random(3, 1, 6, 5)
+    maps = random(5, 1, 6, 5)
     boxes = [
         torch.tensor([[0.6, 1.4, 3.5, 4.5], [2.0, 3.0, 5.0, 6.0]]),  # these overlap
-        torch.tensor([[-0.5, -0.5, 2.5, 7.0]]),  # beyond the border by rounding
-        [[4, 0, 5, 1]],
+        torch.tensor([[-1.0, -1.0, 2.5, 7.0]]),  # beyond the border by rounding
+        [[4, 0, 5, 1], [0, 0, 6, 0.5]],
+        [[0.5, 1.5, 2.5, 3.5]],  # from middle to middle: only the first ones are in it
+        [[0, 0.2, 1.5, 1], [0.2, 0, 1, 1.5], [0, 0, 1, 1]],  # not relative to the image
     ]
     masks = [reference.mask_of_boxes(torch.as_tensor(each).tolist(), 6, 5) for each in boxes]
-    assert [int(mask.sum()) for mask in masks] == [14, 12, 1]
+    assert [int(mask.sum()) for mask in masks] == [14, 12, 1, 4, 1]
     expected = _numbers(metric, maps, torch.from_numpy(np.stack(masks)))
     assert torch.equal(_numbers(metric, maps, boxes), expected)
 
@@ -253,12 +255,27 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
         ({"regions": torch.ones(3, 6, 6)}, ValueError, r"regions has shape \(3, 6, 6\)"),
         ({"regions": torch.full((2, 6, 6), 255)}, ValueError, "regions holds 255"),
         ({"regions": torch.ones(2, 6, 6) * torch.nan}, ValueError, "regions holds nan"),
-        ({"regions": torch.ones(3, 4)}, ValueError, "each sample, got 3 for 2"),
+        ({"regions": torch.ones(3, 4)}, ValueError, r"each sample, got 3 for 2\.$"),
+        ({"regions": [[0, 0, 2, 2]] * 4}, ValueError, r"each sample, got 4 for 2\.$"),
+        ({"regions": [0, 0, 2]}, ValueError, r"each sample, got 3 for 2\.$"),
+        ({"regions": [0, 0, 2, 2]}, ValueError, r"a single box as \[\[x0, y0, x1, y1\]\]\.$"),
+        ({"regions": torch.ones(4)}, ValueError, r"a single box as \[\[x0, y0, x1, y1\]\]\.$"),
+        ({"regions": [torch.ones(1, 1, 4)] * 2}, ValueError, r"regions\[0\] has shape \(1, 1, 4\)"),
         ({"regions": torch.ones(2, 5)}, ValueError, r"regions\[0\] has shape"),
         ({"regions": "box"}, TypeError, "regions must be a tensor"),
         ({"regions": 3}, TypeError, "regions must be a tensor"),
         ({"regions": [["a"], []]}, TypeError, r"regions\[0\] must hold numbers"),
-        ({"regions": [[[3, 1, 2, 5]], []]}, ValueError, r"regions\[0\] .*ends before it starts"),
+        (
+            {"regions": [[[3, 1, 2.25, 5]], []]},
+            ValueError,
+            r"regions\[0\] has a box \(3\.0, 1\.0, 2\.2, 5\.0\), which ends before it starts",
+        ),
+        ({"regions": [[[1, 3, 2, 2]], []]}, ValueError, r"regions\[0\] .*ends before it starts"),
+        ({"regions": [[[2, 1, 2, 5]], [[0, 2, 2, 2]]]}, ValueError, "of sample 0, 1 is empty"),
+        ({"regions": [[[0, 0.2, 1, 1]], []]}, ValueError, "multiply relative coordinates"),
+        ({"regions": [[[0, -1.1, 2, 2]], []]}, ValueError, "not in an image of height 6 and width"),
+        ({"regions": [[[-1.1, 0, 2, 2]], []]}, ValueError, "not in an image of height 6 and width"),
+        ({"regions": [[[0, 0, 2, 7.1]], []]}, ValueError, "not in an image of height 6 and width"),
         (
             {"regions": [[], [[0, 0, 9, 2]]]},
             ValueError,
@@ -279,6 +296,11 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
             {"regions": torch.full((2, 6, 4), 3), "attributions": torch.rand(2, 1, 3, 2)},
             ValueError,
             r"regions holds 3.* as a list, list\(regions\)\.$",
+        ),
+        (
+            {"regions": torch.ones(2, 3, 4).bool(), "attributions": torch.rand(2, 1, 6, 4)},
+            ValueError,
+            r"F\.interpolate\(masks\[:, None\]\.float\(\), size\)\.$",  # no boxes
         ),
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
         ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),

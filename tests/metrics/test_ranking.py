@@ -51,6 +51,12 @@ def test_a_coarse_map_is_enlarged():
     assert torch.equal(_curve(torch.ones(1, 2, 4, 4).double(), maps), whole)
     nearest = _order(torch.ones(1, 2, 4, 4).double(), maps, interpolate_mode="nearest")
     assert nearest == [[10, 11, 14, 15, 8, 9, 12, 13, 2, 3, 6, 7, 0, 1, 4, 5]]
+    assert torch.equal(_curve(torch.ones(1, 2, 4, 4).double(), maps.long()), whole)
+    for mode in ("nearest", "nearest-exact", "bicubic"):
+        maps = random(1, 1, 3, 3)
+        enlarged = torch.nn.functional.interpolate(maps, (4, 4), mode=mode)
+        found = _curve(torch.ones(1, 2, 4, 4).double(), maps, interpolate_mode=mode)
+        assert torch.equal(found, _curve(torch.ones(1, 2, 4, 4).double(), enlarged))
 
 
 def test_large_integers_are_not_tied():

@@ -69,6 +69,7 @@ def test_one_output_per_sample_is_the_score(shape, score):
     result = _run(lambda x: (x.flatten(1) @ weights).reshape(shape), score=score)
     torch.testing.assert_close(result.clean_score, INPUTS.flatten(1) @ weights)
     assert result.protocol["score"] == "output"
+    assert result.protocol["target"] == "given"  # there is no class to predict
 
 
 def test_a_callable_gets_outputs_and_targets():
@@ -152,9 +153,19 @@ def test_half_precision_is_scored_in_float32():
     assert (result.insertion - _run().insertion).abs().max() < 0.02
 
 
-def test_a_model_that_squeezes_and_a_scripted_one():
+def test_a_model_that_squeezes():
     weights = random(108, 1, seed=4)
     expected = _run(lambda x: x.flatten(1) @ weights).insertion
     for size in (1, 4):
-        found = _run(lambda x: (x.flatten(1) @ weights).squeeze(), max_examples_per_batch=size)
-        torch.testing.assert_close(found.insertion, expected, rtol=0, atol=1e-10)
+        for score in ("softmax", lambda outputs, _: outputs):
+            found = _run(
+                lambda x: (x.flatten(1) @ weights).squeeze(),
+                max_examples_per_batch=size,
+                score=score,
+            )
+            torch.testing.assert_close(found.insertion, expected, rtol=0, atol=1e-10)
+
+
+def test_a_callable_may_score_complex_outputs():
+    found = _run(lambda x: MODEL(x) * 1j, score=lambda outputs, _: outputs.imag[:, 1])
+    torch.testing.assert_close(found.clean_score, LOGITS[:, 1], rtol=0, atol=1e-10)

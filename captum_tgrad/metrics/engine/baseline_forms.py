@@ -96,7 +96,7 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
         baseline = check_number(baseline, name)
         _check_kept(torch.tensor(baseline, dtype=torch.float64, device="cpu"), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
-    if callable(baseline) and not isinstance(baseline, Tensor):
+    if callable(baseline):
         if is_for_channels_first(baseline):
             baseline = channels_back(baseline(tensor), channel_dim)
         else:

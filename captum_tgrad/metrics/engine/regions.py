@@ -120,11 +120,11 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
             f"regions has shape {shape}; masks of these attributions must have shape {wanted} or"
             f" {(samples, 1, *size)}."
         )
-    inside = masks.detach() != 0
-    others = masks.detach()[inside != masks.detach()]
+    inside = masks != 0
+    others = masks[inside != masks]
     if others.numel():
         raise ValueError(
-            f"regions holds {float(others[0]):g}: a mask must be True or 1 in its region and False"
+            f"regions holds {others[0].item():g}: a mask must be True or 1 in its region and False"
             " or 0 elsewhere. Pass regions == label for one label of a label map."
             f"{hint_for_boxes(masks)}"
         )
