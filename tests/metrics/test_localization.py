@@ -260,7 +260,7 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
         ({"regions": [0, 0, 2]}, ValueError, r"each sample, got 3 for 2\.$"),
         ({"regions": [0, 0, 2, 2]}, ValueError, r"a single box as \[\[x0, y0, x1, y1\]\]\.$"),
         ({"regions": torch.ones(4)}, ValueError, r"a single box as \[\[x0, y0, x1, y1\]\]\.$"),
-        ({"regions": [torch.ones(1, 1, 4)] * 2}, ValueError, r"regions\[0\] has shape \(1, 1, 4\)"),
+        ({"regions": [torch.ones(1, 4, 4)] * 2}, ValueError, r"regions\[0\] has shape \(1, 4, 4\)"),
         ({"regions": torch.ones(2, 5)}, ValueError, r"regions\[0\] has shape"),
         ({"regions": "box"}, TypeError, "regions must be a tensor"),
         ({"regions": 3}, TypeError, "regions must be a tensor"),
@@ -297,11 +297,11 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
             ValueError,
             r"regions holds 3.* as a list, list\(regions\)\.$",
         ),
-        (
-            {"regions": torch.ones(2, 3, 4).bool(), "attributions": torch.rand(2, 1, 6, 4)},
-            ValueError,
-            r"F\.interpolate\(masks\[:, None\]\.float\(\), size\)\.$",  # no boxes
+        *(
+            ({"regions": masks}, ValueError, r"F\.interpolate\(.*, size\)\.$")  # no boxes
+            for masks in (torch.ones(2, 3, 4).bool(), torch.ones(2, 3, 6), torch.ones(2, 1, 4, 6))
         ),
+        ({"regions": [torch.ones(4)] * 4}, ValueError, r"each sample, got 4 for 2\.$"),
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
         ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),
         ({"size": 0}, ValueError, "size must be height and width in pixels, got 0"),

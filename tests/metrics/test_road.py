@@ -65,13 +65,17 @@ def test_corrections_are_symmetric_and_positive(size):
     assert not matrix[~inside].any()
 
 
+def _counted(monkeypatch):
+    """A list that becomes longer with every iteration."""
+    calls, around = [], linear_imputation.__globals__["_around"]
+    counted = lambda x: calls.append(1) or around(x)  # noqa: E731
+    monkeypatch.setitem(linear_imputation.__globals__, "_around", counted)
+    return calls
+
+
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_large_holes_take_few_iterations(share, monkeypatch):
-    calls = []
-    neighbors = linear_imputation.__globals__["_neighbors"]
-    monkeypatch.setitem(
-        linear_imputation.__globals__, "_neighbors", lambda x: calls.append(1) or neighbors(x)
-    )
+    calls = _counted(monkeypatch)
     images = random(1, 1, 128, 96)
     missing = torch.zeros(1, 128, 96, dtype=torch.bool)
     missing[:, : round(128 * share)] = True
@@ -82,11 +86,7 @@ def test_large_holes_take_few_iterations(share, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_hole_in_a_black_background_takes_few_iterations(dtype, monkeypatch):
-    calls = []
-    neighbors = linear_imputation.__globals__["_neighbors"]
-    monkeypatch.setitem(
-        linear_imputation.__globals__, "_neighbors", lambda x: calls.append(1) or neighbors(x)
-    )
+    calls = _counted(monkeypatch)
     image = torch.zeros(1, 1, 32, 32, dtype=dtype)
     image[..., 4:9, 4:9] = 1
     missing = torch.zeros(1, 32, 32, dtype=torch.bool)

@@ -22,14 +22,14 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
         missing: Which pixels are replaced, ``(N, H, W)``, bool; not all of an image.
     """
     unknown = missing[:, None].double()
-    # The sum of the weights of the neighbors of each pixel.
-    degree = _neighbors(torch.ones_like(unknown[:1]))
+    # The sum of the weights around each pixel.
+    degree = _around(torch.ones_like(unknown[:1]))
 
     def equations(values: Tensor) -> Tensor:
-        return (degree * values - _neighbors(values)) * unknown
+        return (degree * values - _around(values)) * unknown  # the pixel itself cancels
 
-    known = images.double() * (1 - unknown)
-    right = _neighbors(known) * unknown
+    known = images * (1 - unknown)
+    right = _around(known) * unknown
     # Starting from the mean of the known pixels saves iterations.
     start = known.sum((2, 3), keepdim=True) / (1 - unknown).sum((2, 3), keepdim=True)
     precision = torch.finfo(images.dtype).eps / 10
@@ -39,12 +39,12 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
     return torch.where(missing[:, None], solution.to(images.dtype), images)
 
 
-def _neighbors(values: Tensor) -> Tensor:
-    """The weighted sum of the eight neighbors of each pixel, with 0 beyond the border."""
-    # 1 2 1    The rows and the columns one after the other, without the 4 in the middle.
-    # 2   2
+def _around(values: Tensor) -> Tensor:
+    """The weighted sum of each pixel and its eight neighbors, with 0 beyond the border."""
+    # 1 2 1    The rows and the columns one after the other. The equations are 12 times those of
+    # 2 4 2    Rong et al.
     # 1 2 1
-    return (_one_two_one(_one_two_one(values, 2), 3) - 4 * values) / 12
+    return _one_two_one(_one_two_one(values, 2), 3)
 
 
 def _one_two_one(values: Tensor, dimension: int) -> Tensor:

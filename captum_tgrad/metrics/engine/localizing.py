@@ -138,8 +138,7 @@ def _localized(
         assert maps is not None
         broken = check_finite(maps, name, nan_policy)
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
-        whole = maps.masked_fill(broken[:, None, None], 0)
-        numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)
+        numbers = measure.numbers(maps, masks).masked_fill(broken | empty, torch.nan)
         chance = masks.flatten(1).to(numbers).mean(1).masked_fill(empty, torch.nan)
         results.append((numbers, chance, protocol_of(metric, entries)))
     findings.warn()

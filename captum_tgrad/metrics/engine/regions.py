@@ -61,10 +61,9 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
     return None
 
 
-def hint_for_boxes(regions: Any) -> str:
+def hint_for_boxes(masks: Any) -> str:
     """What to pass instead of a tensor ``(N, boxes, 4)``, which would be masks."""
-    are_boxes = isinstance(regions, Tensor) and regions.dim() == 3 and regions.shape[2] == 4
-    are_boxes = are_boxes and regions.dtype != torch.bool
+    are_boxes: bool = masks.dim() == 3 and masks.shape[2] == 4 and masks.dtype != torch.bool
     return " Pass boxes (N, boxes, 4) as a list, list(regions)." * are_boxes
 
 
