@@ -121,7 +121,7 @@ def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
     if names is None:
         return path
     inside = [name for name in names if f"{path}.".startswith(f"{name}.") or not name]
-    return max(inside, key=len) if inside else None
+    return max(inside, default=None)  # each is the beginning of the next
 
 
 @torch.no_grad()

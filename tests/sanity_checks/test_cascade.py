@@ -73,6 +73,12 @@ def test_one_layer_after_the_other_all_of_it(mode):
     assert not {id(state["6.weight"]) for state in noting.states} & {id(trained["6.weight"])}
 
 
+def test_finding_the_layers_updates_no_statistics():
+    model, noting = network().train(), Noting()
+    next(cascading_randomization(model, noting, images(), 1))
+    assert changed_layers(model.state_dict(), noting.states[0]) == set()
+
+
 def test_maps_and_similarities_are_those_of_the_randomized_networks():
     model, noting, x = network(), Noting(), images()
     steps = list(cascading_randomization(model, noting, x, [1, 3], attribute_kwargs={"abs": False}))
@@ -377,6 +383,21 @@ def test_what_a_method_may_not_return(value, error, message):
         cascading_randomization(network(), Returning, images(), 1)
 
 
+def test_a_method_may_return_one_map_in_a_tuple():
+    Returning.value = (torch.rand(2, 3, 4, 4),)
+    first = next(cascading_randomization(network(), Returning, images(), 1))
+    torch.testing.assert_close(first.map, Returning.value[0].sum(1, keepdim=True))
+
+
+def test_what_a_method_may_not_return_after_a_step():
+    Returning.value = torch.rand(2, 1, 4, 4)
+    steps = cascading_randomization(network(), Returning, images(), 1)
+    next(steps)
+    Returning.value = None
+    with pytest.raises(TypeError, match="got NoneType after '6' was randomized"):
+        next(steps)
+
+
 def test_maps_that_change_their_shape():
     class Growing(Returning):
         value = None
@@ -406,6 +427,7 @@ def test_maps_that_change_their_shape():
             TypeError,
             "attribution_factory must be a class .* got a Saliency object: pass Saliency",
         ),
+        ({"attribution_factory": 3}, TypeError, "attribution_factory must be .* got a int object"),
         ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got a list"),
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),
         ({"inputs": images()[:0]}, ValueError, "at least one sample"),

@@ -92,6 +92,22 @@ def test_named_layers_hold_all_that_is_in_them():
     assert [layer.name for layer in layers] == ["1", "0"]
     variances = [[is_variance for _, is_variance in layer.tensors] for layer in layers]
     assert variances == [[False] * 3, [False] * 5 + [True]]
+    model = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))).eval()
+    (layer,), _ = layers_from_the_output(model, lambda: model(images()), ["0"])
+    assert [is_variance for _, is_variance in layer.tensors] == [False] * 6 + [True] * 2
+
+
+def test_integers_and_buffers_of_other_modules_are_not_learned():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.count = nn.Parameter(torch.tensor(2), requires_grad=False)
+            self.register_buffer("running_mean", torch.ones(1))
+
+        def forward(self, x):
+            return x * self.count - self.running_mean
+
+    assert names(nn.Sequential(nn.Conv2d(3, 3, 1), Own()), images()) == ["0"]
 
 
 def test_tracing_changes_nothing():
