@@ -1,6 +1,7 @@
 """Means and intervals are those of scipy; the table says what there is and what is missing."""
 
 import math
+import string
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def test_intervals_are_those_of_scipy(rows, seed):
         assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-10)
 
 
+@pytest.mark.filterwarnings("error")
 def test_images_without_a_value_do_not_count():
     values = np.array([[1.0, math.nan], [2.0, 5.0], [6.0, math.nan], [3.0, math.nan]])
     first, second = bootstrap_means(values)
@@ -74,6 +76,20 @@ def test_differences_are_paired():
 def test_the_order_of_records_does_not_matter():
     records = _records("t_grad", [0.1, 0.5, 0.3]) + _records("saliency", [0.2, 0.4, 0.9])
     assert summarize(records, [], TITLES, {}) == summarize(records[::-1], [], TITLES, {})
+    values = np.random.default_rng(1).normal(size=26)
+    records = _records("t_grad", values, string.ascii_lowercase)[::-1]
+    cell = summarize(records, [], TITLES, {})["methods"]["t_grad"]["insertion"]
+    expected = _scipy(values)  # in the order of the images
+    assert (cell["low"], cell["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_methods_without_a_title_follow_the_others():
+    records = _records("own", [0.1]) + _records("t_grad", [0.5])
+    methods = summarize(records, [], {"t_grad": "T-Grad"}, {})["methods"]
+    assert {name: each["title"] for name, each in methods.items()} == {
+        "t_grad": "T-Grad",
+        "own": "own",
+    }
 
 
 def test_a_null_is_no_zero():
@@ -81,6 +97,9 @@ def test_a_null_is_no_zero():
     records[0]["average_drop"] = None
     cell = summarize(records, [], TITLES, {})["methods"]["t_grad"]["average_drop"]
     assert (cell["mean"], cell["images"]) == (0.5, 1)
+    records[1]["average_drop"] = None
+    cell = summarize(records, [], TITLES, {})["methods"]["t_grad"]["average_drop"]
+    assert cell == {"mean": None, "low": None, "high": None, "images": 0}
 
 
 def _summary():
@@ -90,6 +109,18 @@ def _summary():
     ]
     records = _records("t_grad", [0.1, 0.5]) + _records("saliency", [0.25, 0.25])
     return summarize(records, skipped, TITLES, {"n_steps": 224, "model": "tiny", "seed": 0})
+
+
+def test_a_reason_is_the_most_common_one_of_its_method():
+    reasons = ["once", "twice", "twice"]
+    skipped = [{"image": "a", "method": "deep_lift", "reason": reason} for reason in reasons]
+    skipped += [{"image": "z", "method": None, "reason": "is damaged"}] * 3
+    methods = summarize(_records("t_grad", [0.5]), skipped, TITLES, {})["methods"]
+    assert {name: each["reason"] for name, each in methods.items()} == {
+        "t_grad": None,
+        "saliency": None,
+        "deep_lift": "twice",
+    }
 
 
 def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
