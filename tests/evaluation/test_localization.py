@@ -9,6 +9,7 @@ import torch
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import Method, OutputError, evaluate
+from captum_tgrad.evaluation.regions import region_of
 from captum_tgrad.evaluation.report.evaluation import page
 from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.metrics import energy_in_mask, mass_accuracy, pointing_game, rank_accuracy
@@ -49,6 +50,19 @@ def _evaluate(regions, out=None, methods=("t_grad", "random"), **options):
     return evaluate(
         classifier(), Pictures(), list(methods), out, n_steps=4, regions=regions, **options
     )
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_masks_and_boxes_of_one_image(width):
+    mask = torch.zeros(5, width, dtype=torch.bool)
+    mask[1:3, :2] = True
+    box = [0.0, 1.0, 2.0, 3.0]
+    # Without a dtype of masks, four columns are boxes.
+    masks = [mask, mask[None], *([mask.double()] if width != 4 else [])]
+    for region in (*masks, box, [box], torch.tensor(box), torch.tensor([box])):
+        assert torch.equal(region_of({"a": region}, "a", mask.shape), mask[None])
+    assert region_of({"a": mask}, "b", mask.shape) is None
+    assert region_of(None, "a", mask.shape) is None
 
 
 def test_constant_maps_are_warned_of_by_the_curves_alone():

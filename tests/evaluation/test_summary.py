@@ -201,7 +201,17 @@ def test_means_over_other_images_are_not_the_best():
     records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8])]
     assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == []
     records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8, 0.1])]
-    assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == [0]
+    records[0]["deletion"] = 0.6
+    summary = summarize(records, [], TITLES, {})
+    best = table_of(summary).best
+    assert best["Insertion \N{UPWARDS ARROW}"] == [0]
+    assert best["Deletion \N{DOWNWARDS ARROW}"] == [1]
+    assert table_of(summary, "minus_t_grad").best == {}
+
+
+def test_one_image_has_no_interval():
+    table = table_of(summarize(_records("t_grad", [0.9]), [], TITLES, {}))
+    assert table.rows[0][:2] == ["T-Grad", "0.900"]
 
 
 def test_an_evaluation_without_any_record_has_a_table():

@@ -10,7 +10,7 @@ from captum_tgrad.evaluation.report.evaluation import as_csv, page
 from captum_tgrad.evaluation.report.markdown import markdown
 from captum_tgrad.evaluation.report.summary import summarize
 from captum_tgrad.evaluation.report.table import table_of, text_table
-from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
+from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, steps_or_images, verdict
 from captum_tgrad.evaluation.storage.records import KEYS
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
@@ -50,6 +50,16 @@ def test_two_methods_that_cannot_be_told_apart():
         "T-Grad and Grad-CAM do not differ significantly in Insertion - Deletion on 20 images."
     )
     assert found == expected
+
+
+def test_up_to_three_methods_are_named():
+    found = verdict(summary_of({"grad_cam": 0.0, "full_grad": 0.0}))
+    assert found == (
+        "T-Grad does not differ significantly from Grad-CAM and FullGrad in Insertion - Deletion"
+        " on 20 images."
+    )
+    found = verdict(summary_of({"grad_cam": 0.1, "full_grad": 0.2, "random": 0.3}))
+    assert found.startswith("T-Grad is behind Grad-CAM, FullGrad and Random in ")
 
 
 def test_some_of_each():
@@ -106,6 +116,25 @@ def test_the_verdict_is_that_of_the_intervals():
         assert verdict(summary) in markdown(page(summary))
 
 
+@pytest.mark.parametrize(("of_a_mean", "what"), [(0.2, "images"), (0.21, "steps")])
+def test_what_would_narrow_the_intervals(of_a_mean, what):
+    numbers = [(0.3, 0.2, 0.4), (0.3, 0.1, 0.5), (None, None, None)]
+    cells = [dict(zip(("mean", "low", "high"), each, strict=True)) for each in numbers]
+    methods = {str(n): {"images": 2, "difference": cell} for n, cell in enumerate(cells)}
+    summary = {
+        "images": 2,
+        "methods": {**methods, "skipped": {"images": 0}},
+        "steps": {"of_an_image": 0.5, "of_a_mean": of_a_mean},
+    }
+    assert steps_or_images(summary) == (
+        "With half the steps, Insertion - Deletion changes by 0.5000 per image (root mean square),"
+        f" and the mean of a method by at most {of_a_mean:.4f}. The intervals over images are"
+        f" ±0.200. Use more {what} for more precision."
+    )
+    for unknown in ({"images": 1}, {"steps": None}, {"methods": {"2": methods["2"]}}):
+        assert steps_or_images(summary | unknown) == ""
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_a_text_table_fits_and_has_every_number(width):
     summary = summary_of(dict.fromkeys([*TITLES][1:], -0.1), further=LOCALIZATION_NUMBERS)
@@ -120,11 +149,24 @@ def test_a_text_table_fits_and_has_every_number(width):
     assert not any("\x1b" in line for line in lines)
     (ours,) = [line for line in lines if line.startswith("T-Grad") and "*" in line]
     assert ours.split().count("0.285*") == 1  # (2 * 2.1 + 1.5) / 20
+    assert any(line.startswith("A method with ") and "very..." in line for line in lines)
+
+
+def test_a_text_table_has_as_few_parts_as_fit():
+    table = table_of(summary_of({"grad_cam": -0.1}), brief=True)
+    whole = text_table(table, 1000)
+    assert whole.count("Method ") == 1
+    width = max(map(len, whole.splitlines()))
+    assert text_table(table, width) == whole
+    assert text_table(table, width - 1).count("Method ") == 2
+    assert text_table(table, 1).count("Method ") == len(table.headings) - 1  # a column each
 
 
 def test_a_brief_table_has_no_reasons_and_counts_only_where_methods_differ():
     summary = summary_of({"grad_cam": 0.0})
     assert "Images" not in table_of(summary, brief=True).headings
+    assert table_of(summary).headings[-1] == "Images"
+    assert "Images" not in table_of(summary_of({"grad_cam": 0.0}, 1)).headings
     reason = [{"image": "a", "method": "random", "reason": "no layer"}]
     records = [{"image": "a", "method": "t_grad", **dict.fromkeys(KEYS[2:], 0.5)}] * 2
     records[1] = {**records[1], "image": "b"}
