@@ -307,7 +307,7 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
         ({"size": 0}, ValueError, "size must be height and width in pixels, got 0"),
         ({"size": (6, 0)}, ValueError, r"size must be height and width in pixels, got \(6, 0\)"),
         ({"size": (6, 6.0)}, ValueError, r"size must be height and width in pixels, got \(6, 6.0"),
-        ({"size": (6, True)}, ValueError, r"size must be height and width in pixels, got \(6, Tru"),
+        ({"size": (6, True)}, ValueError, r"size must be height and width in pixels, got \(6, T"),
         ({"size": (8, 8)}, ValueError, r"regions has shape \(2, 6, 6\).*\(2, 8, 8\)"),
         ({"channel_dim": 0}, ValueError, "channel_dim must be"),
         ({"channel_dim": 4}, ValueError, "channel_dim must be"),
