@@ -9,6 +9,8 @@ import torchvision
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad.decomposition.maps.grid import Grid
+from captum_tgrad.decomposition.maps.levels import _octave
 from tests import levels_reference, reference
 from tests.networks import TINY_NETWORKS, each_network
 
@@ -185,11 +187,10 @@ def test_a_sample_that_nothing_speaks_for_has_a_map_of_zeros_beside_others():
 
 def test_a_multiple_of_the_output_has_that_multiple_of_the_map():
     net, x = _Net(), _images()
-    one, ten = (
-        TGradAttribution(lambda x, k=k: k * net(x)).attribute(x, 1, aggregation="levels")
-        for k in (1, 10)
-    )
-    torch.testing.assert_close(ten, 10 * one, **EXACT)
+    one = TGradAttribution(net).attribute(x, 1, aggregation="levels")
+    for k in (10, 1e-9):
+        found = TGradAttribution(lambda x, k=k: k * net(x)).attribute(x, 1, aggregation="levels")
+        torch.testing.assert_close(found, k * one, rtol=1e-10, atol=0)
 
 
 def test_channels_share_the_map():
@@ -197,6 +198,25 @@ def test_channels_share_the_map():
     found = method.attribute(x, 2, aggregation="levels")
     torch.testing.assert_close(found[:, :1].expand_as(found), found, **EXACT)
     assert not found.allclose(method.attribute(x, 2))
+
+
+@pytest.mark.parametrize(
+    ("sides", "octave"),
+    [
+        ((1,), 0),
+        ((2**0.5,), 0),  # halves are rounded down
+        ((2 ** (0.5 + 5e-7),), 0),  # also if they are not exact
+        ((1.42,), 1),
+        ((2.82,), 1),
+        ((2.83,), 2),
+        ((1, 4), 1),
+        ((2, 4), 1),
+        ((2, 4.01), 2),
+        ((1, 2, 16), 2),
+    ],
+)
+def test_a_level_is_an_octave_of_the_mean_side_of_a_cell(sides, octave):
+    assert _octave(Grid((), (16,) * len(sides), sides)) == octave
 
 
 def test_resolutions_that_differ_by_a_border_are_one_level():
