@@ -633,3 +633,52 @@ def test_a_network_may_keep_an_activation_for_the_next_call():
     for _ in range(4):
         whole = method.decompose(images(), target=0)
         assert float(whole.delta.abs().max()) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of scripts
+@pytest.mark.filterwarnings("ignore:A hidden operation loses")
+@pytest.mark.parametrize("number", [0, 1], ids=["a layer", "a block"])
+def test_a_module_that_became_a_script_is_seen(number):
+    block = nn.Sequential(nn.GELU(), nn.Conv2d(4, 4, 1))
+    network = ready(nn.Sequential(nn.Conv2d(3, 4, 3), block, nn.Flatten(), nn.Linear(196, 3)))
+    method = TGradAttribution(network)
+    for _ in range(2):
+        method.attribute(images(), target=0)
+    network[number] = torch.jit.script(network[number])
+    for _ in range(2):
+        assert_as_recorded(method, images(), target=0)
+
+
+def test_weights_may_change_while_autocast_is_on():
+    network = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(196, 3)))
+    method = TGradAttribution(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):
+            method.attribute(images(), target=0)
+        network[2].weight.data.mul_(-2)
+        assert_close_to_recorded(method, images(), tolerance=0.05, target=0)
+        found = network(images())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(images()), found)
+
+
+def test_masked_elements_that_a_later_call_fills():
+    class Filled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+            self.fill = nn.Parameter(torch.empty(()))
+
+        def forward(self, x):
+            x = self.conv(x)
+            kept = x.tanh() * (torch.arange(x.shape[2]) < 4).view(-1, 1) + self.fill
+            return self.head((kept * x).sum((2, 3)).tanh())
+
+    network = ready(Filled())
+    network.fill.data.zero_()
+    method = TGradAttribution(network)
+    for _ in range(2):
+        method.attribute(images(), target=0)
+    network.fill.data.fill_(2)
+    for _ in range(2):
+        assert_as_recorded(method, images(), target=0)

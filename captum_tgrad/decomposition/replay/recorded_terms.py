@@ -9,10 +9,11 @@ import torch
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.pending_terms import PendingTerm
+from captum_tgrad.decomposition.places.masks import kept_by_mask
 from captum_tgrad.decomposition.precision import HALF
 from captum_tgrad.decomposition.replay.graph import Graph, has_dense_weights
 from captum_tgrad.decomposition.replay.node_biases import biases_of, operations_of
-from captum_tgrad.decomposition.replay.node_constants import Node
+from captum_tgrad.decomposition.replay.node_constants import Node, has_constant
 from captum_tgrad.decomposition.replay.products import bias_at_factor, product_of
 from captum_tgrad.decomposition.tracing.recorder import Recorder
 
@@ -69,6 +70,8 @@ def recorded_terms(graph: Graph, recorder: Recorder) -> RecordedTerms | None:
         return None
     found, zero, missing, products = [], [], [], set()
     for number, node in enumerate(graph.nodes):
+        if _has_masked_factor(node):
+            return None
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
         is_real = not node._input_metadata[0].dtype.is_complex  # others have terms in pairs
         if term is not None and term.operation in operations and is_real:
@@ -87,6 +90,17 @@ def recorded_terms(graph: Graph, recorder: Recorder) -> RecordedTerms | None:
         return None
     terms = [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
     return RecordedTerms(terms, zero, recorder.needs_dense_weights, recorder.dtypes)
+
+
+def _has_masked_factor(node: Node) -> bool:
+    """Whether it is a product of activations of which one has masked elements.
+
+    They stay masked only if they are zero, which a later graph does not show.
+    """
+    if type(node).__name__ != "MulBackward0" or has_constant(node):
+        return False
+    masks = map(kept_by_mask, (node._saved_self, node._saved_other))
+    return any(mask is not None and not bool(mask.all()) for mask in masks)
 
 
 def _has_zero_bias(node: Node) -> bool:

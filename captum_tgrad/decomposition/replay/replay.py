@@ -31,8 +31,8 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
 from captum_tgrad.decomposition.replay.unrecorded_run import (
     HookAddedError,
     RunningStatistics,
+    classes_and_children,
     modules_in_evaluation,
-    names_of_children,
     run_unrecorded,
 )
 from captum_tgrad.decomposition.tracing.recorder import Recorder
@@ -46,7 +46,8 @@ class _Recorded(NamedTuple):
 
     Args:
         networks: The outermost modules that ran.
-        names: The names of the children of each module, because terms are named after modules.
+        modules: The class of each module, because the graph does not show scripts, and the names of
+            its children, because terms are named after modules.
         runs_others: Whether other modules than those in the networks may run.
         calls_norms: Whether norms run outside of torch's own modules.
         adds_constants: Whether it may add constants that the graph of a replay does not show. That
@@ -56,7 +57,7 @@ class _Recorded(NamedTuple):
     """
 
     networks: list[ReferenceType[nn.Module]]
-    names: list[Sequence[str]]
+    modules: list[tuple[object, ...]]
     runs_others: bool
     calls_norms: bool
     adds_constants: bool
@@ -115,7 +116,7 @@ class Replay:
             return
         self._recorded[forward_pass] = _Recorded(
             [ref(network) for network in networks],
-            names_of_children(modules),
+            classes_and_children(modules),
             recorder.modules.runs_unnamed or not isinstance(self._forward, nn.Module),
             recorder.calls_norms,
             any(map(adds_constant, graph.nodes)),
@@ -154,7 +155,7 @@ class Replay:
         modules = modules_in_evaluation(networks)
         if modules is None or len(networks) < len(recorded.networks):
             return None
-        if names_of_children(modules) != recorded.names:
+        if classes_and_children(modules) != recorded.modules:
             return None
         self._is_worth_trying = False  # unless all goes well
         constants, statistics = AddedConstants(), RunningStatistics(modules)

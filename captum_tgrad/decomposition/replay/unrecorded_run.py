@@ -34,9 +34,9 @@ def modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | No
     return modules
 
 
-def names_of_children(modules: Iterable[nn.Module]) -> list[Sequence[str]]:
-    """The names of the children of each module."""
-    return [list(children) if (children := module._modules) else () for module in modules]
+def classes_and_children(modules: Iterable[nn.Module]) -> list[tuple[object, ...]]:
+    """The class of each module and the names of its children."""
+    return [(type(module), *module._modules.keys()) for module in modules]
 
 
 class RunningStatistics:
@@ -91,6 +91,7 @@ def run_unrecorded(
         with (
             # With activation checkpointing, reading a node would run a block again.
             torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS),
+            _without_autocast_cache(),
             _unfrozen(frozen),
             _stopped_before_training() if runs_others else nullcontext(),
             KeptStatistics() if calls_norms else nullcontext(),
@@ -135,6 +136,20 @@ def _stopped_before_training() -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """A context in which autocast keeps no copies of weights, which may change before the next run.
+
+    It keeps those of weights that require a gradient until the outermost autocast ends.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 _NO_HOOKS = "saved tensors have no hooks in a replay"
