@@ -635,6 +635,38 @@ def test_a_network_may_keep_an_activation_for_the_next_call():
         assert float(whole.delta.abs().max()) < 1e-5
 
 
+class Averages(nn.Module):
+    """Subtracts the mean of earlier inputs, a buffer that each call replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+
+    def forward(self, x):
+        before, self.mean = (
+            self.mean,
+            0.9 * self.mean + 0.1 * x.detach().mean((0, 2, 3))[:, None, None],
+        )
+        return self.head(self.stem(x - before.detach()).tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("network", [Remembers, Averages])
+def test_a_call_that_is_not_replayed_starts_with_what_the_network_kept(network):
+    one, other = (ready(network()).double() for _ in range(2))
+    method = TGradAttribution(one)
+    for seed in range(5):
+        if seed == 3:
+            for each in (one, other):
+                each.stem.weight = nn.Parameter(each.stem.weight * 2)
+        found, expected = (
+            each.decompose(images(seed=seed).double(), target=0)
+            for each in (method, TGradAttribution(other))
+        )
+        torch.testing.assert_close(found.output, expected.output)
+        torch.testing.assert_close(found.map(), expected.map())
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of scripts
 @pytest.mark.filterwarnings("ignore:A hidden operation loses")
 @pytest.mark.parametrize("number", [0, 1], ids=["a layer", "a block"])

@@ -30,7 +30,7 @@ from captum_tgrad.decomposition.replay.recorded_terms import (
 )
 from captum_tgrad.decomposition.replay.unrecorded_run import (
     HookAddedError,
-    RunningStatistics,
+    ModuleState,
     classes_and_children,
     modules_in_evaluation,
     run_unrecorded,
@@ -158,7 +158,7 @@ class Replay:
         if classes_and_children(modules) != recorded.modules:
             return None
         self._is_worth_trying = False  # unless all goes well
-        constants, statistics = AddedConstants(), RunningStatistics(modules)
+        constants, state = AddedConstants(), ModuleState(modules)
         try:
             with constants if recorded.adds_constants else nullcontext():
                 output = run_unrecorded(
@@ -167,7 +167,7 @@ class Replay:
         except HookAddedError:
             output, self._is_worth_trying = None, active_count() > 1  # it may be of another thread
         except BaseException:
-            statistics.restore()
+            state.restore_statistics()
             raise
         terms, graph = None, None
         # RuntimeError: the network has kept a tensor whose graph is that of an earlier call.
@@ -183,7 +183,8 @@ class Replay:
         if terms is None:
             self._recorded.clear()
             before.restore()
-            statistics.restore()  # a module may have set itself to training mode
+            state.restore_statistics()  # a module may have set itself to training mode
+            state.restore_attributes()
             return None
         recorder.replay(terms, recorded.terms.dtypes)
         self._is_worth_trying = True

@@ -39,13 +39,20 @@ def classes_and_children(modules: Iterable[nn.Module]) -> list[tuple[object, ...
     return [(type(module), *module._modules.keys()) for module in modules]
 
 
-class RunningStatistics:
-    """The present running statistics of norms; one that sets its own mode may update them.
+class ModuleState:
+    """The present attributes of modules, their buffers, and the running statistics of norms.
 
-    Joining them takes less time than copying each.
+    A module may keep an activation for the next call. A norm that sets its own mode may update its
+    statistics; joining them takes less time than copying each.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._attributes = [
+            (own, own.copy())
+            for module in modules
+            for own in (vars(module), module._buffers)
+            if isinstance(own, dict)  # scripts have other containers
+        ]
         alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for module in modules:
             if isinstance(module, _NormBase):
@@ -58,8 +65,15 @@ class RunningStatistics:
             for buffers in alike.values()
         ]
 
-    def restore(self) -> None:
-        """Sets those that have changed to these values."""
+    def restore_attributes(self) -> None:
+        """Sets attributes and buffers to these objects, for another run of the network."""
+        for own, before in self._attributes:
+            for name in own.keys() - before.keys():
+                del own[name]
+            own.update(before)
+
+    def restore_statistics(self) -> None:
+        """Sets the statistics that have changed to these values."""
         for buffers, joined in self._saved:
             values = torch.split(joined, [buffer.numel() for buffer in buffers])
             for buffer, value in zip(buffers, values, strict=True):
