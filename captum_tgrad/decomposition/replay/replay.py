@@ -9,7 +9,7 @@ equal modules has run if these have no weights, or if they compute in half preci
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from threading import active_count
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.random_state import RandomState
+from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.replay.added_constants import AddedConstants
 from captum_tgrad.decomposition.replay.graph import graph_of
+from captum_tgrad.decomposition.replay.node_constants import Node
 from captum_tgrad.decomposition.replay.recorded_terms import (
     RecordedTerms,
     adds_constant,
@@ -63,6 +65,14 @@ class _Recorded(NamedTuple):
     adds_constants: bool
     description: list[object]
     terms: RecordedTerms
+
+    def present_modules(self) -> list[nn.Module] | None:
+        """The modules of the networks; None if they are others, or in training mode."""
+        networks = [network for each in self.networks if (network := each()) is not None]
+        modules = modules_in_evaluation(networks)
+        if modules is None or len(networks) < len(self.networks):
+            return None
+        return modules if classes_and_children(modules) == self.modules else None
 
 
 class Replay:
@@ -151,11 +161,8 @@ class Replay:
         recorded = None if forward_pass is None else self._recorded.get(forward_pass)
         if forward_pass is None or recorded is None:
             return None
-        networks = [network for each in recorded.networks if (network := each()) is not None]
-        modules = modules_in_evaluation(networks)
-        if modules is None or len(networks) < len(recorded.networks):
-            return None
-        if classes_and_children(modules) != recorded.modules:
+        modules = recorded.present_modules()
+        if modules is None:
             return None
         self._is_worth_trying = False  # unless all goes well
         constants, state = AddedConstants(), ModuleState(modules)
@@ -169,17 +176,7 @@ class Replay:
         except BaseException:
             state.restore_statistics()
             raise
-        terms, graph = None, None
-        # RuntimeError: the network has kept a tensor whose graph is that of an earlier call.
-        with suppress(RuntimeError):
-            graph = graph_of(output)
-        if graph is not None and graph.description == recorded.description:
-            adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
-            adds_constants = not all(
-                is_checked_by_sum(node, recorded.terms, graph) for node in adding
-            )
-            self._recorded[forward_pass] = recorded._replace(adds_constants=adds_constants)
-            terms = with_biases(recorded.terms, graph, constants.biases_of(adding))
+        terms = self._terms(forward_pass, recorded, output, constants)
         if terms is None:
             self._recorded.clear()
             before.restore()
@@ -189,6 +186,21 @@ class Replay:
         recorder.replay(terms, recorded.terms.dtypes)
         self._is_worth_trying = True
         return output
+
+    def _terms(
+        self, forward_pass: Pass, recorded: _Recorded, output: Any, constants: AddedConstants
+    ) -> list[tuple[Node, PendingTerm]] | None:
+        """The terms of a replay with their nodes; None if they are not those that were recorded."""
+        try:
+            graph = graph_of(output)
+        except RuntimeError:  # the network has kept a tensor, whose graph an earlier call has freed
+            return None
+        if graph is None or graph.description != recorded.description:
+            return None
+        adding = list(filter(adds_constant, graph.nodes)) if recorded.adds_constants else []
+        adds_constants = not all(is_checked_by_sum(node, recorded.terms, graph) for node in adding)
+        self._recorded[forward_pass] = recorded._replace(adds_constants=adds_constants)
+        return with_biases(recorded.terms, graph, constants.biases_of(adding))
 
     def give_up(self) -> None:
         """Records all later calls."""
