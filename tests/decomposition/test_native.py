@@ -73,6 +73,10 @@ PAIRS = {
         lambda x: ATEN.native_layer_norm.default(x, [8, 8], None, None, 0.1)[0],
         lambda x: F.layer_norm(x, [8, 8], eps=0.1),
     ),
+    "native_layer_norm of torch": (
+        lambda x: torch.native_layer_norm(x, [8, 8], None, None, 0.1)[0],
+        lambda x: F.layer_norm(x, [8, 8], eps=0.1),
+    ),
     "statistics of a layer norm": (
         lambda x: torch.cat(
             [s.expand(x.shape) for s in ATEN.native_layer_norm(x, [8], None, None, 0.1)[1:]], 1
@@ -131,6 +135,10 @@ PAIRS = {
     ),
     "grid_sampler": (
         lambda x: ATEN.grid_sampler(_layer(x), GRID, 0, 0, False),
+        lambda x: F.grid_sample(_layer(x), GRID, align_corners=False),
+    ),
+    "grid_sampler of torch": (
+        lambda x: torch.grid_sampler(_layer(x), GRID, 0, 0, False),
         lambda x: F.grid_sample(_layer(x), GRID, align_corners=False),
     ),
     "in place": (

@@ -19,7 +19,7 @@ def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
     """A record that runs the equivalent function of torch, which has a record of its own."""
     _, name = native_name(func)
     bound = (getattr(module, name) for module in _BINDINGS if hasattr(module, name))
-    function = _WITHOUT_BINDING.get(name) or next(bound, None)
+    function = WITHOUT_BINDING.get(name) or next(bound, None)
     return NO_RECORD if function is None else Operation(parts=_parts_calling(function))
 
 
@@ -155,7 +155,7 @@ def _grid_sample(
     return F.grid_sample(image, grid, modes[mode], paddings[padding_mode], align_corners)
 
 
-_WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
+WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "slice": _slice,
     "index": lambda tensor, indices: tensor[_checked_subscript(indices)],
     "index_put": lambda tensor, *args, **more: _index_put(tensor.clone(), *args, **more),

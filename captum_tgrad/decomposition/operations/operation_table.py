@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.operations import (
     normalizations,
     recurrent,
 )
-from captum_tgrad.decomposition.operations.native import record_of_native
+from captum_tgrad.decomposition.operations.native import WITHOUT_BINDING, record_of_native
 from captum_tgrad.decomposition.torch_functions import native_name, operation_name
 
 OPERATIONS: dict[str, Operation] = {
@@ -41,8 +41,12 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     F.unfold: moving.PATCHES,
     torch.batch_norm: normalizations.BATCH_NORM,
     torch.instance_norm: normalizations.INSTANCE_NORM,
-    torch.native_batch_norm: record_of_native(torch.ops.aten.native_batch_norm),
     torch._C._VariableFunctions.stft: composed.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
+    **{  # such as torch.native_layer_norm
+        getattr(torch, name): record_of_native(getattr(torch.ops.aten, name))
+        for name in WITHOUT_BINDING
+        if hasattr(torch, name) and name.rstrip("_") not in OPERATIONS
+    },
 }
 
 
