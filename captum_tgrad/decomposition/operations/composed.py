@@ -134,7 +134,7 @@ def _of_one_rank(*tensors: Tensor) -> list[Tensor]:
 
 
 def _norm(tensor: Tensor, dim: int, eps: float) -> Tensor:
-    """The norm along a dimension, at least ``eps``, with torch's gradient of the norm."""
+    """The norm along a dimension, at least ``eps``; its gradient is always that of the norm."""
     norm: Tensor = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
     missing = eps - norm.detach()
     return norm + missing.clamp_min(0) if bool((missing > 0).any()) else norm

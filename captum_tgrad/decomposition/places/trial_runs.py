@@ -125,7 +125,7 @@ class _Trial(NamedTuple):
                 to[dim] = found[0]
             elif (fewer or before.shape[dim] == 1) and self._mixes(rank, dim):
                 summed.add(dim)
-        results = list(to.values())
+        results = list(to.values())  # two may agree for test values that make all results equal
         to = {dim: result for dim, result in to.items() if results.count(result) == 1}
         kept: list[Pair] = []
         complete = True
