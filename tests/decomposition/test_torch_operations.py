@@ -28,8 +28,7 @@ NOT_A_DERIVATIVE = {"max_norm", "scale_grad_by_freq", "sparse"}  # options of em
 FLAT = {
     "diff",  # a constant, to which a tensor is appended
     "as_strided_scatter",  # positions depend on the layout in memory
-    "nn.functional.bilinear",  # the weight depends on the input, and the other tensors do not
-    "nn.functional.conv2d",
+    "nn.functional.conv2d",  # the weight depends on the input, and the image does not
     "nn.functional.conv_transpose1d",
     "nn.functional.conv_transpose2d",
     "nn.functional.conv_transpose3d",

@@ -163,6 +163,8 @@ def outer(call: Call) -> Contraction:
 def bilinear(call: Call) -> list[Places]:
     """Places after a bilinear layer, which mixes the last dimensions of both tensors."""
     tensors = [call.bound["input1"], call.bound["input2"]]
+    if not any(tensor.requires_grad for tensor in tensors):
+        raise NoRuleError
     return contracted(call, "...x,...y->...z", tensors, call.returned[0])
 
 
