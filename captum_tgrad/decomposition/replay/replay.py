@@ -59,7 +59,7 @@ class _Recorded(NamedTuple):
     """
 
     networks: list[ReferenceType[nn.Module]]
-    modules: list[tuple[object, ...]]
+    modules: list[object]
     runs_others: bool
     calls_norms: bool
     adds_constants: bool

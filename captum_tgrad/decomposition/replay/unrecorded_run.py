@@ -34,9 +34,12 @@ def modules_in_evaluation(networks: Iterable[nn.Module]) -> list[nn.Module] | No
     return modules
 
 
-def classes_and_children(modules: Iterable[nn.Module]) -> list[tuple[object, ...]]:
+def classes_and_children(modules: Iterable[nn.Module]) -> list[object]:
     """The class of each module and the names of its children."""
-    return [(type(module), *module._modules.keys()) for module in modules]
+    return [
+        (type(module), *children.keys()) if (children := module._modules) else type(module)
+        for module in modules
+    ]
 
 
 class ModuleState:
@@ -47,17 +50,16 @@ class ModuleState:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._attributes = [
-            (own, own.copy())
-            for module in modules
-            for own in (vars(module), module._buffers)
-            if isinstance(own, dict)  # scripts have other containers
-        ]
+        self._attributes = [(own, own.copy()) for own in map(vars, modules)]
         alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for module in modules:
+            buffers = module._buffers
+            if not buffers or not isinstance(buffers, dict):  # a script has another container
+                continue
+            self._attributes.append((buffers, buffers.copy()))
             if isinstance(module, _NormBase):
                 for name in ("running_mean", "running_var", "num_batches_tracked"):
-                    buffer = module._buffers.get(name)
+                    buffer = buffers.get(name)
                     if buffer is not None:
                         alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
         self._saved = [
