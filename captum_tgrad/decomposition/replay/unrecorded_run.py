@@ -50,16 +50,16 @@ class ModuleState:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._attributes = [(own, own.copy()) for own in map(vars, modules)]
+        self._attributes = []
         alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for module in modules:
-            buffers = module._buffers
-            if not buffers or not isinstance(buffers, dict):  # a script has another container
-                continue
-            self._attributes.append((buffers, buffers.copy()))
+            if not type(module).__module__.startswith("torch.nn."):  # those of torch keep nothing
+                for own in (vars(module), module._buffers):
+                    if own and isinstance(own, dict):  # a script has other containers
+                        self._attributes.append((own, own.copy()))
             if isinstance(module, _NormBase):
                 for name in ("running_mean", "running_var", "num_batches_tracked"):
-                    buffer = buffers.get(name)
+                    buffer = module._buffers.get(name)
                     if buffer is not None:
                         alike.setdefault((buffer.device, buffer.dtype), []).append(buffer)
         self._saved = [
