@@ -120,6 +120,33 @@ def test_the_largest_terms():
         WHOLE.top(sign="for")
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sample": 3}, ValueError, "sample 3 is out of range: pass 0 to 2"),
+        ({"sample": -4}, ValueError, "sample -4 is out of range"),
+        ({"sample": 1.0}, TypeError, "sample must be an integer, got float"),
+        ({"sample": "1"}, TypeError, "sample must be an integer, got str"),
+        ({"count": -1}, ValueError, "count must be an integer of 0 or more, got -1"),
+        ({"count": "2"}, TypeError, "count must be an integer of 0 or more, got str"),
+    ],
+)
+def test_the_largest_terms_of_no_sample(options, error, message):
+    with pytest.raises(error, match=message):
+        WHOLE.top(**options)
+
+
+def test_the_last_sample_and_no_terms():
+    assert WHOLE.top(sample=-1) == WHOLE.top(sample=2)
+    assert WHOLE.top(0) == []
+
+
+def test_the_map_of_no_input():
+    for number in (1, -1, "0", None):
+        with pytest.raises(ValueError, match="there are 1 inputs, from 0"):
+            WHOLE.map(number=number)
+
+
 def test_the_scores_as_a_data_frame():
     pytest.importorskip("pandas")
     frame = WHOLE.to_dataframe()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count, check_sample
 from captum_tgrad._support.show import html_table, numbers
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options, t_grad_map
@@ -99,9 +100,14 @@ class Decomposition:
             sample: The sample whose scores are compared.
 
         Raises:
-            ValueError: ``sign`` is not one of the three.
+            TypeError: ``count`` or ``sample`` is not an integer.
+            ValueError: ``sign`` is not one of the three, ``count`` is negative, or there is no such
+                sample.
         """
         check_options(sign, "paper")
+        check_count(count, "count", least=0)
+        samples = len(self.output)
+        check_sample(sample + samples if sample in range(-samples, 0) else sample, samples)
         scored = [(float(term.score[sample]), term) for term in self.terms]
         if sign != "all":
             direction = 1 if sign == "positive" else -1
@@ -137,8 +143,8 @@ class Decomposition:
             True
         """
         check_options(sign, aggregation)
-        if not 0 <= number < len(self.inputs):
-            raise ValueError(f"number is {number}: there are {len(self.inputs)} inputs, from 0.")
+        if number not in range(len(self.inputs)):
+            raise ValueError(f"number is {number!r}: there are {len(self.inputs)} inputs, from 0.")
         with torch.no_grad(), without_autocast(self.output):
             return t_grad_map(self.terms, number, sign, aggregation)
 

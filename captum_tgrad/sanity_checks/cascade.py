@@ -110,8 +110,8 @@ def cascading_randomization(
 
     Raises:
         TypeError: ``model`` is not a module or cannot be copied, ``inputs`` is not a float tensor,
-            ``seed`` is not an integer, or ``attribution_factory`` is not callable or does not
-            return an attribution.
+            ``seed`` is not an integer, ``layers`` is not a list of strings, or
+            ``attribution_factory`` is not callable or does not return an attribution.
         ValueError: ``inputs`` is empty or not finite, the model has no layer to randomize or no
             module of a given name, ``mode`` is unknown, ``seed`` is negative, the method explains
             another model than the one it was constructed with, or it does not return one map for

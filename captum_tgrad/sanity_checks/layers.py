@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ def layers_from_the_output(
         names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
     """
-    _check_names(names, model)
+    names = _checked_names(names, model)
     uses, output = _uses(forward, model)
     used = [
         (uses[id(tensor)], layer, tensor, is_variance)
@@ -168,19 +168,34 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def _check_names(names: Sequence[str] | None, model: nn.Module) -> None:
+def _checked_names(names: Any, model: nn.Module) -> list[str] | None:
+    """The names as a list; raises TypeError or ValueError unless all are those of modules."""
+    if names is None:
+        return None
     if isinstance(names, str):
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
-    if names is not None and len(names) == 0:
+    if isinstance(names, nn.Module) or not isinstance(names, Iterable):
+        raise TypeError(
+            "layers must be a list of names of modules, such as ['layer4'], or None for all layers,"
+            f" got {type(names).__name__}."
+        )
+    listed = list(names)
+    if not listed:
         raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
     known = [name for name, _ in model.named_modules()]
-    for name in names or ():
+    for name in listed:
+        if not isinstance(name, str):
+            raise TypeError(
+                "layers must hold names of modules, such as 'layer4', got"
+                f" {type(name).__name__}. model.named_modules() lists them."
+            )
         if name not in known:
             otherwise = f"its modules are {few([*dict(model.named_children())])}."
             raise ValueError(
                 f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"
             )
+    return listed
 
 
 def _check_layers(layers: list[Layer], names: Sequence[str] | None) -> None:

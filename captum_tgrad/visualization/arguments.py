@@ -18,12 +18,18 @@ from captum_tgrad.zoo.classifier import Box
 def by_method(value: Any, argument: str) -> dict[str, Any]:
     """A dict by method, with an empty name for the value of a single method.
 
-    Names become strings: methods may be numbered.
+    Names become strings: methods may be numbered. Raises ValueError if two become the same string.
     """
     if isinstance(value, Mapping):
         if not value:
             raise ValueError(f"{argument} is empty: pass at least one method")
-        return {str(name): each for name, each in value.items()}
+        named = {str(name): each for name, each in value.items()}
+        if len(named) < len(value):
+            raise ValueError(
+                f"{argument} has several methods of one name among {[*value]}: names are compared"
+                " as strings, so 1 and '1' are one. Rename one of them"
+            )
+        return named
     return {"": value}
 
 

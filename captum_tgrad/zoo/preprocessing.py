@@ -74,10 +74,14 @@ class Preprocessing:
 
     def shown(self, width: int, height: int) -> Box:
         """The position of that part in the network input, in pixels of ``crop``."""
-        if self.resize != "pad":
-            return 0, 0, self.crop_size, self.crop_size
-        scale = self.crop_size / max(width, height)
-        inner = [max(round(size * scale), 1) for size in (width, height)]
+        if self.resize == "squash":
+            inner = [self.crop_size] * 2
+        elif self.resize == "pad":
+            scale = self.crop_size / max(width, height)
+            inner = [max(round(size * scale), 1) for size in (width, height)]
+        else:  # a crop larger than the resized image has a border
+            resized = (int(self.resize_size * s / min(width, height)) for s in (width, height))
+            inner = [min(size, self.crop_size) for size in resized]
         left, top = ((self.crop_size - size) // 2 for size in inner)
         return left, top, left + inner[0], top + inner[1]
 

@@ -92,6 +92,22 @@ def test_squash_and_pad_show_the_whole_picture(size):
             assert max(right - left, bottom - top) == 224
 
 
+@pytest.mark.parametrize("size", [(300, 200), (201, 300), (90, 90), (400, 399), (1000, 20)])
+@pytest.mark.parametrize("resized", [100, 199, 223])
+def test_a_crop_larger_than_the_resized_picture_has_a_border(size, resized):
+    bilinear = InterpolationMode.BILINEAR
+    steps = Preprocessing(resized, 224, bilinear, (0.5,) * 3, (0.25,) * 3)
+    white = np.asarray(steps.crop(Image.new("RGB", size, "white")))[..., 0] == 255
+    left, top, right, bottom = steps.shown(*size)
+    assert white[top:bottom, left:right].all()
+    assert white.sum() == (bottom - top) * (right - left) < white.size
+    cropped = np.asarray(steps.crop(_gradient(*size))).astype(float)[top:bottom, left:right]
+    x0, y0, x1, y1 = steps.seen(*size)
+    seen = np.asarray(_gradient(*size)).astype(float)[y0:y1, x0:x1]
+    for corner in ((0, 0), (-1, -1)):
+        assert np.abs(cropped[corner] - seen[corner]).max() <= 130 / min(size) + 4
+
+
 def test_an_unknown_way_to_resize():
     with pytest.raises(ValueError, match="resize must be 'crop', 'squash' or 'pad', got 'fi"):
         _steps("fit")

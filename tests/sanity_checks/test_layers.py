@@ -88,6 +88,7 @@ def test_shared_parameters_belong_to_the_layer_nearest_to_the_output():
 def test_named_layers_hold_all_that_is_in_them():
     model = nn.Sequential(network()[:3], network()[3:])
     assert names(model, images(), ["0", "1.3", "1"]) == ["1", "1.3", "0"]
+    assert names(model, images(), (name for name in ["0", "1.3", "1"])) == ["1", "1.3", "0"]
     layers, _ = layers_from_the_output(model, lambda: model(images()), ["0", "1"])
     assert [layer.name for layer in layers] == ["1", "0"]
     variances = [[is_variance for _, is_variance in layer.tensors] for layer in layers]

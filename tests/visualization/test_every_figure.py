@@ -128,3 +128,12 @@ def test_methods_may_be_numbered():
     steps = list(_steps())
     legend = similarity_figure({1: steps, 2: steps}).axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["1", "2"]
+
+
+def test_methods_whose_names_are_one_string():
+    maps = {1: images(), "1": images()}
+    with pytest.raises(ValueError, match="attributions has several methods of one name among"):
+        methods_figure(images(), maps)
+    steps = list(_steps())
+    with pytest.raises(ValueError, match="steps has several methods of one name among"):
+        similarity_figure({1: steps, "1": steps})
