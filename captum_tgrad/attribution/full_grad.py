@@ -137,10 +137,9 @@ def _full_grad(contribution: Tensor, number: int, biases: Sequence[Term], by: Re
 
 def _rescaled(absolute: Tensor, magnitudes: Magnitudes) -> Tensor:
     """``sum_c (|c| - min |c|) / (max |c| - min |c|)``, from the sum of ``|c|`` and its range."""
-    channels = magnitudes.elements / absolute[0].numel()
     scale = _inverse(magnitudes.largest - magnitudes.smallest)
-    raised = absolute - channels * per_sample(magnitudes.smallest, absolute)
-    return raised * per_sample(scale, absolute)
+    raised = absolute - magnitudes.elements * per_sample(magnitudes.smallest, absolute)
+    return raised.clamp_min(0) * per_sample(scale, absolute)  # rounding may leave -eps
 
 
 def _inverse(span: Tensor) -> Tensor:

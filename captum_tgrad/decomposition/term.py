@@ -23,12 +23,13 @@ class Magnitudes:
     Args:
         smallest: ``min |a|`` over channels and positions, shape ``(N,)``.
         largest: ``max |a|``, shape ``(N,)``.
-        elements: The number of elements per sample, each weighted with the input's share in it.
+        elements: The number of elements in each cell of the map, each weighted with the input's
+            share in it: shape ``(N, 1, *cells)``.
     """
 
     smallest: Tensor
     largest: Tensor
-    elements: float
+    elements: Tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import torch
 from pytorch_grad_cam import FullGrad
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from captum_tgrad import FullGradAttribution
 from tests import reference
@@ -110,6 +110,42 @@ def test_an_operation_on_no_elements_adds_nothing(operation):
     x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plain = FullGradAttribution(lambda x: x.square().flatten(1).sum(1)).attribute(x)
     torch.testing.assert_close(FullGradAttribution(forward).attribute(x), plain)
+
+
+def _repeated_rows(x):
+    return torch.cat([x, x[:, :, :2], x[:, :, 1:2]], 2)
+
+
+def _at_two_scales(x):
+    return torch.cat([x.flatten(2), avg_pool2d(x, 2).flatten(2)], 2)
+
+
+def _with_a_class_token(x):
+    return torch.cat([torch.zeros_like(x[:, :, :1, 0]).detach(), x.flatten(2)], 2)
+
+
+def _rows_of_each_sample(x):
+    row = torch.arange(len(x))[:, None, None, None].expand(-1, 1, 2, 4)
+    return torch.cat([x, x.gather(2, row)], 2)
+
+
+@pytest.mark.parametrize(
+    "rearranged", [_repeated_rows, _at_two_scales, _with_a_class_token, _rows_of_each_sample]
+)
+def test_cells_with_different_numbers_of_elements_equal_the_literal_formula(rearranged):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, 1, 4, 4, generator=generator, dtype=torch.float64)
+    b = 1 + torch.rand(rearranged(x).shape[1:], generator=generator, dtype=torch.float64)
+    actual = FullGradAttribution(lambda x: (rearranged(x) + b).flatten(1).sum(1)).attribute(x)
+    rescaled = (b - b.min()) / (b.max() - b.min())
+    # Each element's value goes back to the pixels from which the element comes.
+    pixels = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad((rearranged(pixels) * rescaled).sum(), pixels)
+    if rearranged is _with_a_class_token:
+        expected = expected + rescaled[0, 0] / 16
+    (gradient,) = torch.autograd.grad(rearranged(pixels).sum(), pixels)
+    expected += torch.stack([_post_processed(each) for each in gradient * x])
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("n", [1, 3])

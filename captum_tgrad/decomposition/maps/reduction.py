@@ -167,10 +167,32 @@ class Reduction:
         """
         if not self.indices:
             return collected, None
-        total = self._added_up(collected) if self._collects_elements else collected
+        return self._on_map(self._added_up(collected) if self._collects_elements else collected)
+
+    def _on_map(self, total: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`into_cells`, from what :meth:`_added_up` returned."""
         counted = self.samples * self.cells
         cells = self._spread(total[:, :counted].reshape(-1, *self.shape))
         return cells, None if self.all_placed else total[:, counted:-1]
+
+    def with_unplaced(self, cells: Tensor, unplaced: Tensor) -> Tensor:
+        """Spreads the sum of the elements without a place evenly over the cells."""
+        own = self.unplaced_shares
+        share = 1 / cells[0, 0].numel() if own is None else own.to(cells)
+        return cells + unplaced.reshape(*unplaced.shape, *[1] * (cells.dim() - 2)) * share
+
+    def elements_per_cell(self, shape: Sequence[int], weight: Tensor) -> Tensor:
+        """The number of elements that are added up in each cell of the map, ``(N, 1, *cells)``.
+
+        ``shape`` is that of the tensor. Each element counts with its ``weight``.
+        """
+        known = torch.broadcast_shapes(weight.shape, self.summed_shape)
+        times = math.prod(shape) / max(math.prod(known), 1)
+        count = weight.expand(known).sum_to_size(self.summed_shape) * times
+        if not self.indices:
+            return count.reshape(self.shape)
+        cells, unplaced = self._on_map(self._added_up(count[None]))
+        return (cells if unplaced is None else self.with_unplaced(cells, unplaced))[0]
 
     def _added_up(self, *sums: Tensor) -> Tensor:
         """The sums of stacked tensors at all positions of ``indices``.

@@ -117,11 +117,7 @@ def _in_cells(sums: Sequence[InputSums]) -> tuple[Tensor, Tensor, Tensor, Tensor
         if to_cells.grid is not None:
             known = absolute.flatten(2).sum(2)
             placed = torch.where(absolute_rest > 0, known / (known + absolute_rest), 1)
-        # Elements without a place are spread evenly over the cells.
-        own = to_cells.unplaced_shares
-        share = 1 / cells[0, 0].numel() if own is None else own.to(cells)
-        per_cell = unplaced.reshape(*unplaced.shape, *[1] * (cells.dim() - 2))
-        signed, absolute = (cells + per_cell * share).chunk(2)
+        signed, absolute = to_cells.with_unplaced(cells, unplaced).chunk(2)
     # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.
     # Rounding may leave -eps where the sum is zero.
     positive = torch.lerp(absolute, signed, 0.5)

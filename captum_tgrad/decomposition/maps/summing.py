@@ -60,6 +60,8 @@ class _Plan(NamedTuple):
     Args:
         reductions: For each input on which they depend, how its share is summed.
         shares: The share of each input in each element; empty if there is one input.
+        elements: The number of elements in each cell of each input, weighted with its share; empty
+            without magnitudes.
         kept: For each sum of all elements, the dimensions that it keeps.
         over: The other dimensions.
         has_equal_shares: Whether each element is divided equally among the inputs.
@@ -67,6 +69,7 @@ class _Plan(NamedTuple):
 
     reductions: Mapping[int, Reduction]
     shares: Mapping[int, Tensor]
+    elements: Mapping[int, Tensor]
     kept: Sequence[frozenset[int]]
     over: Sequence[list[int]]
     has_equal_shares: bool
@@ -75,7 +78,8 @@ class _Plan(NamedTuple):
     def numbers(self) -> int:
         """The size of its tensors in memory, as a number of elements."""
         of_reductions = sum(each.numbers for each in self.reductions.values())
-        return of_reductions + sum(map(torch.numel, self.shares.values()))
+        tensors = [*self.shares.values(), *self.elements.values()]
+        return of_reductions + sum(map(torch.numel, tensors))
 
 
 _plans: BoundedCache[_Plan] = BoundedCache(lambda plan: plan.numbers)
@@ -124,11 +128,10 @@ class Summing:
                 to_cells,
             )
         if self.with_magnitudes:
-            elements = gradient.numel() / self.samples
             of_all = [values for (values,) in ranges]
             for number, to_cells in plan.reductions.items():
                 magnitudes[number] = self._magnitudes(
-                    of_all, to_cells, elements, plan.shares.get(number)
+                    of_all, to_cells, plan.elements[number], plan.shares.get(number)
                 )
         return TermSums(sums, magnitudes, plan.has_equal_shares)
 
@@ -151,7 +154,14 @@ class Summing:
         if shares or self.with_magnitudes:
             kept = (frozenset(shared).union(*[each.kept for each in reductions.values()]),)
         over = [[dim for dim in range(len(places.shape)) if dim not in own] for own in kept]
-        return _Plan(reductions, shares, kept, over, not shared)
+        elements = {}
+        if self.with_magnitudes:
+            one = torch.ones([1] * len(places.shape), dtype=torch.float64, device="cpu")
+            elements = {
+                number: each.elements_per_cell(places.shape, shares.get(number, one))
+                for number, each in reductions.items()
+            }
+        return _Plan(reductions, shares, elements, kept, over, not shared)
 
     def _summed(self, gradient: Tensor, bias: Bias, plan: _Plan) -> list[list[Tensor]]:
         """``sum a`` and ``sum |a|`` over the dimensions of the plan.
@@ -202,12 +212,11 @@ class Summing:
         return found
 
     def _magnitudes(
-        self, ranges: Sequence[Tensor], to_cells: Reduction, elements: float, share: Tensor | None
+        self, ranges: Sequence[Tensor], to_cells: Reduction, elements: Tensor, share: Tensor | None
     ) -> Magnitudes:
         """The range of ``|a|`` in each sample, over the elements in which an input has a share."""
         smallest, largest = (each.to(self.device) for each in ranges)
         if share is not None:
-            elements *= float(share.mean())
             has_none = share.to(self.device) == 0
             smallest = smallest.masked_fill(has_none, torch.inf)
             largest = largest.masked_fill(has_none, -torch.inf)
@@ -220,6 +229,7 @@ class Summing:
             for values, how in ((smallest, "amin"), (largest, "amax"))
         )
         # The range is infinite if the input has no share in any element of a sample.
+        elements = elements.to(smallest.dtype).to(self.device)
         return Magnitudes(smallest.nan_to_num(posinf=0), largest.nan_to_num(neginf=0), elements)
 
 
