@@ -119,6 +119,11 @@ CALLS = [
     (lambda: _attribute(inputs=X.numpy()), "inputs", "a NumPy array: convert it"),
     (lambda: _attribute(sign="pos"), "sign", "'positive', 'negative' or 'all'"),
     (lambda: _attribute(channel_dim=7), "channel_dim", "a dimension from 1 to 3"),
+    (
+        lambda: _attribute(inputs=X[:, 0, 0, 0], channel_dim=-1),
+        "channel_dim",
+        "the batch. Pass None if",
+    ),
     (lambda: _attribute(baselines=0), "'baselines'", "leave it out"),
     (lambda: TGradAttribution("resnet").attribute(X), "forward_func", "a module"),
     (lambda: TGradAttribution(nn.ReLU), "forward_func is the class ReLU", "an instance"),

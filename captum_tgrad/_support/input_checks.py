@@ -200,10 +200,10 @@ def check_channel_dim(channel_dim: int | None, tensor: Tensor, name: str) -> Non
     if channel_dim is None or (channel_dim == 1 and rank == 1):
         return  # 1 is the default, for inputs without channels
     if not -rank <= channel_dim < rank or channel_dim % rank == 0:
+        others = f"a dimension from 1 to {rank - 1}, or " * (rank > 1)
         raise ValueError(
             f"channel_dim is {channel_dim}, but {name} has shape {tuple(tensor.shape)}, whose"
-            f" dimension 0 is the batch. Pass a dimension from 1 to {rank - 1}, or None if {name}"
-            " has no channels."
+            f" dimension 0 is the batch. Pass {others}None if {name} has no channels."
         )
 
 

@@ -148,6 +148,11 @@ class CamAttribution(Attribution):  # type: ignore[misc]
                 ``reshape_transform``, does not return maps, or ``target_layers`` is None and the
                 model has no usable convolution.
         """
+        if "targets" in call_arguments:
+            raise TypeError(
+                "targets is an argument of the grad-cam package: pass target, such as target=1 for"
+                " [ClassifierOutputTarget(1)]."
+            )
         check_not_nested(self.forward_func)
         images = checked_images(inputs, self.forward_func)
         with (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -70,6 +70,11 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             raise TypeError(
                 "layer must be a torch.nn.Module of the model, such as model.layer4, got"
                 f" {type(layer).__name__}. For several layers, construct one attribution for each."
+            )
+        if device_ids is not None and not isinstance(device_ids, Sequence):
+            raise TypeError(
+                "device_ids must be a list of at most one integer, or None, got"
+                f" {type(device_ids).__name__}."
             )
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(

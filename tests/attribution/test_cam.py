@@ -397,6 +397,14 @@ def test_activations_are_freed_without_the_garbage_collector(cam_class):
     assert tensors_left_by(lambda: method.attribute(x, 1)) == []
 
 
+def test_targets_of_the_library_are_refused():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 2))
+    with pytest.raises(TypeError, match="targets is an argument of the grad-cam package"):
+        CamAttribution(model, GradCAM).attribute(
+            torch.rand(1, 3, 4, 4), targets=[ClassifierOutputTarget(1)]
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "layer"),
     [

@@ -285,6 +285,13 @@ def test_layer_must_be_one_module(layer):
         LayerTGradAttribution(nn.ReLU(), layer)
 
 
+def test_device_ids_must_be_a_list():
+    model = nn.ReLU()
+    with pytest.raises(TypeError, match=r"device_ids must be a list of at most one .* got int"):
+        LayerTGradAttribution(model, model, device_ids=0)
+    LayerTGradAttribution(model, model, device_ids=[0])
+
+
 class _Scores(nn.Module):
     """Scores between tokens, read by ``mark`` as queries by keys, or as keys by queries."""
 

@@ -186,9 +186,9 @@ class Reduction:
 
         ``shape`` is that of the tensor. Each element counts with its ``weight``.
         """
-        known = torch.broadcast_shapes(weight.shape, self.summed_shape)
-        times = math.prod(shape) / max(math.prod(known), 1)
-        count = weight.expand(known).sum_to_size(self.summed_shape) * times
+        weight = weight * weight.new_ones(()).expand(self.summed_shape)
+        times = math.prod(shape) / max(weight.numel(), 1)
+        count = weight.sum_to_size(self.summed_shape) * times
         if not self.indices:
             return count.reshape(self.shape)
         cells, unplaced = self._on_map(self._added_up(count[None]))
@@ -244,8 +244,8 @@ class Reduction:
         if not self.indices:
             return (cells / summed).reshape(self.summed_shape)
         ones = cells.new_ones(()).expand(self.summed_shape)
-        elements = self._added_up(ones[None])[0, : self.samples * self.cells].reshape(self.shape)
-        elements = self._spread(elements) * summed
+        placed, _ = self._on_map(self._added_up(ones[None]))
+        elements = placed[0] * summed
         if bool((elements == 0).any()):
             cells = _moved_from_empty_cells(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)
