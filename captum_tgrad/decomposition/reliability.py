@@ -68,7 +68,7 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_comp
 
 
 def _is_within(delta: Tensor, allowed: Tensor) -> bool:
-    return bool((delta.abs() <= allowed).all())  # false for NaN too
+    return bool(((delta.abs() <= allowed) & delta.isfinite()).all())
 
 
 def _rounding_errors(decomposed: RawDecomposition, precision: float) -> Tensor:

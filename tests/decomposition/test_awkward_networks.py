@@ -273,9 +273,14 @@ def test_a_residual_that_is_nan_is_warned_of():
         TGradAttribution(lambda x: (x.sum((1, 2)) - x.sum((1, 2))).sqrt()).decompose(X)
 
 
-def test_an_output_that_is_not_finite_is_called_so():
+@pytest.mark.parametrize(
+    "forward",
+    [lambda x: x.sum((1, 2)) / 0, lambda x: ((x.abs() + 1).half() * 6e4 + 6e4).float().sum((1, 2))],
+    ids=["division by zero", "overflow"],
+)
+def test_an_output_that_is_not_finite_is_called_so(forward):
     with pytest.warns(UserWarning, match="The output is not finite"):
-        TGradAttribution(lambda x: x.sum((1, 2)) / 0).decompose(X)
+        TGradAttribution(forward).decompose(X)
 
 
 def test_a_single_sample_without_a_batch_dimension_is_refused():
