@@ -83,9 +83,9 @@ figure
 
 # %%
 # Both methods are far better than random. On this image, Grad-CAM is slightly better than T-Grad on
-# both curves. One image is not conclusive. The results page has a comparison on a data set, and
-# `Evaluate methods on a folder of images <../how_to/evaluate_on_imagenet.html>`__ shows how to run
-# your own.
+# both curves. One image is not conclusive. `Results <../results.html>`__ has a comparison on a data
+# set, and `Evaluate methods on a folder of images <../how_to/evaluate_on_imagenet.html>`__ shows
+# how to run your own.
 #
 # The baseline matters too
 # ------------------------

@@ -62,7 +62,7 @@ for name, (method, options) in methods.items():
 
 # %%
 # Each time is that of a single call on a shared machine, including the setup of the first call, so
-# it is only a rough estimate. The results page has careful measurements.
+# it is only a rough estimate. `Cost <../cost.html>`__ has careful measurements.
 
 figure = methods_figure(pictures, maps, labels=labels)
 figure
@@ -128,4 +128,4 @@ for name, result in sorted(found.items(), key=lambda pair: -pair[1].difference.m
 # By the mean of insertion minus deletion, Grad-CAM is first on these two images, and T-Grad is
 # second. By deletion alone, Input x Gradient is the best for the cat: deleting single pixels all
 # over the face changes the prediction early, but inserting them does not restore it. Two images are
-# not conclusive; the results page has a comparison on a data set.
+# not conclusive; `Results <../results.html>`__ has a comparison on a data set.

@@ -80,6 +80,8 @@ def images_in(
 ) -> ImageFiles:
     """Finds the images in a folder, in the order of their names.
 
+    Hidden files and folders, whose names start with a dot, are ignored.
+
     Args:
         folder: A folder of images, or a folder with one subfolder per class, with images at any
             depth. The name of a subfolder is the name or the index of its class (an index only if
@@ -90,8 +92,6 @@ def images_in(
         labels: A CSV file with two columns: the path of an image relative to ``folder``, and the
             index or name of its class. A header line is skipped. Images that are not in the file
             have no label.
-
-    Hidden files and folders, whose names start with a dot, are ignored.
 
     Raises:
         TypeError: ``classifier`` is not a ``Classifier``.

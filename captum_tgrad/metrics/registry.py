@@ -62,4 +62,4 @@ ALL_NUMBERS = {
 """All of them, also those that ``evaluate`` does not record."""
 
 HIGHER_IS_BETTER = {name: number.higher_is_better for name, number in ALL_NUMBERS.items()}
-"""Whether a higher number is better for the attribution, for each number of a metric."""
+"""For each number of a metric, whether higher is better (``metrics.HIGHER_IS_BETTER``)."""

@@ -77,7 +77,7 @@ _METHODS = (
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
-"""All built-in methods by name, in the order of tables.
+"""All built-in methods by name, in the order of tables (``evaluation.METHODS``).
 
 The standard deviation of SmoothGrad's noise is in units of the normalized input. Integrated
 Gradients starts from a black image, which is rarely 0 after normalization. Class activation maps
