@@ -192,6 +192,27 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("native", "function"),
+    [
+        (lambda z: ATEN.elu(z, 1.6732632423543772, 1.0507009873554805), F.selu),
+        (lambda z: ATEN.elu.default(z, 2.0, 1.0, 0.5), lambda z: F.celu(z, 2.0)),
+        (lambda z: ATEN.elu_(z.clone(), 2.0, 1.0, 0.5), lambda z: F.celu(z, 2.0)),
+    ],
+    ids=["selu", "celu", "celu in place"],
+)
+def test_an_elu_with_scales_has_the_maps_of_a_selu_and_a_celu(native, function):
+    """As in exported programs whose activations are decomposed; also in later calls."""
+    found, expected = (
+        TGradAttribution(lambda x, each=each: _read(each(F.conv2d(x, W, B))))
+        for each in (native, function)
+    )
+    for x in (X, X + 1, X - 1):
+        maps, delta = found.attribute(x, target=1, return_convergence_delta=True)
+        torch.testing.assert_close(maps, expected.attribute(x, target=1))
+        torch.testing.assert_close(delta, torch.zeros_like(delta))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_an_exported_program_has_the_map_of_its_module(network):

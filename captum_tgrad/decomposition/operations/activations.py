@@ -72,14 +72,14 @@ def passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     return bool(gradient != 0)
 
 
-def bias_of_elu(z: Tensor, alpha: float) -> Bias:
-    """``alpha (exp(z) - 1 - z exp(z))`` for ``z < 0``, else 0."""
+def bias_of_elu(z: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -> Bias:
+    """``scale alpha (exp(u) - 1 - u exp(u))`` with ``u = input_scale z`` for ``z < 0``, else 0."""
 
     def compute(z: Tensor) -> Tensor:
-        z = _clamped(z.clamp_max(0))
+        z = _clamped(z.clamp_max(0).mul_(input_scale))
         return torch.expm1(z).addcmul_(z, z.exp(), value=-1)
 
-    return Bias(compute, z, scale=alpha)
+    return Bias(compute, z, scale=scale * alpha)
 
 
 def by_derivative(call: Call, output: Tensor) -> Bias | None:
@@ -272,6 +272,13 @@ _clamp = partial(
 )
 _saturates = partial(_like_first, bias=saturated, form=clamp_in_place, form_of_large=True)
 _SOFTMAX = "input, dim=None, _stacklevel=3, dtype=None"
+
+SCALED_ELU = _reads_input(
+    "elu",
+    "input, alpha=1.0, scale=1.0, input_scale=1.0",
+    bias=of_arguments(bias_of_elu, "input", "alpha", "scale", "input_scale"),
+)["elu"]
+"""``F.elu`` has no scales, but the native function has. Exported programs call it for SELU."""
 
 OPERATIONS: dict[str, Operation] = {
     **_like_first(

@@ -41,6 +41,8 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     F.unfold: moving.PATCHES,
     torch.batch_norm: normalizations.BATCH_NORM,
     torch.instance_norm: normalizations.INSTANCE_NORM,
+    torch._C._nn.elu: activations.SCALED_ELU,
+    torch._C._nn.elu_: activations.SCALED_ELU,
     torch._C._VariableFunctions.stft: composed.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
     **{  # such as torch.native_layer_norm
         getattr(torch, name): record_of_native(getattr(torch.ops.aten, name))

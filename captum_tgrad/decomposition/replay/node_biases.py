@@ -251,7 +251,9 @@ NODES_WITH_BIAS = {
     "DivBackward0": NodeWithBias(
         "div normalize", _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
     ),
-    "EluBackward0": _from_saved("elu", activations.bias_of_elu, "self", "alpha"),
+    "EluBackward0": _from_saved(
+        "elu", activations.bias_of_elu, "self", "alpha", "scale", "input_scale"
+    ),
     "ErfBackward0": _elementwise("erf", torch.erf),
     "ExpBackward0": _from_saved("exp", partial(Bias, activations.exp), "result"),
     "GeluBackward0": _from_saved("gelu", activations.bias_of_gelu, "self", "approximate"),
