@@ -127,6 +127,7 @@ def test_the_largest_terms():
         ({"sample": -4}, ValueError, "sample -4 is out of range"),
         ({"sample": 1.0}, TypeError, "sample must be an integer, got float"),
         ({"sample": "1"}, TypeError, "sample must be an integer, got str"),
+        ({"sample": True}, TypeError, "sample must be an integer, got bool"),
         ({"count": -1}, ValueError, "count must be an integer of 0 or more, got -1"),
         ({"count": "2"}, TypeError, "count must be an integer of 0 or more, got str"),
     ],

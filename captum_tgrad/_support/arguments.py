@@ -45,7 +45,7 @@ def check_choice(value: Any, choices: Any, name: str) -> None:
 
 def check_sample(sample: int, samples: int) -> None:
     """Raises TypeError or ValueError unless ``sample`` is the index of one of the samples."""
-    if not hasattr(sample, "__index__"):
+    if isinstance(sample, bool) or not hasattr(sample, "__index__"):
         raise TypeError(f"sample must be an integer, got {type(sample).__name__}")
     if not 0 <= sample < samples:
         raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -174,7 +175,7 @@ def _checked_names(names: Any, model: nn.Module) -> list[str] | None:
         return None
     if isinstance(names, str):
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
-    if isinstance(names, nn.Module) or not isinstance(names, Iterable):
+    if isinstance(names, nn.Module) or not np.iterable(names):
         raise TypeError(
             "layers must be a list of names of modules, such as ['layer4'], or None for all layers,"
             f" got {type(names).__name__}."

@@ -6,7 +6,7 @@ import pytorch_grad_cam
 import torch
 
 from captum_tgrad import CamAttribution, FullGradAttribution, TGradAttribution
-from captum_tgrad.evaluation import METHODS, Explainer, get_method
+from captum_tgrad.evaluation import METHODS, Explainer, Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image, image_seed
 from tests.evaluation.networks import classifier, dense_network, images, network
 
@@ -170,3 +170,19 @@ def test_targets_and_seeds_are_one_for_each_image():
 def test_a_title_of_a_table_is_a_name_too():
     for name, method in METHODS.items():
         assert get_method(method.title) is get_method(f" {method.title.upper()} ") is METHODS[name]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": 1}, "name must be a string, such as '1', got int"),
+        ({"name": None}, "name must be a string, such as 'None', got NoneType"),
+        ({"title": 1.0}, "title must be a string, such as '1.0', got float"),
+        ({"builder": None}, "builder must be a function from a model .* got NoneType"),
+        ({"settings": None}, "settings must be a dict, got NoneType"),
+    ],
+)
+def test_mistakes_in_a_method(given, message):
+    valid = {"name": "one", "title": "One", "cost": "", "builder": lambda model, black: torch.sign}
+    with pytest.raises(TypeError, match=message):
+        Method(**{**valid, **given})

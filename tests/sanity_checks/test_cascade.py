@@ -445,6 +445,11 @@ def test_maps_that_change_their_shape():
         ({"layers": 6}, TypeError, "layers must be a list of names of modules, .* got int"),
         ({"layers": network()}, TypeError, "layers must be a list of names .* got Sequential"),
         ({"layers": iter(())}, ValueError, "layers is empty: name at least one module"),
+        (
+            {"layers": torch.tensor(6)},
+            TypeError,
+            "layers must be a list .* for all layers, got Tens",
+        ),
         ({"layers": torch.arange(2)}, TypeError, "layers must hold names .* got Tensor"),
         ({"layers": [6]}, TypeError, "layers must hold names of modules, .* got int"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),

@@ -109,6 +109,10 @@ class Method:
         settings: Further settings for the protocol, as plain strings, numbers, lists and dicts.
         source: Its publication.
         extra: The extra of this package that it needs; empty if none.
+
+    Raises:
+        TypeError: ``name`` or ``title`` is not a string, ``builder`` is not callable, or
+            ``settings`` is not a dict.
     """
 
     name: str
@@ -118,6 +122,21 @@ class Method:
     settings: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     extra: str = ""
+
+    def __post_init__(self) -> None:
+        # JSON has strings as keys only: 1 and "1" would be one method in summaries.
+        for attribute in ("name", "title"):
+            value = getattr(self, attribute)
+            if not isinstance(value, str):
+                wanted = f"a string, such as {str(value)!r}"
+                raise TypeError(f"{attribute} must be {wanted}, got {type(value).__name__}.")
+        if not callable(self.builder):
+            raise TypeError(
+                "builder must be a function from a model and its input for a black image to a"
+                f" function of inputs and targets, got {type(self.builder).__name__}."
+            )
+        if not isinstance(self.settings, dict):
+            raise TypeError(f"settings must be a dict, got {type(self.settings).__name__}.")
 
     def build(self, model: nn.Module | Classifier, black: Black | None = None) -> Explainer:
         """Builds the method for one model.
