@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.jit._script import RecursiveScriptModule
 
 from captum_tgrad._support.arguments import got
 from captum_tgrad._support.suggest import few
@@ -45,6 +46,15 @@ def check_forward_func(forward_func: Any) -> None:
             " nn.Module it was made from."
         )
     check_callable(forward_func)
+
+
+def check_not_scripted(layer: nn.Module, name: str) -> None:
+    """Raises TypeError for a layer on which torch allows no hooks."""
+    if isinstance(layer, RecursiveScriptModule):
+        raise TypeError(
+            f"{name} is a scripted module, whose activation torch does not show. In the model,"
+            " wrap it in nn.Sequential, and pass that module."
+        )
 
 
 def checked_inputs(

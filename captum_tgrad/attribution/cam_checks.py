@@ -91,6 +91,7 @@ def check_target_layers(target_layers: Any, model: nn.Module) -> None:
                 f"target_layers[{number}] must be a module of the model, such as model.layer4, got"
                 f" {type(layer).__name__}."
             )
+        input_checks.check_not_scripted(layer, f"target_layers[{number}]")
         if layer not in modules:
             raise ValueError(
                 f"target_layers[{number}] ({type(layer).__name__}) is not a module of the model."

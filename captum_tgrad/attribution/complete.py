@@ -23,6 +23,7 @@ from captum_tgrad._support.output_checks import (
     check_target,
     selectable,
     targets_per_sample,
+    with_batch,
     with_gradient,
 )
 from captum_tgrad._support.suggest import did_you_mean
@@ -65,6 +66,12 @@ def attribution_method(function: Callable[Parameters, Result]) -> Callable[Param
         return function(*args, **kwargs)
 
     return log_usage(checked)
+
+
+def selected(output: Any, target: TargetType, samples: int) -> Tensor:
+    """The numbers that a valid ``target`` selects, shape ``(N,)``."""
+    found: Tensor = select_targets(with_batch(output, samples), selectable(target))
+    return found.reshape(-1)
 
 
 class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
@@ -183,14 +190,13 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         replay: Replay | None = None,
     ) -> RawDecomposition:
         """Decomposes the output that ``target`` selects, with Captum's ``gradient_func``."""
-        further, target = usable_in_backward(further), selectable(usable_in_backward(target))
+        further, target = usable_in_backward(further), usable_in_backward(target)
         samples = samples_of(places[0])
 
         def select(output: Any) -> Tensor:
             output = with_gradient(output, samples)
             check_target(target, output)
-            selected: Tensor = select_targets(output, target)
-            return selected.reshape(-1)
+            return selected(output, target, samples)
 
         return decompose(
             forward_func,

@@ -41,12 +41,23 @@ class LayerActivation:
 
     ``places`` has the places of the elements of each tensor; calls are numbered from 1. If the
     network uses the channels of an input as positions, ``channels_as_places`` has the two axes.
+    ``output`` is what the network returned in this run.
     """
 
     tensors: tuple[Tensor, ...]
     places: tuple[Places, ...]
     call: int
     channels_as_places: tuple[Axis, Axis | None] | None
+    output: Any
+
+    @property
+    def precision(self) -> float:
+        """The largest machine epsilon of the dtypes of the activation and the output."""
+        return max(torch.finfo(each.dtype).eps for each in (self.output, *self.tensors))
+
+    def differs(self, other: LayerActivation) -> bool:
+        """Whether another run had other values."""
+        return not all(map(torch.equal, self.tensors, other.tensors))
 
 
 def activation_of(
@@ -82,7 +93,7 @@ def activation_of(
             try:
                 # Without a trace, norms must not change their running statistics either.
                 with KeptStatistics(), trace or RunningModules():
-                    uncompiled(forward)(*arguments, *own_containers(further or ()))
+                    output = uncompiled(forward)(*arguments, *own_containers(further or ()))
             except RuntimeError as error:
                 refuse_known_errors(error)
                 raise
@@ -101,7 +112,10 @@ def activation_of(
     mistaken = trace.recorder.channels_as_places if trace else None
     if mistaken:
         places = tuple(without_channels(each) for each in places)  # one warning is enough
-    return LayerActivation(tuple(tensor.detach() for tensor in tensors), places, calls, mistaken)
+    if isinstance(output, Tensor):
+        output = output.detach()
+    tensors = tuple(tensor.detach() for tensor in tensors)
+    return LayerActivation(tensors, places, calls, mistaken, output)
 
 
 def network_from(

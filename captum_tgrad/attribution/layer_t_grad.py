@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -18,7 +19,8 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.input_checks import ChannelDim
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
+from captum_tgrad._support.random_state import RandomState
+from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method, selected
 from captum_tgrad.attribution.layer_activation import (
     HOW_TO_EXPLAIN_ONE,
     activation_of,
@@ -29,7 +31,11 @@ from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_opt
 from captum_tgrad.decomposition.nested import usable_in_backward
 from captum_tgrad.decomposition.raw_decomposition import RawDecomposition
 from captum_tgrad.decomposition.refusals import UnusedInputError
-from captum_tgrad.decomposition.reliability import warn_of_channels
+from captum_tgrad.decomposition.reliability import (
+    warn_of_another_output,
+    warn_of_channels,
+    warn_of_random_numbers,
+)
 
 
 class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ignore[misc]
@@ -71,6 +77,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 "layer must be a torch.nn.Module of the model, such as model.layer4, got"
                 f" {type(layer).__name__}. For several layers, construct one attribution for each."
             )
+        input_checks.check_not_scripted(layer, f"layer ({type(layer).__name__})")
         if device_ids is not None and not isinstance(device_ids, Sequence):
             raise TypeError(
                 "device_ids must be a list of at most one integer, or None, got"
@@ -158,6 +165,11 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 consist of float tensors.
             ValueError: As for ``TGradAttribution.attribute``, or the layer is never called, or its
                 activation mixes the samples.
+
+        Warns:
+            UserWarning: As for ``TGradAttribution.attribute``, or in-place operations change the
+                activation and other tensors that share its memory, so that another output is
+                explained.
         """
         check_options(sign, aggregation)
         explained = self._explain_layer(
@@ -195,15 +207,20 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         channel_dim: ChannelDim,
     ) -> RawDecomposition:
         tensors = self._checked(inputs, target, differentiable=False)
+        name = f"layer ({type(self.layer).__name__})"
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
             dims = input_checks.channel_dims(channel_dim, tensors)
-            with explaining_errors(self.forward_func, tensors, further=additional_forward_args):
-                activation = activation_of(
-                    self.layer, self.forward_func, tensors, further, dims, at_input=at_input
-                )
+            run = partial(activation_of, self.layer, self.forward_func, tensors, further, dims)
+            # Afterwards, the network from the layer on draws the same random numbers.
+            with (
+                RandomState(tensors[0].device) as before,
+                explaining_errors(self.forward_func, tensors, further=additional_forward_args),
+            ):
+                activation = run(at_input=at_input)
+                is_random = not before.is_current() and activation.differs(run(at_input=at_input))
         try:
             explained = self._decompose(
                 network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
@@ -213,12 +230,16 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 places=activation.places,
             )
         except UnusedInputError as error:
-            count, name = len(activation.tensors), f"layer ({type(self.layer).__name__})"
-            rest = f"{name}: pass a module between inputs and this output."
+            count = len(activation.tensors)
+            rest = f"{name}: pass a module whose last result this output uses."
             if count > 1:
                 tensor = f"tensor {error.number} of the {count} in the activation of {name}"
                 rest = f"{tensor}. {HOW_TO_EXPLAIN_ONE}"
             raise ValueError(f"The explained output does not depend on {rest}") from None
+        output = selected(activation.output, target, len(tensors[0]))
+        warn_of_another_output(explained, output, name, activation.precision)
+        if is_random:
+            warn_of_random_numbers()
         if activation.channels_as_places:
             warn_of_channels(*activation.channels_as_places, len(tensors))
         return explained

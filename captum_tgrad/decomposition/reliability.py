@@ -52,10 +52,7 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_comp
             " without padding."
         )
     if recorder.is_random:
-        warn_user(
-            "forward_func draws random numbers, as dropout does in training mode, so the map"
-            " differs from call to call. Call model.eval(), or torch.manual_seed before each call."
-        )
+        warn_of_random_numbers()
     if recorder.is_overwritten:
         warn_user(
             "forward_func writes to the result of a hidden operation without autograd, as the"
@@ -65,6 +62,31 @@ def warn_if_unreliable(decomposed: RawDecomposition, recorder: Recorder, is_comp
         )
     if recorder.channels_as_places is not None:
         warn_of_channels(*recorder.channels_as_places, len(decomposed.of_inputs))
+
+
+def warn_of_random_numbers() -> None:
+    """Warns that the map depends on random numbers."""
+    warn_user(
+        "forward_func draws random numbers, as dropout does in training mode, so the map"
+        " differs from call to call. Call model.eval(), or torch.manual_seed before each call."
+    )
+
+
+def warn_of_another_output(
+    decomposed: RawDecomposition, output: Tensor, layer: str, precision: float
+) -> None:
+    """Warns if ``output``, ``(N,)``, is not that of the decomposition, which began at a layer."""
+    difference = (decomposed.output - output.to(decomposed.output)).abs()
+    excess = difference - _allowed(decomposed, precision)
+    worst = int(excess.argmax())
+    if float(excess[worst]) > 0:
+        warn_user(
+            f"The output of sample {worst} is {float(output[worst]):.3g}, but the attributions"
+            f" explain {float(decomposed.output[worst]):.3g}, the output if the activation of"
+            f" {layer} is replaced with a copy. Probably, an in-place operation changes this"
+            " activation and other tensors that share its memory: use inplace=False, or explain"
+            " another layer."
+        )
 
 
 def _is_within(delta: Tensor, allowed: Tensor) -> bool:
