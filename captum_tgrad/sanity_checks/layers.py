@@ -129,7 +129,7 @@ def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
 def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int], Any]:
     """The last use of each learned tensor in a forward pass, by ``id``, and the pass's output."""
     learned = {module: [id(tensor) for tensor, _ in _learned(module)] for module in model.modules()}
-    calls = _Calls({number for numbers in learned.values() for number in numbers})
+    calls = _Calls()
     entered: dict[int, int] = {}
 
     def enter(module: nn.Module, inputs: Any) -> None:
@@ -146,9 +146,8 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
 class _Calls(TorchFunctionMode):
     """A context that numbers the calls of torch functions, and notes each tensor's last one."""
 
-    def __init__(self, wanted: set[int]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._wanted = wanted
         self.count = 0
         self.last_with: dict[int, int] = {}
 
@@ -163,9 +162,7 @@ class _Calls(TorchFunctionMode):
         self.count += 1
         # Reading the shape or the device of a tensor does not count as a use.
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            for leaf in tree_leaves((args, kwargs)):
-                if id(leaf) in self._wanted:
-                    self.last_with[id(leaf)] = self.count
+            self.last_with.update((id(leaf), self.count) for leaf in tree_leaves((args, kwargs)))
         return result
 
 

@@ -167,13 +167,11 @@ def test_a_layer_inside_of_a_compiled_one(inner, at_input):
     torch.manual_seed(5)
     block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
     layer, x = block[0] if inner else block, torch.randn(2, 4)
-    expected, actual = (
-        LayerTGradAttribution(model, layer).attribute(x, 1, None, at_input)
-        for model in (
-            nn.Sequential(nn.Tanh(), block),
-            nn.Sequential(nn.Tanh(), torch.compile(block, backend="eager")),
-        )
-    )
+    model = nn.Sequential(nn.Tanh(), torch.compile(block, backend="eager"))
+    model(x)  # from now on, the compiled code runs without hooks
+    actual = LayerTGradAttribution(model, layer).attribute(x, 1, None, at_input)
+    plain = nn.Sequential(nn.Tanh(), block)
+    expected = LayerTGradAttribution(plain, layer).attribute(x, 1, None, at_input)
     assert torch.equal(actual, expected)
 
 
@@ -244,3 +242,30 @@ def test_what_the_layer_receives_is_said_if_its_input_is_explained():
     model, tokens = nn.Sequential(embedding, linear), torch.tensor([[1, 2]])
     with pytest.raises(TypeError, match=r"\(Embedding\) receives torch\.int64.*right after it"):
         LayerTGradAttribution(model, embedding).attribute(tokens, 0, attribute_to_layer_input=True)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_the_model_always_runs_with_gradients(tokens):
+    embedding, linear, modes = nn.Embedding(5, 4), nn.Linear(4, 2), []
+
+    def forward(x):
+        modes.append(torch.is_grad_enabled())
+        return linear(embedding(x).sum(1) if tokens else x)
+
+    layer, x = (embedding, torch.tensor([[1, 2]])) if tokens else (linear, torch.ones(1, 4))
+    with torch.no_grad():
+        LayerTGradAttribution(forward, layer).attribute(x, 0, channel_dim=-1)
+    assert modes == [True, True]
+
+
+def test_a_function_is_explained_inside_of_a_hook():
+    torch.manual_seed(9)
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(2, 4)
+    inner = TGradAttribution(lambda x: x.exp().sum(1))
+    expected, alone = LayerTGradAttribution(model, model[0]).attribute(x, 1), inner.attribute(x)
+    found = []
+    handle = model[1].register_forward_hook(lambda *_: found.append(inner.attribute(x)))
+    assert torch.equal(LayerTGradAttribution(model, model[0]).attribute(x, 1), expected)
+    handle.remove()
+    assert len(found) == 2
+    assert all(torch.equal(each, alone) for each in found)

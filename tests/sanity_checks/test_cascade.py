@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from captum_tgrad import CamAttribution, TGradAttribution
-from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.sanity_checks import cascading_randomization, smooth_mprt
 from tests.model_state import state_of
 from tests.sanity_checks.networks import Bare, images, network
 
@@ -184,6 +184,53 @@ def test_layers_inside_a_scripted_module():
         torch.testing.assert_close(other.map, one.map)
 
 
+def test_a_model_that_overwrites_its_inputs_gives_the_same():
+    method, centered = TGradAttribution, images() - 0.5
+    expected, actual = (
+        list(cascading_randomization(nn.Sequential(nn.ReLU(inplace), network()), method, x, 1))
+        for inplace, x in ((False, centered), (True, centered.clone().requires_grad_()))
+    )
+    for one, other in zip(actual, expected, strict=True):
+        assert torch.equal(one.map, other.map)
+
+
+def test_the_method_gets_the_models_own_modes():
+    model, modes = network().train(), []
+    model[3].eval()
+
+    def factory(copied):
+        modes.append([module.training for module in copied.modules()])
+        return Saliency(copied)
+
+    list(cascading_randomization(model, factory, images(), 1))
+    assert modes == [[module.training for module in model.modules()]] * len(modes)
+    assert len(set(modes[0])) == 2
+
+
+@pytest.mark.parametrize(("outputs", "expected"), [(1, None), (2, [1, 1])])
+def test_a_missing_target_is_chosen_among_several_classes_only(outputs, expected):
+    targets = []
+
+    class Listening(Saliency):
+        def attribute(self, inputs, target=None):
+            targets.append(target if target is None else target.tolist())
+            return super().attribute(inputs, target)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 14, outputs))
+    model[1].bias.data.copy_(100 * torch.arange(outputs))
+    list(cascading_randomization(model, Listening, images()))
+    assert targets == [expected] * 2
+
+
+def test_maps_keep_no_graph():
+    class Weighted(Saliency):
+        def attribute(self, inputs, target=None):
+            return inputs * self.forward_func(inputs)[:, :1, None, None]
+
+    steps = list(cascading_randomization(network(), Weighted, images(), 1))
+    assert not any(step.map.requires_grad for step in steps)
+
+
 def test_without_a_target_the_class_predicted_by_the_trained_network_stays():
     model, x = network(), images(3)
     predicted = model(x).argmax(1)
@@ -302,11 +349,12 @@ def test_the_copy_is_dropped(ending):
     assert all(model() is None for model in noting.models)
 
 
+@pytest.mark.parametrize("method", [TGradAttribution, Saliency])
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_any_gradient_mode_gives_the_same_and_is_not_left(context):
-    expected = list(cascading_randomization(network(), TGradAttribution, images(), 1))
+def test_any_gradient_mode_gives_the_same_and_is_not_left(context, method):
+    expected = list(cascading_randomization(network(), method, images(), 1))
     with context():
-        steps = cascading_randomization(network(), TGradAttribution, images(), 1)
+        steps = cascading_randomization(network(), method, images(), 1)
         for step, other in zip(steps, expected, strict=True):
             assert torch.equal(step.map, other.map)
             assert not torch.is_grad_enabled()
@@ -333,6 +381,15 @@ def test_a_method_of_another_model_than_the_copy(factory):
     with pytest.raises(ValueError, match=r"attribution_factory returned a method .* the model it"):
         cascading_randomization(model_itself, factory, images(), 1)
     assert not torch_module._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize("function", [cascading_randomization, smooth_mprt])
+def test_a_layer_of_another_model_inside_of_other_methods(function):
+    def factory(copied):
+        return NoiseTunnel(LayerGradCam(copied, model_itself[3]))
+
+    with pytest.raises(ValueError, match="holds modules of your model itself"):
+        function(model_itself, factory, images(), 1)
 
 
 def test_what_a_factory_may_not_return():
@@ -432,6 +489,7 @@ def test_maps_that_change_their_shape():
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),
         ({"inputs": images()[:0]}, ValueError, "at least one sample"),
         ({"inputs": images().long()}, TypeError, "floating-point"),
+        ({"inputs": images().double()}, ValueError, "inputs are in torch.float64, but the model's"),
         (
             {"mode": "both"},
             ValueError,

@@ -85,6 +85,24 @@ def test_shared_parameters_belong_to_the_layer_nearest_to_the_output():
     assert [len(layer.tensors) for layer in layers] == [2, 1]
 
 
+def test_a_layer_whose_parameters_all_belong_to_others_is_left_out():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    assert names(model, torch.rand(2, 4)) == ["2"]
+
+
+def test_reading_a_shape_or_a_device_is_no_use():
+    class Reading(nn.Sequential):
+        def forward(self, x):
+            x = super().forward(x).to(self[0].weight.device)
+            return x.expand(len(x), *self[0].bias.shape)
+
+    assert names(Reading(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)), torch.rand(2, 4)) == [
+        "2",
+        "0",
+    ]
+
+
 def test_named_layers_hold_all_that_is_in_them():
     model = nn.Sequential(network()[:3], network()[3:])
     assert names(model, images(), ["0", "1.3", "1"]) == ["1", "1.3", "0"]

@@ -97,12 +97,24 @@ def test_constant_maps_have_no_ranks():
         assert bool(similarity(signs, signs).spearman_absolute.isnan())
 
 
-def test_maps_that_are_not_finite_only_spoil_their_own_sample():
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_maps_that_are_not_finite_only_spoil_their_own_sample(value):
     one, other = maps(2, 1, 9, 9), maps(2, 1, 9, 9, seed=1)
-    other[0, 0, 3, 4] = math.inf
-    other[0, 0, 3, 5] = math.nan
-    for values in similarity(one, other):
+    other[0, 0, 3, 4] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = similarity(one, other)
+    for values in found:
         assert values.isnan().tolist() == [True, False]
+
+
+def test_maps_of_any_dtype_with_a_graph_and_on_any_default_device():
+    one, other = maps(2, 1, 9, 9).bfloat16(), maps(2, 1, 9, 9, seed=1).bfloat16()
+    with torch.device("meta"):
+        found = similarity(one.requires_grad_(), other)
+    for values, expected in zip(found, similarity(one.double(), other.double()), strict=True):
+        assert values.device.type == "cpu"
+        assert torch.equal(values, expected)
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (2, 1, 2, 9), (2, 1, 1, 1)])
