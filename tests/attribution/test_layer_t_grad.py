@@ -219,6 +219,24 @@ def test_image_columns_that_count_as_channels_before_the_layer_are_warned_of(at_
     assert len(caught) == 1
 
 
+@pytest.mark.filterwarnings("ignore:forward_func uses dimension")
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_image_columns_that_count_as_channels_leave_the_rows(aggregation):
+    network, images = _network(), _images()
+    actual = LayerTGradAttribution(network, network[3]).attribute(
+        images, 1, channel_dim=-1, aggregation=aggregation
+    )
+    activation = copy.deepcopy(network[:4])(images).detach()  # (N, C, H, W)
+    by_row = activation.transpose(1, 2).flatten(2)  # (N, H, C * W)
+
+    def rest(rows):
+        return network[4:](rows.unflatten(2, activation.shape[1::2]).transpose(1, 2))
+
+    expected = TGradAttribution(rest).attribute(by_row, 1, channel_dim=-1, aggregation=aggregation)
+    expected = expected.unflatten(2, activation.shape[1::2]).transpose(1, 2)
+    torch.testing.assert_close(actual, expected)
+
+
 class _Odd(nn.Module):
     def __init__(self, returned) -> None:
         super().__init__()
@@ -239,6 +257,7 @@ class _Odd(nn.Module):
         (lambda o: (o, 1), "layer", TypeError, "returns int"),
         (lambda o: o > 0, "layer", TypeError, "torch.bool"),
         (lambda o: o.sum(0), "layer", ValueError, "mixes the 2 samples of the batch"),
+        (lambda o: o - o.mean(0), "layer", ValueError, "mixes the 2 samples of the batch"),
         (lambda o: o, "unused", ValueError, "never called"),
     ],
 )
@@ -252,14 +271,19 @@ def test_layers_that_cannot_be_explained(returned, layer, error, words):
 
 @pytest.mark.parametrize("samples", [1, 2])
 def test_embeddings_of_tokens_must_have_the_batch_first(samples):
-    embedding, head = nn.Embedding(10, 4), nn.Linear(4, 2)
+    embedding, head, mark = nn.Embedding(10, 4), nn.Linear(4, 2), nn.Identity()
     tokens = torch.arange(samples * 5).reshape(samples, 5)
 
     def forward(tokens):
-        return head(embedding(tokens.T).sum(0))
+        found = embedding(tokens.T)
+        return head(found.sum(0)) * mark(found.sum())
 
-    with pytest.raises(ValueError, match=f"first dimension must be the batch, of size {samples}"):
-        LayerTGradAttribution(forward, embedding).attribute(tokens, 0)
+    for layer in (embedding, mark):
+        method = LayerTGradAttribution(forward, layer)
+        with pytest.raises(
+            ValueError, match=f"first dimension must be the batch, of size {samples}"
+        ):
+            method.attribute(tokens, 0)
 
 
 def test_keyword_arguments_have_no_layer_input():
@@ -465,6 +489,11 @@ def _with_class_token(images: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1)
 
 
+def _with_mean_token(images: torch.Tensor) -> torch.Tensor:
+    tokens = nn.functional.avg_pool2d(images, 2).flatten(2).mT
+    return torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+
+
 def _windows(images: torch.Tensor) -> torch.Tensor:
     padded = nn.functional.pad(images, (0, 0, 1, 1)).unflatten(3, (2, 3)).unflatten(2, (2, 4))
     return padded.permute(0, 2, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)  # (N, windows, T, E)
@@ -498,12 +527,21 @@ def _keep(y: torch.Tensor) -> torch.Tensor:
     [
         (_with_class_token, _read_tokens, -1, _keep),
         (_with_class_token, _read_tokens, -1, _swap),  # (T, N, E), as in CLIP
+        (_with_mean_token, _read_tokens, -1, _keep),  # as in CLIP's attention pooling
         (_windows, _read_tokens, -1, _join_windows),  # (N * windows, T, E), as in Swin
         (lambda x: nn.functional.pad(x, (2, 1, 0, 3)), _OF_IMAGES, 1, _keep),
         (lambda x: _exponential(x)[..., 1:], _OF_IMAGES, 1, _keep),
         (lambda x: torch.fft.ifft(torch.fft.fft(x)).real, _OF_IMAGES, 1, _keep),
     ],
-    ids=["class token", "tokens first", "windows", "padding", "lost positions", "lost columns"],
+    ids=[
+        "class token",
+        "tokens first",
+        "mean token",
+        "windows",
+        "padding",
+        "lost positions",
+        "lost columns",
+    ],
 )
 def test_elements_without_a_place_on_the_images_are_told_apart(
     before, after, channel_dim, move, samples, aggregation
