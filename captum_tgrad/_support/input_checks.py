@@ -21,11 +21,11 @@ _TOKENS = (
 )
 
 
-def check_callable(forward_func: Any) -> None:
+def check_callable(forward_func: Any, argument: str = "forward_func") -> None:
     """Raises TypeError unless ``forward_func`` can be called with inputs."""
     if isinstance(forward_func, type) and issubclass(forward_func, nn.Module):
         name = forward_func.__name__
-        raise TypeError(f"forward_func is the class {name}: pass an instance, {name}().")
+        raise TypeError(f"{argument} is the class {name}: pass an instance, {name}().")
     if not callable(forward_func):
         hint = ": pass its model" * isinstance(getattr(forward_func, "model", None), nn.Module)
         if isinstance(forward_func, Tensor):
@@ -33,19 +33,19 @@ def check_callable(forward_func: Any) -> None:
         if isinstance(forward_func, (str, Path, Mapping)):
             hint = ": load weights with model.load_state_dict, and pass the model"
         raise TypeError(
-            f"forward_func must be a module or another callable, got"
+            f"{argument} must be a module or another callable, got"
             f" {type(forward_func).__name__}{hint}."
         )
 
 
-def check_forward_func(forward_func: Any) -> None:
+def check_forward_func(forward_func: Any, argument: str = "forward_func") -> None:
     """Raises TypeError unless ``forward_func`` is a callable whose operations can be traced."""
     if isinstance(forward_func, torch.jit.ScriptModule):
         raise TypeError(
-            "forward_func is a scripted module, whose operations cannot be traced. Pass the"
+            f"{argument} is a scripted module, whose operations cannot be traced. Pass the"
             " nn.Module it was made from."
         )
-    check_callable(forward_func)
+    check_callable(forward_func, argument)
 
 
 def check_not_scripted(layer: nn.Module, name: str) -> None:

@@ -184,9 +184,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             # The library converts activations to NumPy arrays, and decomposes some of them.
             duplicate.float()
             images, further = map_tensors((images, further), in_full_precision)
-        model = CamModel(duplicate, images).eval()
+        model = CamModel(duplicate, images, further).eval()
         layers = [copies[layer] for layer in self.target_layers or ()]
-        model.further = _of_sample(further, 0, images)
         probe = Probe(model, images[:1], layers)
         if not self._finds_its_own_layers and not is_reshaped(self._signature, self.cam_arguments):
             check_layers_return_maps(layers, probe)
@@ -194,7 +193,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         if self.target_layers is None and not self._finds_its_own_layers:
             layers = [probe.last_convolution()]
         with constructed(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
-            return _of_all_samples(cam, model, images, indices, further, options)
+            one_by_one = any(isinstance(value, Tensor) for value in further)
+            return _of_all_samples(cam, model, images, indices, one_by_one, options)
 
 
 def _of_all_samples(
@@ -202,7 +202,7 @@ def _of_all_samples(
     model: CamModel,
     images: Tensor,
     indices: list[tuple[int, ...]] | None,
-    further: tuple[Any, ...],
+    one_by_one: bool,
     options: dict[str, Any],
 ) -> Tensor:
     """The library's maps, shape ``(N, *spatial)``, float32 on the CPU.
@@ -211,11 +211,10 @@ def _of_all_samples(
     take a batch.
     """
     compares = indices is not None and "target_idx" in inspect.signature(cam.forward).parameters
-    one_by_one = compares or any(isinstance(value, Tensor) for value in further)
-    size = 1 if one_by_one else len(images)
+    size = 1 if compares or one_by_one else len(images)
     maps = []
     for start in range(0, len(images), size):
-        model.further = _of_sample(further, start, images)
+        model.sample = start
         targets = None
         if indices is not None:
             targets = [partial(select, index) for index in indices[start : start + size]]
@@ -224,16 +223,6 @@ def _of_all_samples(
                 targets, options = None, {**options, "target_idx": indices[start][0]}
         maps.append(torch.from_numpy(cam(images[start : start + size], targets, **options)))
     return torch.cat(maps)
-
-
-def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[Any, ...]:
-    """The additional arguments of one sample: its entry of each tensor with one per sample."""
-    return tuple(
-        value[sample : sample + 1]
-        if isinstance(value, Tensor) and value.dim() and len(value) == len(images)
-        else value
-        for value in further
-    )
 
 
 def _is_full_grad(cam_class: Any) -> bool:

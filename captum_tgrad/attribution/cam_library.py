@@ -22,22 +22,31 @@ _PACKAGE = "pytorch_grad_cam."
 
 
 class CamModel(nn.Module):
-    """A copy of a model as ``grad-cam`` calls it: with the images alone."""
+    """A copy of a model as ``grad-cam`` calls it: with the images alone.
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    Args:
+        model: The copy.
+        images: All images, shape ``(N, C, *spatial)``.
+        further: Additional arguments of the model.
+
+    Attributes:
+        sample: The number of the image whose entries are taken from tensors with one for each.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, further: tuple[Any, ...]) -> None:
         super().__init__()
         # The library reads the device of the first parameter, and a model may have none.
         self.on_device = nn.Parameter(images.new_empty(0), requires_grad=False)
         self.model = model
-        self.further: tuple[Any, ...] = ()
+        self._further, self._samples, self.sample = further, len(images), 0
 
     def forward(self, images: Tensor) -> Any:
-        """The model's output; the further arguments of one sample are repeated for a batch."""
+        """The model's output; the entry of the present sample is repeated for a batch."""
         further = [
-            value.expand(len(images), *value.shape[1:])
-            if isinstance(value, Tensor) and value.dim() and len(value) == 1
+            value[self.sample].expand(len(images), *value.shape[1:])
+            if isinstance(value, Tensor) and value.dim() and len(value) == self._samples
             else value
-            for value in self.further
+            for value in self._further
         ]
         return with_batch(self.model(images, *further), len(images))
 

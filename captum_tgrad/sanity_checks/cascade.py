@@ -197,7 +197,7 @@ def _steps(
 
 
 def _checked_model(model: Any) -> nn.Module:
-    input_checks.check_forward_func(model)
+    input_checks.check_forward_func(model, "model")
     module: Any = uncompiled(model)
     if not isinstance(module, nn.Module):
         raise TypeError(

@@ -21,6 +21,7 @@ from captum_tgrad._support.captum_private import (
 from captum_tgrad._support.input_checks import channel_dims
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.random_state import own_randomness
+from captum_tgrad.decomposition.tracing.compiled_models import compiled_models_run_eagerly
 
 _MARK = "_mark_of_the_copy"
 _ADVICE = (
@@ -86,6 +87,7 @@ class MapMaker:
             torch.inference_mode(False),
             torch.enable_grad(),
             own_randomness(self.seed, self.inputs.device),
+            compiled_models_run_eagerly(),  # the compiler would trace the hook
             _only_the_copy_runs(self.original),
         ):
             # A copy for every call: models may overwrite it.

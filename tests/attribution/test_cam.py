@@ -331,6 +331,37 @@ def test_further_arguments_go_with_their_samples(name):
     assert_same_maps(maps, torch.cat(own))
 
 
+class WithAges(nn.Module):
+    """Joins what the image shows with a number per sample, times a factor for all samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.out = network(), nn.Linear(6, 4)
+
+    def forward(self, x, ages, factor):
+        return self.out(torch.cat([self.network(x * factor), ages[:, None]], 1))
+
+
+@pytest.mark.parametrize("name", ["GradCAM", "ScoreCAM", "AblationCAM"])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_number_per_sample_and_one_for_all_samples(name, samples):
+    model, x = WithAges().eval(), images(samples)
+    ages = torch.tensor([0.3, 2.0, -1.0])[:samples]
+    factor = -2.0 if samples == 1 else torch.tensor([-2.0])
+    method = CamAttribution(model, getattr(pytorch_grad_cam, name), [model.network[4]])
+    own = []
+    for sample, target in enumerate(TARGETS[:samples]):
+
+        class Fixed(nn.Sequential):
+            def forward(self, x, age=ages[sample : sample + 1]):
+                joined = torch.cat([super().forward(-2 * x), age.repeat(len(x))[:, None]], 1)
+                return model.out(joined)
+
+        fixed = Fixed(*model.network)
+        own.append(own_maps(name, fixed, x[sample : sample + 1], [target]))
+    assert_same_maps(method.attribute(x, TARGETS[:samples], (ages, factor)), torch.cat(own))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_maps_are_like_the_inputs_and_one_tensor_of_a_tuple_is_a_tuple(dtype):
     model, x = network().to(dtype), images(dtype=dtype)

@@ -207,6 +207,58 @@ def test_the_method_gets_the_models_own_modes():
     assert len(set(modes[0])) == 2
 
 
+def test_tensors_made_under_inference_mode():
+    class Scaled(nn.Sequential):
+        def forward(self, x, factor):
+            return super().forward(x) * factor
+
+    model = Scaled(*network())
+    with torch.inference_mode():
+        x, target, factor = images(), torch.tensor([1, 3]), torch.tensor([[2.0], [3.0]])
+    arguments = [x.clone(), target.clone(), factor.clone()]
+    expected, actual = (
+        list(cascading_randomization(model, Saliency, *each[:2], additional_forward_args=each[2]))
+        for each in (arguments, (x, target, factor))
+    )
+    for one, other in zip(actual, expected, strict=True):
+        assert torch.equal(one.map, other.map)
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile.module.` when there are global hooks")
+def test_a_compiled_model_and_a_compiled_part():
+    model = network()
+    expected = list(cascading_randomization(model, Saliency, images(), 1))
+    compiled = torch.compile(network(), backend="eager")
+    part = nn.Sequential(torch.compile(model[:5], backend="eager"), *model[5:])
+    compiled(images()), part(images())
+    whole = list(cascading_randomization(compiled, Saliency, images(), 1))
+    partly = list(cascading_randomization(part, Saliency, images(), 1))
+    names = [None, "2", "0._orig_mod.3", "0._orig_mod.1", "0._orig_mod.0"]
+    assert [step.layer for step in whole] == LAYERS
+    assert [step.layer for step in partly] == names
+    for steps in (whole, partly):
+        for one, other in zip(steps, expected, strict=True):
+            torch.testing.assert_close(one.map, other.map)
+
+
+def test_options_that_change_during_the_iteration():
+    options = {"abs": False}
+    steps = cascading_randomization(network(), Saliency, images(), 1, attribute_kwargs=options)
+    options["abs"] = True
+    expected = Saliency(network()).attribute(images(), 1, abs=False).sum(1, keepdim=True)
+    torch.testing.assert_close(next(steps).map, expected)
+    assert all(bool((step.map < 0).any()) for step in steps)
+
+
+def test_the_seed_is_that_of_the_new_values():
+    one, again, another = (
+        list(cascading_randomization(network(), Saliency, images(), 1, seed=seed))[1].map
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, another)
+
+
 @pytest.mark.parametrize(("outputs", "expected"), [(1, None), (2, [1, 1])])
 def test_a_missing_target_is_chosen_among_several_classes_only(outputs, expected):
     targets = []
@@ -469,11 +521,18 @@ def test_maps_that_change_their_shape():
         next(steps)
 
 
+class Called(Saliency):
+    __call__ = Saliency.attribute
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"model": nn.Sequential(nn.Flatten())}, ValueError, "no layers to randomize"),
         ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module"),
+        ({"model": nn.Flatten}, TypeError, "model is the class Flatten: pass an instance"),
+        ({"model": "vgg.pth"}, TypeError, "model must be a module .* got str: load weights"),
+        ({"model": torch.jit.script(nn.ReLU())}, TypeError, "model is a scripted module, whose"),
         (
             {"attribution_factory": Saliency(network())},
             TypeError,
@@ -483,6 +542,11 @@ def test_maps_that_change_their_shape():
             {"attribution_factory": Saliency(network()).attribute},
             TypeError,
             "attribution_factory must be a class .* got a Saliency object: pass Saliency",
+        ),
+        (
+            {"attribution_factory": Called(network())},
+            TypeError,
+            "factory must be .* a Called object",
         ),
         ({"attribution_factory": 3}, TypeError, "attribution_factory must be .* got a int object"),
         ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got a list"),
