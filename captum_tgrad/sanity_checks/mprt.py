@@ -177,7 +177,7 @@ def _entropy(maps: Tensor, n_bins: int) -> Tensor:
     stats = import_from_extra("scipy.stats", extra="sanity")
     found = []
     rounding = torch.finfo(maps.dtype).eps
-    for values in maps.detach().double().cpu().flatten(1).numpy():
+    for values in maps.double().cpu().numpy():
         if not np.isfinite(values).all():
             found.append(np.nan)
         elif np.ptp(values) <= n_bins * rounding * np.abs(values).max():
@@ -200,12 +200,12 @@ class Smoothed:
 
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
         """The mean of the attributions, in float32 or better."""
-        rows = inputs.detach().flatten(1)
+        rows = inputs.flatten(1)
         spread = per_sample(self.noise_level * (rows.amax(1) - rows.amin(1)), inputs)
         mean = torch.zeros((), device="cpu")
         for number in range(self.n_samples):
             noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
-            noisy = inputs.detach() + spread * noise
+            noisy = inputs + spread * noise
             found = one_tensor(self.method.attribute(noisy, target=target, **options))
             mean = mean + in_full_precision(found.detach()) / self.n_samples
         return mean

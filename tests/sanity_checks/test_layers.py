@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -164,6 +165,19 @@ def test_values_keep_mean_and_spread_within_the_cut():
     assert float(tensor.std()) == pytest.approx(0.8796 * float(before.std()), rel=0.02)
     assert float((tensor - before.mean()).abs().max()) <= 2 * float(before.std())
     assert abs(float(torch.corrcoef(torch.stack([tensor, before]))[0, 1])) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("value", "is_variance", "spread"), [(0.0, False, 0.1), (-3.0, False, 1.5), (4.0, True, 0.5)]
+)
+def test_the_spread_of_equal_values(value, is_variance, spread):
+    tensor = torch.full((20_000,), value, dtype=torch.float64)
+    randomize(Layer("", ((tensor, is_variance),)), torch.Generator().manual_seed(0))
+    middle = np.log(value) if is_variance else value
+    tensor = tensor.log() if is_variance else tensor
+    assert float(tensor.mean()) == pytest.approx(middle, abs=0.03)
+    assert float(tensor.std()) == pytest.approx(0.8796 * spread, rel=0.02)  # as above
+    assert float((tensor - middle).abs().max()) <= 2 * spread
 
 
 def test_the_same_seed_gives_the_same_values():

@@ -1,12 +1,14 @@
 """Smooth and efficient MPRT against literal forms of them, on networks that are rebuilt."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, Saliency
+from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.sanity_checks import efficient_mprt, smooth_mprt
@@ -70,7 +72,7 @@ def test_smooth_mprt_is_the_literal_one(mode, layers):
 
 
 def test_the_noise_is_a_share_of_the_range_and_the_same_for_every_network():
-    noting, x = Noting(Saliency), images() * torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1)
+    noting, x = Noting(Saliency), (images() - 0.4) * torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1)
     smooth_mprt(network(), noting, x, 1, n_samples=4, noise_level=0.1)
     assert len(noting.inputs) == 5 * 4
     for number in range(4):
@@ -162,16 +164,80 @@ def test_entropies_by_hand():
     assert found.efficient_mprt[1].isnan()  # a constant map has no entropy to rise from
 
 
+@pytest.mark.parametrize("value", [0.1, -1e6, 1e-6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_map_that_is_constant_but_for_rounding_has_no_entropy(dtype):
-    rounded = torch.full((2, 1, 1, 4), 0.1, dtype=dtype)
-    rounded[..., 1:] += torch.finfo(dtype).eps * torch.tensor([0.125, 0.25, -0.125], dtype=dtype)
+def test_a_map_that_is_constant_but_for_rounding_has_no_entropy(dtype, value):
+    rounded = torch.full((2, 1, 1, 4), value, dtype=dtype)
+    rounded[..., 1:] *= 1 + torch.finfo(dtype).eps * torch.tensor([1, 2, -1], dtype=dtype)
     assert len(rounded.unique()) > 1
     other = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]] * 2, dtype=dtype)
     found = efficient_mprt(network(), _returning([rounded, other]), images())
     assert found.trained_entropy.tolist() == [0, 0]
     assert found.random_entropy.tolist() == pytest.approx([np.log(4)] * 2)
     assert found.efficient_mprt.isnan().all()
+
+
+def test_entropies_of_maps_in_half_precision():
+    maps = torch.randn(2, 2, 1, 12, 14, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found, expected = (
+        efficient_mprt(network(), _returning(each), images(), n_bins=7)
+        for each in (maps, maps.double())
+    )
+    assert torch.equal(found.trained_entropy, expected.trained_entropy)
+    assert torch.equal(found.random_entropy, expected.random_entropy)
+
+
+class _Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x, factor):
+        return self.body(x * factor)
+
+
+class _Fixed:
+    """A method that needs no arguments of the model and the method."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def attribute(self, inputs, target=None, additional_forward_args=None, abs=True):
+        return Saliency(lambda x: self.model(x, 2.0)).attribute(inputs, target, abs=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "result"),
+    [
+        (partial(smooth_mprt, n_samples=2), "correlations"),
+        (efficient_mprt, "random_entropy"),
+    ],
+)
+def test_arguments_of_the_model_and_the_method_are_passed_on(function, result):
+    def run(model=_Scaled, method=Saliency, further=2.0, absolute=False, seed=0):
+        options = {"attribute_kwargs": {"abs": absolute}, "additional_forward_args": further}
+        return getattr(function(model(), method, images(), 1, seed=seed, **options), result)
+
+    found = run()
+    assert torch.equal(found, run(method=_Fixed))
+    for change in ({"further": 3.0}, {"absolute": True}, {"seed": 1}):
+        assert not torch.allclose(found, run(**change), equal_nan=True), change
+
+
+def test_no_noise_is_a_plain_mean():
+    one, other = (
+        smooth_mprt(network(), Saliency, images(), 1, n_samples=n, noise_level=0) for n in (1, 3)
+    )
+    torch.testing.assert_close(one.correlations, other.correlations, atol=1e-3, rtol=0)
+
+
+def test_results_are_on_the_cpu_with_any_default_device():
+    model, x = network(), images()
+    with torch.device("meta"):
+        smooth = smooth_mprt(model, Saliency, x, 1, n_samples=2)
+        efficient = efficient_mprt(model, Saliency, x, 1)
+    for tensor in (smooth.smooth_mprt, efficient.efficient_mprt):
+        assert tensor.device.type == "cpu"
 
 
 def test_nothing_of_the_users_changes():
@@ -191,6 +257,7 @@ def test_nothing_of_the_users_changes():
         (smooth_mprt, {"n_samples": 0}, ValueError, "n_samples must be a positive integer"),
         (smooth_mprt, {"n_samples": 2.0}, TypeError, "n_samples must be a positive integer"),
         (smooth_mprt, {"noise_level": -0.1}, ValueError, "noise_level must be 0 or more"),
+        (smooth_mprt, {"noise_level": float("inf")}, ValueError, "noise_level must be 0 or more"),
         (smooth_mprt, {"noise_level": "a"}, TypeError, "noise_level must be a number, got str"),
         (smooth_mprt, {"mode": "top_down"}, ValueError, "mode must be 'cascading', 'bottom_up'"),
         (smooth_mprt, {"layers": ["head"]}, ValueError, "layers contains 'head'"),
