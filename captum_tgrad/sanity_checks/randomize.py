@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from captum_tgrad.sanity_checks.layers import Layer
 
-# The usual limit of a truncated normal distribution, in standard deviations.
-_CUT = 2.0
 # A tensor whose values are all equal has no standard deviation to keep.
 _SPREAD_OF_ZEROS = 0.1
 _SPREAD_OF_VARIANCES = 0.5
@@ -33,7 +31,7 @@ def randomize(layer: Layer, generator: torch.Generator) -> None:
         else:
             otherwise = float(values.mean().abs()) / 2 or _SPREAD_OF_ZEROS
         noise = torch.empty_like(values)
-        nn.init.trunc_normal_(noise, a=-_CUT, b=_CUT, generator=generator)
+        nn.init.trunc_normal_(noise, generator=generator)  # from -2 to 2
         found = values.mean() + _spread(values, otherwise) * noise
         tensor.copy_(found.exp() if is_variance else found)
 

@@ -180,6 +180,13 @@ def test_the_spread_of_equal_values(value, is_variance, spread):
     assert float((tensor - middle).abs().max()) <= 2 * spread
 
 
+def test_a_variance_of_zero_stays_a_variance():
+    variance = torch.tensor([0.0, 1.0, 2.0])
+    randomize(Layer("", ((variance, True),)), torch.Generator().manual_seed(0))
+    assert bool((variance >= 0).all())
+    assert bool(variance.isfinite().all())
+
+
 def test_the_same_seed_gives_the_same_values():
     values = []
     for seed in (0, 0, 1):
