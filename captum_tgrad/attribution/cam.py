@@ -192,9 +192,9 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         indices = selected_indices(target, probe.output, len(images))
         if self.target_layers is None and not self._finds_its_own_layers:
             layers = [probe.last_convolution()]
-        with constructed(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
-            one_by_one = any(isinstance(value, Tensor) for value in further)
-            return _of_all_samples(cam, model, images, indices, one_by_one, options)
+        cam = constructed(self.cam_class, self._signature, model, layers, self.cam_arguments)
+        one_by_one = any(isinstance(value, Tensor) for value in further)
+        return _of_all_samples(cam, model, images, indices, one_by_one, options)
 
 
 def _of_all_samples(

@@ -51,15 +51,14 @@ class CamModel(nn.Module):
         return with_batch(self.model(images, *further), len(images))
 
 
-@contextmanager
 def constructed(
     cam_class: Callable[..., Any],
     signature: inspect.Signature,
     model: CamModel,
     target_layers: Sequence[nn.Module],
     cam_arguments: dict[str, Any],
-) -> Iterator[Any]:
-    """A context that holds an object of a class of ``grad-cam``, on a copy of a model."""
+) -> Any:
+    """Constructs an object of a class of ``grad-cam``, on a copy of a model."""
     for layer in target_layers:
         layer.register_forward_hook(_begin_graph)
     bound = signature.bind(
@@ -81,14 +80,7 @@ def constructed(
         _pass_clones_on(layer)
     if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
         cam.batch_size = cam_arguments["batch_size"]
-    try:
-        yield cam
-    finally:
-        # These hooks make a reference cycle between object and model. Without them, all activations
-        # are freed now, and not by the next garbage collection.
-        for module in model.modules():
-            module._forward_hooks.clear()
-            module._forward_pre_hooks.clear()
+    return cam
 
 
 def _is_differentiated_twice(layer: nn.Module) -> bool:

@@ -10,7 +10,12 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from torch import nn
 
-from captum_tgrad import CamAttribution, LayerTGradAttribution, TGradAttribution
+from captum_tgrad import (
+    CamAttribution,
+    FullGradAttribution,
+    LayerTGradAttribution,
+    TGradAttribution,
+)
 from captum_tgrad.metrics import insertion
 
 IMAGE = torch.ones(2, 3, 4, 4)
@@ -240,3 +245,25 @@ def test_a_model_that_squeezes_a_batch_of_one(name):
     said = r"shape \(3,\) for a batch of 1; .* model squeezes, pass lambda x: model\(x\)\.reshape"
     with pytest.raises(ValueError, match=said):
         compute(model, x[:1], target=1)
+
+
+@pytest.mark.parametrize("options", [{"sign": "both"}, {"aggregation": "mean"}])
+def test_options_are_checked_before_the_model_runs(options):
+    model = copy.deepcopy(MODEL)
+    model.register_forward_hook(lambda *_: pytest.fail("the model ran"))
+    for method in (TGradAttribution(model), LayerTGradAttribution(model, model[0])):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+            method.attribute(IMAGE, 0, **options)
+
+
+def test_forward_func_is_checked_at_construction():
+    for method in (
+        TGradAttribution,
+        FullGradAttribution,
+        lambda model: LayerTGradAttribution(model, MODEL[0]),
+        lambda model: CamAttribution(model, GradCAM),
+    ):
+        with pytest.raises(TypeError, match=r"forward_func must be a module .* got str"):
+            method("model.pth")
+        with pytest.raises(TypeError, match="forward_func is the class Flatten"):
+            method(nn.Flatten)

@@ -422,10 +422,19 @@ def test_importing_captum_tgrad_imports_no_grad_cam():
     assert not {"pytorch_grad_cam", "cv2", "scipy"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("cam_class", [GradCAM, AblationCAM, FullGrad, RefineCAM])
-def test_activations_are_freed_without_the_garbage_collector(cam_class):
-    method, x = CamAttribution(network(), cam_class), images()
+@every_class
+def test_activations_are_freed_without_the_garbage_collector(name):
+    method, x = CamAttribution(network(), getattr(pytorch_grad_cam, name)), images()
     assert tensors_left_by(lambda: method.attribute(x, 1)) == []
+
+
+@pytest.mark.parametrize("name", ["GradCAM", "FullGrad", "ShapleyCAM"])
+def test_gradients_of_parameters_are_only_followed_to_differentiate_twice(name):
+    model, found = network(), []
+    model[4].register_forward_hook(lambda module, *_: found.append(module.weight.requires_grad))
+    our_maps(name, model, images(), TARGETS)
+    assert found[1:]  # the first run finds the number of outputs
+    assert set(found[1:]) == {name == "ShapleyCAM"}
 
 
 def test_targets_of_the_library_are_refused():
