@@ -296,12 +296,11 @@ def test_segmentation_takes_a_class_and_a_place():
         our_maps("GradCAM", model, x, layers=(0,))
 
 
-@pytest.mark.parametrize("shape", [(), (1,)])
-def test_one_output_per_sample_needs_no_target(shape):
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Flatten(0), nn.Unflatten(1, (1, 1))])
+def test_one_output_per_sample_needs_no_target(last):
     model = network()
     model[8] = nn.Linear(24, 1)
-    if not shape:
-        model.append(nn.Flatten(0))
+    model.append(last)
     x = images()
     twin = without_overwriting(model)
     own = GradCAM(twin, [twin[4]])(x, [lambda output: output.reshape(())] * 3)
