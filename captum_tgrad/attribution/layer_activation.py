@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,20 @@ HOW_TO_EXPLAIN_ONE = (
     " module; or explain the layer's input with attribute_to_layer_input=True."
 )
 """What to do about a layer that returns several tensors, such as a recurrent one."""
+
+
+def named(layer: nn.Module) -> str:
+    """The layer in messages."""
+    return f"layer ({type(layer).__name__})"
+
+
+def raise_unused(layer: nn.Module, number: int, count: int) -> NoReturn:
+    """Raises ValueError for the tensor ``number`` of the ``count`` in an activation."""
+    what = f"{named(layer)}: pass a module whose last result this output uses."
+    if count > 1:
+        what = f"tensor {number} of the {count} in the activation of {named(layer)}. "
+        what += HOW_TO_EXPLAIN_ONE
+    raise ValueError(f"The explained output does not depend on {what}") from None
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def activation_of(
                 raise
         if not calls:
             raise ValueError(
-                f"layer ({type(layer).__name__}) is never called by forward_func. Pass a module"
+                f"{named(layer)} is never called by forward_func. Pass a module"
                 " of the model that computes the output, for example model.layer4."
             )
         samples = inputs[0].shape[0]
@@ -187,7 +201,7 @@ def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
     verb = "receives" if at_input else "returns"
     if not items:
         raise ValueError(
-            f"layer ({type(layer).__name__}) {verb} no positional argument. Explain the output of"
+            f"{named(layer)} {verb} no positional argument. Explain the output of"
             " the layer before it."
         )
     tensors = [item for item in items if item is not None] or [None]
@@ -199,7 +213,7 @@ def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
             if isinstance(layer, nn.RNNBase):
                 hint = HOW_TO_EXPLAIN_ONE
             raise TypeError(
-                f"layer ({type(layer).__name__}) {verb} {nested}{found}; only a float tensor or a"
+                f"{named(layer)} {verb} {nested}{found}; only a float tensor or a"
                 f" flat tuple of float tensors can be explained. {hint}"
             )
     return tensors

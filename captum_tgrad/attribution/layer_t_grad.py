@@ -22,9 +22,10 @@ from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.random_state import RandomState
 from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method, selected
 from captum_tgrad.attribution.layer_activation import (
-    HOW_TO_EXPLAIN_ONE,
     activation_of,
+    named,
     network_from,
+    raise_unused,
 )
 from captum_tgrad.decomposition.decomposition import Decomposition
 from captum_tgrad.decomposition.maps.combine import Aggregation, Sign, check_options
@@ -77,7 +78,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 "layer must be a torch.nn.Module of the model, such as model.layer4, got"
                 f" {type(layer).__name__}. For several layers, construct one attribution for each."
             )
-        input_checks.check_not_scripted(layer, f"layer ({type(layer).__name__})")
+        input_checks.check_not_scripted(layer, named(layer))
         if device_ids is not None and not isinstance(device_ids, Sequence):
             raise TypeError(
                 "device_ids must be a list of at most one integer, or None, got"
@@ -207,7 +208,6 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         channel_dim: ChannelDim,
     ) -> RawDecomposition:
         tensors = self._checked(inputs, target, differentiable=False)
-        name = f"layer ({type(self.layer).__name__})"
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))
@@ -230,14 +230,9 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 places=activation.places,
             )
         except UnusedInputError as error:
-            count = len(activation.tensors)
-            rest = f"{name}: pass a module whose last result this output uses."
-            if count > 1:
-                tensor = f"tensor {error.number} of the {count} in the activation of {name}"
-                rest = f"{tensor}. {HOW_TO_EXPLAIN_ONE}"
-            raise ValueError(f"The explained output does not depend on {rest}") from None
+            raise_unused(self.layer, error.number, len(activation.tensors))
         output = selected(activation.output, target, len(tensors[0]))
-        warn_of_another_output(explained, output, name, activation.precision)
+        warn_of_another_output(explained, output, named(self.layer), activation.precision)
         if is_random:
             warn_of_random_numbers()
         if activation.channels_as_places:

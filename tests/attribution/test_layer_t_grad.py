@@ -214,7 +214,9 @@ def test_tokens_that_count_as_channels_are_warned_of():
 def test_image_columns_that_count_as_channels_before_the_layer_are_warned_of(at_input):
     network = _network()
     method = LayerTGradAttribution(network, network[4])
-    with pytest.warns(UserWarning, match=r"all 10 positions.*pass channel_dim=1") as caught:
+    with pytest.warns(
+        UserWarning, match=r"3 of inputs as.*all 10 positions.*pass channel_dim=1"
+    ) as caught:
         method.attribute(_images(), 1, attribute_to_layer_input=at_input, channel_dim=-1)
     assert len(caught) == 1
 
