@@ -163,3 +163,13 @@ def test_inputs_that_share_a_tensor_have_the_maps_of_separate_calls(n):
     actual = FullGradAttribution(joined).attribute((first, second), 1)
     for found, wanted in zip(actual, expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_rounding_leaves_no_negative_attributions():
+    x = torch.zeros(1, 30, 2, 2)
+    x[..., 1, 1] = 1
+    for value in torch.linspace(0.01, 1, 40).tolist():
+        bias = torch.full((30, 2, 2), value)
+        bias[:, 1, 1] = 2
+        method = FullGradAttribution(lambda x, bias=bias: (x + bias).flatten(1).sum(1))
+        assert float(method.attribute(x).min()) >= 0  # sum |c| - n min |c| may be below 0
