@@ -9,6 +9,7 @@ import torch
 from captum.attr import LayerGradientXActivation
 from pytorch_grad_cam import GradCAM
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import CamAttribution, LayerTGradAttribution, TGradAttribution
 from tests.model_state import state_of
@@ -269,3 +270,35 @@ def test_a_function_is_explained_inside_of_a_hook():
     handle.remove()
     assert len(found) == 2
     assert all(torch.equal(each, alone) for each in found)
+
+
+class _Checkpointed(nn.Module):
+    def __init__(self, is_checkpointed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(10)
+        self.first, self.inner, self.last = (nn.Linear(4, 4) for _ in range(3))
+        self.is_checkpointed = is_checkpointed
+
+    def _block(self, x):
+        return self.last(nn.functional.gelu(self.inner(x))) * torch.sigmoid(x)
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.is_checkpointed:
+            return checkpoint(self._block, x, use_reentrant=False).tanh()
+        return self._block(x).tanh()
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+@pytest.mark.parametrize("name", ["first", "inner", "last"])
+def test_a_layer_before_or_inside_of_a_checkpoint(name, at_input):
+    x, found = torch.randn(2, 4), []
+    for is_checkpointed in (False, True):
+        model = _Checkpointed(is_checkpointed)
+        method = LayerTGradAttribution(model, model.get_submodule(name))
+        found.append(method.decompose(x, 1, None, at_input))
+    expected, actual = found
+    assert [term.name for term in actual] == [term.name for term in expected]
+    for term, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(term.positive, other.positive)
+        torch.testing.assert_close(term.negative, other.negative)
