@@ -23,7 +23,6 @@ from captum_tgrad._support.output_checks import (
     check_target,
     selectable,
     targets_per_sample,
-    with_batch,
     with_gradient,
 )
 from captum_tgrad._support.suggest import did_you_mean
@@ -68,9 +67,9 @@ def attribution_method(function: Callable[Parameters, Result]) -> Callable[Param
     return log_usage(checked)
 
 
-def selected(output: Any, target: TargetType, samples: int) -> Tensor:
+def selected(output: Tensor, target: TargetType) -> Tensor:
     """The numbers that a valid ``target`` selects, shape ``(N,)``."""
-    found: Tensor = select_targets(with_batch(output, samples), selectable(target))
+    found: Tensor = select_targets(output, selectable(target))
     return found.reshape(-1)
 
 
@@ -196,7 +195,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         def select(output: Any) -> Tensor:
             output = with_gradient(output, samples)
             check_target(target, output)
-            return selected(output, target, samples)
+            return selected(output, target)
 
         return decompose(
             forward_func,

@@ -231,7 +231,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             )
         except UnusedInputError as error:
             raise_unused(self.layer, error.number, len(activation.tensors))
-        output = selected(activation.output, target, len(tensors[0]))
+        output = selected(activation.output, target)
         warn_of_another_output(explained, output, named(self.layer), activation.precision)
         if is_random:
             warn_of_random_numbers()

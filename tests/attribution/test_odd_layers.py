@@ -302,3 +302,10 @@ def test_a_layer_before_or_inside_of_a_checkpoint(name, at_input):
     for term, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(term.positive, other.positive)
         torch.testing.assert_close(term.negative, other.negative)
+
+
+def test_a_model_that_returns_a_scalar_for_one_sample():
+    model, x = nn.Sequential(nn.Linear(4, 1), nn.Tanh()), torch.randn(1, 4)
+    expected = LayerTGradAttribution(model, model[0]).attribute(x, 0)
+    actual = LayerTGradAttribution(lambda x: model(x).squeeze(), model[0]).attribute(x)
+    torch.testing.assert_close(actual, expected)
