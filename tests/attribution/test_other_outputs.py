@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torchvision
+from captum.attr import InputXGradient
+from torch import nn
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -79,3 +81,15 @@ def test_a_segmentation_over_a_region(images):
         torch.testing.assert_close(whole.output, score(images)[:, 2])
     _complete(whole)
     assert method.attribute(images, target=2).shape == images.shape
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Flatten(0), nn.Unflatten(1, (1, 1))])
+def test_one_output_per_sample_needs_no_target(last):
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)), torch.randn(5, 4)
+    expected = InputXGradient(model).attribute(x.clone().requires_grad_(), 0).sum(1)
+    found = TGradAttribution(nn.Sequential(*model, last)).decompose(x)
+    torch.testing.assert_close(found.input.score, expected.detach())
+    torch.testing.assert_close(found.output, model(x).detach().flatten())
+    of_layer = LayerTGradAttribution(nn.Sequential(*model, last), model[0]).decompose(x)
+    torch.testing.assert_close(of_layer.output, found.output)
