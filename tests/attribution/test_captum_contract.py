@@ -154,6 +154,6 @@ def test_the_input_term_is_captums_input_x_gradient():
 def test_reports_a_convergence_delta_and_a_name():
     method = TGradAttribution(BasicModel_ConvNet())
     assert method.has_convergence_delta()
-    assert method.multiplies_by_inputs
+    assert method.multiplies_by_inputs is True
     assert method.get_name() == "T Grad Attribution"
     assert isinstance(method.gradient_func, type(Saliency(BasicModel_ConvNet()).gradient_func))
