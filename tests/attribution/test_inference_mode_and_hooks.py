@@ -173,3 +173,24 @@ def test_a_sum_of_elements_that_cancel_is_no_false_alarm():
         return (torch.exp(3 * images) - torch.exp(3 * images).flip(2)).sum((2, 3))
 
     TGradAttribution(model).attribute(INPUTS, target=0)  # a warning is an error
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_additional_arguments_and_targets_made_under_inference_mode(name):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = _network()
+
+        def forward(self, images, factor):
+            return self.network(images * factor[:, None, None, None]) * factor[:, None]
+
+    method, factor, target = (
+        METHODS[name](Scaled()),
+        torch.tensor([1.5, -2.0]),
+        torch.tensor([0, 1]),
+    )
+    expected = method.attribute(INPUTS, target, factor)
+    with torch.inference_mode():
+        made_there = target.clone(), factor.clone()
+    assert torch.equal(method.attribute(INPUTS, *made_there), expected)
