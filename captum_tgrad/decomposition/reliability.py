@@ -77,7 +77,7 @@ def warn_of_another_output(
 ) -> None:
     """Warns if ``output``, ``(N,)``, is not that of the decomposition, which began at a layer."""
     difference = (decomposed.output - output.to(decomposed.output)).abs()
-    excess = difference - _allowed(decomposed, precision)
+    excess = (difference - _allowed(decomposed, precision)).nan_to_num()
     worst = int(excess.argmax())
     if float(excess[worst]) > 0:
         warn_user(

@@ -75,6 +75,15 @@ def test_memory_that_the_activation_shares_is_warned_of_if_it_is_overwritten(lay
     assert f"layer ({type(layer).__name__}) is replaced" in str(found[0].message)
 
 
+@pytest.mark.filterwarnings("ignore:Incomplete decomposition", "ignore:The attributions of")
+def test_another_output_is_warned_of_beside_one_that_is_nan():
+    model, x = _Network(nn.Identity(), _overwritten_with_skip), _inputs()
+    factor = torch.tensor([[torch.nan], [1.0]])
+    method = LayerTGradAttribution(lambda x: model(x) * factor, model.layer)
+    with pytest.warns(UserWarning, match="The output of sample 1 is"):
+        method.attribute(x, 1)
+
+
 @pytest.mark.parametrize("at_input", [False, True])
 @pytest.mark.parametrize(
     ("layer", "run"),
