@@ -12,6 +12,7 @@ from pytorch_grad_cam import (
     FullGrad,
     GradCAM,
     GuidedBackpropReLUModel,
+    RefineCAM,
     ScoreCAM,
     ShapleyCAM,
 )
@@ -206,7 +207,26 @@ def test_a_model_without_a_convolution_to_take(model, reason):
     assert all(not module._forward_hooks for module in model.modules())
 
 
-def test_full_grad_needs_no_layer_and_a_layer_may_be_without_parameters():
+@pytest.mark.parametrize("refined", [False, True])
+def test_full_grad_needs_no_layer(model, refined):
+    cam_class, options = (RefineCAM, {"base_method": FullGrad}) if refined else (FullGrad, {})
+    none, empty = (
+        CamAttribution(model, cam_class, layers, **options).attribute(images(), TARGETS)
+        for layers in (None, [])
+    )
+    assert float(none.max()) > 0.9
+    assert torch.equal(none, empty)
+
+
+def test_a_list_of_layers_that_changes_later(model):
+    layers = [model[4]]
+    method = CamAttribution(model, GradCAM, layers)
+    expected = method.attribute(images(), TARGETS)
+    layers[:] = [model[0]]
+    assert torch.equal(method.attribute(images(), TARGETS), expected)
+
+
+def test_a_layer_may_be_without_parameters():
     model = nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     maps = CamAttribution(model, GradCAM, [model[0]]).attribute(images(), [0, 1, 2])
     assert float(maps.max()) > 0.9
