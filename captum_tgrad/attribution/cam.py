@@ -102,7 +102,9 @@ class CamAttribution(Attribution):  # type: ignore[misc]
                 " the model first: CamAttribution(forward_func, cam_class)."
             )
         self._signature = cam_signature(cam_class, cam_arguments)
-        self._finds_its_own_layers = _is_full_grad(cam_arguments.get("base_method", cam_class))
+        self._finds_its_own_layers = _finds_its_own_layers(
+            cam_class, cam_arguments.get("base_method", cam_class)
+        )
         check_target_layers(target_layers, module)
         if target_layers is not None and not target_layers and not self._finds_its_own_layers:
             raise ValueError(
@@ -225,6 +227,8 @@ def _of_all_samples(
     return torch.cat(maps)
 
 
-def _is_full_grad(cam_class: Any) -> bool:
-    """Whether it is the library's FullGrad, which warns if it gets layers."""
-    return any(base.__name__ == "FullGrad" for base in getattr(cam_class, "__mro__", ()))
+def _finds_its_own_layers(cam_class: Any, base: Any) -> bool:
+    """Whether it is the library's FullGrad, or built on it, which warns if it gets layers."""
+    is_full_grad = any(each.__name__ == "FullGrad" for each in getattr(base, "__mro__", ()))
+    # RefineCAM constructs one of its bases for each layer.
+    return is_full_grad and getattr(cam_class, "__name__", "") != "RefineCAM"

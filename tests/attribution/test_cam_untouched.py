@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from pytorch_grad_cam import (
+    SESS,
     AblationCAM,
     DeepFeatureFactorization,
     EigenCAM,
@@ -207,15 +208,25 @@ def test_a_model_without_a_convolution_to_take(model, reason):
     assert all(not module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("refined", [False, True])
-def test_full_grad_needs_no_layer(model, refined):
-    cam_class, options = (RefineCAM, {"base_method": FullGrad}) if refined else (FullGrad, {})
+@pytest.mark.parametrize(("cam_class", "options"), [(FullGrad, {}), (SESS, {"num_scales": 2})])
+def test_full_grad_needs_no_layer(model, cam_class, options):
+    options = {"base_method": FullGrad, **options} if options else {}
     none, empty = (
         CamAttribution(model, cam_class, layers, **options).attribute(images(), TARGETS)
         for layers in (None, [])
     )
     assert float(none.max()) > 0.9
     assert torch.equal(none, empty)
+
+
+def test_refine_cam_constructs_a_full_grad_for_each_layer(model):
+    none, last = (
+        CamAttribution(model, RefineCAM, layers, base_method=FullGrad).attribute(images(), TARGETS)
+        for layers in (None, [model[4]])
+    )
+    assert torch.equal(none, last)
+    with pytest.raises(ValueError, match="target_layers is empty"):
+        CamAttribution(model, RefineCAM, [], base_method=FullGrad)
 
 
 def test_a_list_of_layers_that_changes_later(model):
