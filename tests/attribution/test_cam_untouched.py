@@ -313,3 +313,19 @@ def test_a_model_that_cannot_be_copied():
     with pytest.raises(TypeError, match=r"model cannot be copied.*Pass the submodule") as caught:
         CamAttribution(model, GradCAM).attribute(images(), 1)
     assert isinstance(caught.value.__cause__, (TypeError, pickle.PicklingError))
+
+
+def test_a_layer_that_was_replaced_after_the_construction():
+    model = network()
+    method = CamAttribution(model, GradCAM, [model[4]])
+    model[4] = nn.Conv2d(8, 6, 3)
+    with pytest.raises(ValueError, match=r"target_layers\[0\] .Conv2d. is not a module of the"):
+        method.attribute(images(), TARGETS)
+
+
+def test_errors_that_are_due_to_the_inputs_or_the_arguments():
+    method = CamAttribution(network(), GradCAM)
+    with pytest.raises(ValueError, match=r"inputs are in torch\.float64, but the model's"):
+        method.attribute(images().double(), TARGETS)
+    with pytest.raises(TypeError, match="additional_forward_args are passed to forward_func after"):
+        method.attribute(images(), TARGETS, 0.5)
