@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.input_checks import check_channel_dim
-from captum_tgrad.decomposition.maps.reduction import reduction, sample_numbers
+from captum_tgrad.decomposition.maps.reduction import reduction
+from captum_tgrad.decomposition.maps.samples import sample_numbers
 from captum_tgrad.decomposition.places.cells import even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, compute_together
-from captum_tgrad.decomposition.maps.reduction import SamplesLostError, samples_lost
+from captum_tgrad.decomposition.maps.samples import SamplesLostError, samples_lost
 from captum_tgrad.decomposition.maps.summing import Summing, TermSums
 from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis

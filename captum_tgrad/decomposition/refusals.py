@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.maps.reduction import sample_numbers, samples_lost
+from captum_tgrad.decomposition.maps.samples import sample_numbers, samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.origin import places_of

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from captum_tgrad import FullGradAttribution, TGradAttribution
+from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition.maps import enlarging, redistribution, reduction, summing
 from tests import levels_reference, reference
 
@@ -298,3 +298,54 @@ def test_attributions_add_up_the_pixels_of_all_elements(random_sizes, seed):
     expected = torch.stack([*map(_rescaled, own_elements)])
     expected = expected + _literal_map(rescaled, moved)[0].unsqueeze(1) / channels
     torch.testing.assert_close(FullGradAttribution(network).attribute(x), expected)
+
+
+def _literal_shares(evidence, moved, channels):
+    """Divides the value of each pixel equally among the elements there; shape ``(N, C, M)``."""
+    found = []
+    for values, pixels in zip(evidence.flatten(1), moved.pixels(), strict=True):
+        counts = torch.zeros_like(values)
+        for own in pixels:
+            for pixel in own:
+                counts[pixel] += channels / len(own)
+        each = [sum(float(values[p] / counts[p]) / len(own) for p in own) for own in pixels]
+        found.append(torch.tensor([each] * channels, dtype=torch.float64))
+    return torch.stack(found)
+
+
+class _Weighted(nn.Module):
+    def __init__(self, moved, weight):
+        super().__init__()
+        self.moved, self.weight = _Call(moved), weight
+
+    def forward(self, x):
+        return (self.weight * self.moved(x).sigmoid()).sum((1, 2))
+
+
+class _Call(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def _all_placed(seed):
+    return all(all(pixels) for pixels in _drawn(seed)[1].pixels())
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(200, 230) if _all_placed(seed)])
+def test_attributions_of_a_layer_are_divided_among_the_elements_of_a_pixel(random_sizes, seed):
+    rng, moved, x, weight = _drawn(seed)
+    layer = moved(x)
+    slope = layer.sigmoid() * (1 - layer.sigmoid())
+    own = weight * slope * layer
+    elements = weight * layer.sigmoid() - own
+    random_sizes(rng)
+    model = _Weighted(moved, weight)
+    method = LayerTGradAttribution(model, model.moved)
+    for sign, factor in (("positive", 1), ("negative", -1)):
+        evidence = _literal_map((factor * elements).clamp_min(0), moved)[0]
+        shared = _scaled(evidence, factor * elements.sum((1, 2)))
+        expected = _scaled((factor * own).clamp_min(0), factor * own.sum((1, 2)))
+        expected = expected + _literal_shares(shared, moved, layer.shape[1])
+        found = method.attribute(x, sign=sign).reshape(layer.shape)
+        torch.testing.assert_close(found, expected)

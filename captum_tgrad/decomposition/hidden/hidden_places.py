@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.hidden.hidden_terms import lost_in_hidden
-from captum_tgrad.decomposition.maps.reduction import sample_numbers
+from captum_tgrad.decomposition.maps.samples import sample_numbers
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.places import (
     Places,

@@ -13,7 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.copy_on_write import CopyOnWrite
 from captum_tgrad.decomposition.hidden.visible_results import NodeOutput
-from captum_tgrad.decomposition.maps.reduction import reduction, samples_lost
+from captum_tgrad.decomposition.maps.reduction import reduction
+from captum_tgrad.decomposition.maps.samples import samples_lost
 from captum_tgrad.decomposition.maps.summing import InputSums, Summing, TermSums
 from captum_tgrad.decomposition.places.places import (
     Places,
