@@ -349,3 +349,29 @@ def test_attributions_of_a_layer_are_divided_among_the_elements_of_a_pixel(rando
         expected = expected + _literal_shares(shared, moved, layer.shape[1])
         found = method.attribute(x, sign=sign).reshape(layer.shape)
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("size", [(3, 5), (5, 3), (6, 4), (3, 4, 4)])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_sum_of_shuffled_images_is_at_all_of_its_pixels_on_short_axes_too(size, seed):
+    # The summands of an element often reach from one end of a short axis to the other.
+    rng = random.Random(seed)
+    moved, count = _Moved(rng, size, samples=2), math.prod(size)
+    moved.steps = []
+    moved.orders = [torch.tensor([rng.sample(range(count), count)]) for _ in range(3)]
+    weight = torch.randn(2, 3, count, generator=torch.Generator().manual_seed(seed)).double()
+    network = TGradAttribution(lambda x: (weight * (moved(x) + 1)).sum((1, 2)))
+    term = network.decompose(torch.rand(2, 3, *size).double()).biases[-1]
+    expected, _ = _literal_map(weight.clamp_min(0), moved)
+    torch.testing.assert_close(term.positive[:, 0], expected)
+    torch.testing.assert_close(term.placed, torch.ones(2).double())
+
+
+@pytest.mark.parametrize("length", [4, 5, 6, 7])
+def test_all_elements_of_a_circular_sum_are_placed(length):
+    def network(x):
+        return (x + x.roll(1, -1) + x.roll(-1, -1)).sigmoid().sum((1, 2))
+
+    term = TGradAttribution(network).decompose(torch.rand(1, 1, length).double())["sigmoid"]
+    torch.testing.assert_close(term.placed, torch.ones(1).double())
+    assert term.positive.shape == (1, 1, length)

@@ -127,9 +127,7 @@ def _interpolation(
     last = len(middle) - 1
     right = torch.searchsorted(middle, points).clamp(max=last)
     left = (right - 1).clamp_min(0)
-    right = torch.where(points < middle[0], 0, right)
     left = torch.where(points > middle[last], last, left)
-    right = torch.where(points > middle[last], last, right)
     slack = SLACK * (high - low).min()
     joined = (low[right] - high[left] <= slack) | (left == right)
     gap = torch.where(left == right, 1, middle[right] - middle[left])

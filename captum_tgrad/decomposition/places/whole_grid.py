@@ -45,7 +45,11 @@ def _joined_in_windows(coordinates: tuple[Coordinates, ...], axis: Axis) -> tupl
     if len(coordinates) < 3 or len({coords.dims for coords in coordinates}) > 1:
         return coordinates
     windows = windows_of_sum(coordinates, axis)
-    return coordinates if windows is None else (windows,)
+    if windows is None:
+        return coordinates
+    # A window that covers the whole axis has no cell, but its elements have.
+    are_lost = [bool((windows.index < own.index.sign()).any()) for own in coordinates]
+    return coordinates if any(are_lost) else (windows,)
 
 
 def windows_kept(whole: Places, joined: Places) -> Places:
