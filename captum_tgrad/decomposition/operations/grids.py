@@ -78,6 +78,8 @@ _convolution = partial(
     parts_if=another_depends,
 )
 _pooling = partial(records, places=grids.pooled, bias=no_bias)
+_boxes = partial(records, places=boxes.pooled_in_boxes, bias=homogeneous_in_first)
+_BOXES = "input, rois, spatial_scale, pooled_height, pooled_width"
 
 OPERATIONS: dict[str, Operation] = {
     **_convolution(
@@ -118,18 +120,8 @@ OPERATIONS: dict[str, Operation] = {
         indexing.sampled,
         homogeneous_in_first,
     ),
-    **records(
-        "roi_align",
-        "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
-        boxes.pooled_in_boxes,
-        homogeneous_in_first,
-    ),
-    **records(
-        "roi_pool",
-        "input, rois, spatial_scale, pooled_height, pooled_width",
-        boxes.pooled_in_boxes,
-        homogeneous_in_first,
-    ),
+    **_boxes("roi_align", f"{_BOXES}, sampling_ratio, aligned"),
+    **_boxes("roi_pool", _BOXES),
     **_convolution(
         "deform_conv2d",
         "input, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, "

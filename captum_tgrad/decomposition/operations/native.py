@@ -114,11 +114,7 @@ def _batch_norm_in_mode(training: bool) -> Callable[..., tuple[Tensor, Tensor, T
 
 
 def _layer_norm(
-    tensor: Tensor,
-    shape: Sequence[int],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
+    tensor: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     over = tuple(range(-len(shape), 0))
     result = F.layer_norm(tensor, list(shape), weight, bias, eps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,13 +80,7 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
     names = ("input", "normalized_shape", "weight", "bias", "eps")
     z, shape, weight, bias, eps = (call.bound[name] for name in names)
     require_constant(weight, bias)
-    over = tuple(range(-len(shape), 0))
-    saved = _saved_deviation(output, z)
-    if saved is not None and saved.dim() == z.dim():
-        ratio = 1 - eps * saved.square()
-    else:
-        variance = variance_of(z, over)
-        ratio = variance / (variance + eps)
+    ratio = _variance_ratio(output, z, z.shape, tuple(range(-len(shape), 0)), eps)
     if bias is None:
         return Bias(torch.mul, output, ratio)
     # beta + (y - beta) * ratio, in one pass over the memory.
@@ -139,10 +133,18 @@ def bias_of_layer_norm(
     return Bias(compute, z, mean, deviation, gamma, beta, uncut=over)
 
 
-def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
-    """``1 / sqrt(v + eps)`` as saved by autograd; None if missing or in half precision."""
+def _variance_ratio(
+    output: Tensor, z: Tensor, shape: Sequence[int], over: tuple[int, ...], eps: float
+) -> Tensor:
+    """``v / (v + eps)``, with the variance v of ``z`` in this shape along dimensions.
+
+    The nodes of layer and group norms save ``1 / sqrt(v + eps)``, in half precision for such ``z``.
+    """
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
-    return saved if z.dtype in FULL else None
+    if saved is not None and z.dtype in FULL:
+        return 1 - eps * saved.square()
+    variance = variance_of(z.reshape(shape), over)
+    return variance / (variance + eps)
 
 
 def variance_of(z: Tensor, over: tuple[int, ...]) -> Tensor:
@@ -171,14 +173,9 @@ def instance_norm(call: Call, output: Tensor) -> Bias | None:
 def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:
     z, weight, bias, eps = (call.bound[name] for name in ("input", "weight", "bias", "eps"))
     require_constant(weight, bias)
-    saved = _saved_deviation(output, z)
-    if saved is not None and saved.shape == (z.shape[0], groups):
-        ratio = 1 - eps * saved.square()
-    else:
-        variance = variance_of(z.reshape(z.shape[0], groups, -1), (2,)).squeeze(2)
-        ratio = variance / (variance + eps)
+    ratio = _variance_ratio(output, z, (z.shape[0], groups, -1), (2,), eps)
     per_channel = (-1,) + (1,) * (z.dim() - 2)
-    ratio = ratio.repeat_interleave(z.shape[1] // groups, dim=1)
+    ratio = ratio.view(z.shape[0], groups).repeat_interleave(z.shape[1] // groups, dim=1)
     ratio = ratio.reshape(*z.shape[:2], *per_channel[1:])
     if bias is None:
         return Bias(torch.mul, output, ratio)
