@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, 
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.arithmetic import of_degree, summand
 from captum_tgrad.decomposition.operations.attention import bias_of_attention
+from captum_tgrad.decomposition.operations.clamps import bias_of_clamp
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
@@ -219,7 +220,7 @@ def _clamp(operations: str) -> NodeWithBias:
     """A kind of node that saves the limits, and that has no bias if they are 0, as in a ReLU."""
     return _from_saved(
         operations,
-        activations.bias_of_clamp,
+        bias_of_clamp,
         *("self", "min", "max"),
         has_bias=lambda node: getattr(node, "_saved_min", 0) or getattr(node, "_saved_max", 0),
     )
