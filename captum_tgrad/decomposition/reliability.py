@@ -178,8 +178,9 @@ def _warn_of_lost(decomposed: RawDecomposition) -> None:
         if operation == "hidden":
             kind, advice = (
                 "A hidden operation",
-                "Scripted modules, custom torch.autograd.Functions and transforms such as torch.vmap"
-                " are hidden. To keep the positions, use plain PyTorch operations instead.",
+                "Scripted modules, custom torch.autograd.Functions and transforms such as"
+                " torch.vmap are hidden. To keep the positions, use plain PyTorch operations"
+                " instead.",
             )
         else:
             kind, advice = (

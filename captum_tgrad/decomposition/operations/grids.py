@@ -13,8 +13,8 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
-from captum_tgrad.decomposition.operations.composed import another_depends, with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.operations.layers_in_parts import another_depends, with_bias
 from captum_tgrad.decomposition.operations.moving import no_bias
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import make_places

@@ -47,6 +47,14 @@ def of_arguments(
     return lambda call, output: bias(*(call.bound[name] for name in names))
 
 
+def values_of(call: Call) -> list[Any]:
+    """The arguments in the order of the record's parameters; raises NoRuleError for others."""
+    bound = call.bound
+    if bound.keys() != call.record.parameters.keys():  # such as ``out``
+        raise NoRuleError
+    return [bound[name] for name in call.record.parameters]
+
+
 def require_constant(*parameters: Any) -> None:
     """Raises NoRuleError if one of the parameters depends on the input."""
     for tensor in parameters:

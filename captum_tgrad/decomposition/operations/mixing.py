@@ -13,8 +13,8 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
-from captum_tgrad.decomposition.operations.composed import another_depends, with_bias
 from captum_tgrad.decomposition.operations.helpers import records, require_constant
+from captum_tgrad.decomposition.operations.layers_in_parts import another_depends, with_bias
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.rules import cumulative, mixing
 from captum_tgrad.decomposition.places.rules.contraction import factor_of_sums
@@ -147,6 +147,13 @@ def solution(call: Call, output: Tensor) -> None:
     require_constant(call.bound["A"])
 
 
+def bilinear(call: Call, output: Tensor) -> Bias | None:
+    """A product, without a bias parameter."""
+    if call.bound["bias"] is not None:
+        raise NoRuleError
+    return of_degree(len(call.dependent), output)
+
+
 def _product(
     names: str, parameters: str = "", of_call: Any = mixing.matrices, **known: Any
 ) -> dict[str, Operation]:
@@ -169,6 +176,9 @@ OPERATIONS: dict[str, Operation] = {
         form=linear_in_one,
         parts=with_bias,
         parts_if=another_depends,
+    ),
+    **records(
+        "bilinear", "input1, input2, weight, bias=None", mixing.bilinear, bilinear, parts=with_bias
     ),
     **_product("matmul linalg_matmul", "input, other", form=matmul_in_one),
     **_product("bmm mm sparse_mm mv dot vdot", "input, other"),

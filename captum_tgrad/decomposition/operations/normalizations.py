@@ -14,8 +14,8 @@ from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.copy_on_write import Readers
 from captum_tgrad.decomposition.operations.clamps import passes_at_its_limits
-from captum_tgrad.decomposition.operations.composed import another_depends, with_scale
 from captum_tgrad.decomposition.operations.helpers import records, require_constant, require_plain
+from captum_tgrad.decomposition.operations.layers_in_parts import another_depends, with_scale
 from captum_tgrad.decomposition.places.rules import elementwise
 from captum_tgrad.decomposition.precision import FULL, HALF, in_full_precision
 

@@ -22,6 +22,7 @@ from captum_tgrad.decomposition.operations import (
     moving,
     normalizations,
     recurrent,
+    short_time_fourier,
 )
 from captum_tgrad.decomposition.operations.native import WITHOUT_BINDING, record_of_native
 from captum_tgrad.decomposition.torch_functions import native_name, operation_name
@@ -37,6 +38,7 @@ OPERATIONS: dict[str, Operation] = {
     **moving.OPERATIONS,
     **normalizations.OPERATIONS,
     **recurrent.OPERATIONS,
+    **short_time_fourier.OPERATIONS,
 }
 
 _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
@@ -45,7 +47,7 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     torch.instance_norm: normalizations.INSTANCE_NORM,
     torch._C._nn.elu: activations.SCALED_ELU,
     torch._C._nn.elu_: activations.SCALED_ELU,
-    torch._C._VariableFunctions.stft: composed.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
+    torch._C._VariableFunctions.stft: short_time_fourier.SHORT_TIME_FOURIER,  # type: ignore[attr-defined]
     **{  # such as torch.native_layer_norm
         getattr(torch, name): record_of_native(getattr(torch.ops.aten, name))
         for name in WITHOUT_BINDING
