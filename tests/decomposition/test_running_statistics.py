@@ -186,3 +186,65 @@ def test_the_layer_of_tokens_is_found_without_changing_statistics():
     with pytest.raises(ValueError, match="normalizes over the batch"):
         LayerTGradAttribution(forward, table).attribute(torch.tensor([[1], [3]]), target=0)
     assert all(map(torch.equal, (mean, variance), before))
+
+
+class _Styled(nn.Module):
+    """A network that normalizes each sample alone, as an instance norm or as a batch norm."""
+
+    def __init__(self, is_adaptive, as_batch_norm):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.last, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 3)
+        self.style, self.weight, self.bias = nn.Linear(4, 8), torch.rand(4), torch.rand(4)
+        self.is_adaptive, self.as_batch_norm = is_adaptive, as_batch_norm
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("variance", torch.ones(4))
+
+    def forward(self, x):
+        z = self.stem(x)
+        samples = len(z)
+        weight, bias = self.weight.repeat(samples, 1), self.bias.repeat(samples, 1)
+        if self.is_adaptive:
+            weight, bias = self.style(z.mean((2, 3))).split(4, 1)
+        if self.as_batch_norm:
+            every = (each.flatten() for each in (weight, bias))
+            statistics = (each.repeat(samples) for each in (self.mean, self.variance))
+            row = z.reshape(1, -1, *z.shape[2:])
+            z = F.batch_norm(row, *statistics, *every, training=True).view_as(z)
+        elif self.is_adaptive:
+            z = F.instance_norm(z) * weight[..., None, None] + bias[..., None, None]
+        else:
+            z = F.instance_norm(z, weight=self.weight, bias=self.bias)
+        return self.head(self.last(z.relu()).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("samples", [3, 1])
+@pytest.mark.parametrize("is_adaptive", [False, True])
+def test_a_batch_norm_of_each_sample_alone_has_the_map_of_an_instance_norm(is_adaptive, samples):
+    methods = [
+        TGradAttribution(_Styled(is_adaptive, as_batch_norm).eval())
+        for as_batch_norm in (True, False)
+    ]
+    for seed in range(4):
+        x = images(samples, 3, 9, 9, seed=seed)
+        found, expected = (method.decompose(x, target=1) for method in methods)
+        torch.testing.assert_close(found.output, expected.output)
+        torch.testing.assert_close(found.delta, torch.zeros(samples), rtol=0, atol=1e-6)
+        found, expected = (method.attribute(x, target=1) for method in methods)
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_batch_norm_of_one_sample_in_training_mode_is_refused():
+    network = _Styled(False, True)
+    TGradAttribution(network).attribute(images(), target=1)  # each sample has channels of its own
+    with pytest.raises(ValueError, match="normalizes over the batch"):
+        TGradAttribution(network).attribute(images(1, 3, 9, 9), target=1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_decomposed_instance_norm_has_the_map_of_its_module():
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True)), images()
+    network = nn.Sequential(network, nn.ReLU(), nn.Flatten(), nn.Linear(196, 3)).eval()
+    program = torch.export.export(network, (x,)).run_decompositions().module()
+    found, expected = (TGradAttribution(each).attribute(x, target=1) for each in (program, network))
+    torch.testing.assert_close(found, expected)

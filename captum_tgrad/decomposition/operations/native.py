@@ -103,7 +103,9 @@ def _convolution(
 def _batch_norm(
     tensor: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, *options: Any, **named: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns empty statistics. In training mode, the trace refuses ``F.batch_norm``."""
+    """Returns empty statistics. In training mode, the trace refuses most calls."""
+    if isinstance(mean, bool):  # the form without running statistics
+        mean, variance, options = None, None, (mean, variance, *options)
     result = F.batch_norm(tensor, mean, variance, weight, bias, *options, **named)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, channel_bias
@@ -168,6 +169,16 @@ def instance_norm(call: Call, output: Tensor) -> Bias | None:
     if call.bound["use_input_stats"]:
         return _bias_of_groups(call, output, output.shape[1])
     return batch_norm(call, output)
+
+
+def as_instance_norm(call: Call) -> Tensor:
+    """Runs a batch norm with the statistics of its only row, whose channels may be of all samples.
+
+    Instance norms are written, and exported, as a batch norm of shape ``(1, N * C, *spatial)``.
+    """
+    names = ("input", "weight", "bias", "momentum", "eps")
+    z, weight, bias, momentum, eps = (call.bound[name] for name in names)
+    return F.instance_norm(z, None, None, weight, bias, True, momentum, eps)
 
 
 def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:

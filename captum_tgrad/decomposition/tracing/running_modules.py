@@ -54,6 +54,13 @@ class RunningModules:
         return self._stack[-1][1] if self._stack else None
 
     @property
+    def in_evaluation_mode(self) -> bool:
+        """Whether no module is in training mode, and none runs that keeps no running statistics."""
+        modules = [each for module in self.outermost for each in module.modules()]
+        is_norm = isinstance(self.innermost, _BatchNorm)
+        return bool(modules) and not is_norm and not any(each.training for each in modules)
+
+    @property
     def next_module(self) -> nn.Module | None:
         """The module that follows the innermost one in the module that contains it."""
         if len(self._stack) < 2:
