@@ -27,8 +27,8 @@ def bias_of_elu(z: Tensor, alpha: float, scale: float = 1.0, input_scale: float 
     """``scale alpha (exp(u) - 1 - u exp(u))`` with ``u = input_scale z`` for ``z < 0``, else 0."""
 
     def compute(z: Tensor) -> Tensor:
-        z = _clamped(z.clamp_max(0).mul_(input_scale))
-        return torch.expm1(z).addcmul_(z, z.exp(), value=-1)
+        u = (z * input_scale).clamp_(-1000, 0)  # below, the derivative is zero
+        return torch.expm1(u).addcmul_(u, u.exp(), value=-1)
 
     return Bias(compute, z, scale=scale * alpha)
 

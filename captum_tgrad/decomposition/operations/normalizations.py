@@ -171,11 +171,14 @@ def instance_norm(call: Call, output: Tensor) -> Bias | None:
     return batch_norm(call, output)
 
 
-def as_instance_norm(call: Call) -> Tensor:
-    """Runs a batch norm with the statistics of its only row, whose channels may be of all samples.
+def _batch_norm_in_parts(call: Call) -> Tensor:
+    """Runs a batch norm with the statistics of its only row as an instance norm.
 
-    Instance norms are written, and exported, as a batch norm of shape ``(1, N * C, *spatial)``.
+    The channels of the row may be those of all samples: instance norms are written, and exported,
+    as a batch norm of shape ``(1, N * C, *spatial)``. The trace refuses several rows.
     """
+    if not call.bound["training"]:
+        return with_scale(call)
     names = ("input", "weight", "bias", "momentum", "eps")
     z, weight, bias, momentum, eps = (call.bound[name] for name in names)
     return F.instance_norm(z, None, None, weight, bias, True, momentum, eps)
@@ -195,13 +198,16 @@ def _bias_of_groups(call: Call, output: Tensor, groups: int) -> Bias:
     return Bias(lambda y, ratio, shift: (y * ratio).add_(shift), output, ratio, shift)
 
 
-_scaled = partial(records, parts=with_scale, parts_if=another_depends)
-_normalization = partial(_scaled, places=elementwise.normalized)
+_normalization = partial(
+    records, places=elementwise.normalized, parts=with_scale, parts_if=another_depends
+)
 _batch_norm = partial(
-    _scaled,
+    records,
     "batch_norm",
     places=elementwise.like_first,
     bias=batch_norm,
+    parts=_batch_norm_in_parts,
+    parts_if=lambda call: call.bound["training"] or another_depends(call),
     form=_with_fast_backward,
     form_of_large=True,
 )

@@ -19,7 +19,6 @@ from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.grids import CONVOLUTIONS
 from captum_tgrad.decomposition.operations.helpers import run_equal_form
 from captum_tgrad.decomposition.operations.misread_norms import BATCH_NORMS, is_misread
-from captum_tgrad.decomposition.operations.normalizations import as_instance_norm
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.operations.running_statistics import is_norm, without_updates
 from captum_tgrad.decomposition.places.origin import places_of
@@ -172,7 +171,6 @@ class Trace(TorchFunctionMode):
             is_one = samples_of(self._places[0]) == 1
             if len(call.bound["input"]) > 1 or (is_one and not self._modules.in_evaluation_mode):
                 raise_batch_statistics(self._modules.path)
-            return self._call_traced(as_instance_norm, call)
         if record.parts is not None and (record.parts_if is None or record.parts_if(call)):
             # An in-place part has to overwrite the model's own tensor, not a detached one.
             is_other = call.in_place and original is not None
